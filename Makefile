@@ -1,0 +1,41 @@
+# The commands people and CI use; each installs what it lacks (scripts/setup.sh) before it begins.
+
+export PATH := $(PATH):$(HOME)/.cargo/bin:/opt/homebrew/opt/rustup/bin:/usr/local/opt/rustup/bin
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+
+.PHONY: run test check bench scale
+
+# The service with its own Postgres and Redis. A development build: its hot crates are optimised
+# (Cargo.toml), it builds in half the time, and `make test` uses what it built.
+run:
+	@scripts/setup.sh run
+	cargo build --locked --bin ai-cache
+	@exec $(TARGET)/debug/ai-cache serve
+
+# What CI runs.
+test:
+	@scripts/setup.sh test
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	cargo build --locked --bin ai-cache
+	$(TARGET)/debug/ai-cache openapi | diff -u docs/openapi.json -
+	cargo test --locked --test it
+	@scripts/tree-is-clean.sh
+
+# What takes long to install.
+check: test
+	@scripts/setup.sh check
+	cargo deny --locked check licenses bans sources
+	cargo machete
+	scripts/prepared-queries.sh
+
+# Run by hand and quoted in notes, on an otherwise quiet machine.
+bench:
+	@scripts/setup.sh run
+	cargo build --locked --release --bin ai-cache
+	$(TARGET)/release/ai-cache bench --duration 20 --concurrency 64 --floor
+
+scale:
+	@scripts/setup.sh run
+	cargo build --locked --release --bin ai-cache
+	$(TARGET)/release/ai-cache scale

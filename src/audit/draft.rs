@@ -1,0 +1,50 @@
+//! The record of a request that is still being answered. Whatever ends the request, also the
+//! caller's hanging up, there is a record of it.
+
+use crate::domain::audit_record::{AuditRecord, Outcome};
+
+use super::{Audit, AuditError, Receipt};
+
+/// A record being written up. Dropped unsettled, it is recorded as aborted.
+pub struct Draft {
+    audit: Audit,
+    /// `None` once settled.
+    record: Option<AuditRecord>,
+}
+
+impl Draft {
+    /// Begins a record.
+    pub const fn new(audit: Audit, record: AuditRecord) -> Self {
+        Self {
+            audit,
+            record: Some(record),
+        }
+    }
+
+    /// Completes the record with `complete` and makes it durable.
+    pub async fn settle(
+        mut self,
+        complete: impl FnOnce(&mut AuditRecord),
+    ) -> Result<Receipt, AuditError> {
+        let mut record = self.record.take().ok_or(AuditError::Unavailable)?;
+        complete(&mut record);
+        self.audit.record(record).await
+    }
+
+    /// Notes something learned on the way.
+    pub fn note(&mut self, learn: impl FnOnce(&mut AuditRecord)) {
+        if let Some(record) = &mut self.record {
+            learn(record);
+        }
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        if let Some(mut record) = self.record.take() {
+            record.outcome = Outcome::Aborted;
+            record.status = 0;
+            self.audit.record_detached(record);
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! The audit trail's writing side: every reply waits here until its record is durable. Makes
+//! `Receipt`, and nothing else does. Never holds content: records are ids, enums and numbers.
+
+mod draft;
+mod receipt;
+mod stamp;
+mod writer;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::domain::audit_record::AuditRecord;
+use crate::domain::ids::WriterId;
+use crate::lifecycle::Lifecycle;
+use crate::store::Store;
+use crate::store::audit::StampedRecord;
+use crate::telemetry::Metrics;
+
+pub use draft::Draft;
+pub use receipt::Receipt;
+pub use stamp::Stamper;
+
+use writer::{Pending, Writer};
+
+/// Longest a batch may take to become durable; after it the replies it holds are refused.
+const BATCH_LIMIT: Duration = Duration::from_secs(2);
+
+/// Records that may wait at a time. More are refused: memory is bounded, and so is the wait.
+const QUEUE: usize = 8_192;
+
+/// Why there is no durable record, and so no data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum AuditError {
+    /// More records wait than may.
+    #[error("the audit queue is full")]
+    QueueFull,
+    /// Records cannot be made durable just now.
+    #[error("audit records cannot be made durable")]
+    Unavailable,
+}
+
+/// Handle to the audit writer. Clones are the same writer.
+#[derive(Clone)]
+pub struct Audit {
+    /// `None`: audit logging is switched off for development, receipts are granted as they are.
+    queue: Option<mpsc::Sender<Pending>>,
+    stamper: Arc<Stamper>,
+    available: Arc<AtomicBool>,
+}
+
+impl Audit {
+    /// Starts the writer task, whose records are numbered under `id`. It ends when `lifecycle` stops and everything queued is written.
+    pub fn start(
+        store: Store,
+        stamper: Stamper,
+        id: WriterId,
+        metrics: Arc<Metrics>,
+        lifecycle: &Lifecycle,
+    ) -> Self {
+        let stamper = Arc::new(stamper);
+        let available = Arc::new(AtomicBool::new(true));
+        // Bounded, many senders, one receiver: the writer takes all that waits at once.
+        let (queue, receiver) = mpsc::channel(QUEUE);
+        let writer = Writer::new(
+            id,
+            store,
+            Arc::clone(&stamper),
+            Arc::clone(&available),
+            metrics,
+        );
+        lifecycle.spawn(writer.run(receiver, lifecycle.clone()));
+        Self {
+            queue: Some(queue),
+            stamper,
+            available,
+        }
+    }
+
+    /// A handle that grants receipts and writes nothing. For development only.
+    pub fn off(stamper: Stamper) -> Self {
+        let available = Arc::new(AtomicBool::new(true));
+        Self {
+            queue: None,
+            stamper: Arc::new(stamper),
+            available,
+        }
+    }
+
+    /// Makes a record durable. Once this was polled the record is written even if the future is
+    /// dropped.
+    pub async fn record(&self, record: AuditRecord) -> Result<Receipt, AuditError> {
+        let receipt = Receipt::of(&record);
+        if let Some(done) = self.enqueue(record)? {
+            done.await.map_err(|_| AuditError::Unavailable)??;
+        }
+        Ok(receipt)
+    }
+
+    /// Hands a record over without waiting for it.
+    pub fn record_detached(&self, record: AuditRecord) {
+        if self.enqueue(record).is_err() {
+            tracing::warn!("a record nobody waits for could not be queued");
+        }
+    }
+
+    fn enqueue(
+        &self,
+        record: AuditRecord,
+    ) -> Result<Option<oneshot::Receiver<Result<(), AuditError>>>, AuditError> {
+        let Some(queue) = &self.queue else {
+            return Ok(None);
+        };
+        if !self.is_available() {
+            return Err(AuditError::Unavailable);
+        }
+        let (done, waits) = oneshot::channel();
+        queue
+            .try_send(Pending { record, done })
+            .map_err(|refused| match refused {
+                mpsc::error::TrySendError::Full(_) => AuditError::QueueFull,
+                mpsc::error::TrySendError::Closed(_) => AuditError::Unavailable,
+            })?;
+        Ok(Some(waits))
+    }
+
+    /// Stamps the record of a change, to be inserted in the change's own transaction.
+    pub fn stamp(&self, record: AuditRecord) -> StampedRecord {
+        self.stamper.stamp(record, None)
+    }
+
+    /// Whether records can be made durable, as far as is known.
+    pub fn is_available(&self) -> bool {
+        self.available.load(Ordering::Acquire)
+    }
+
+    /// Whether records are written at all.
+    pub const fn is_on(&self) -> bool {
+        self.queue.is_some()
+    }
+}

@@ -1,0 +1,115 @@
+//! argon2id (RFC 9106) on a bounded pool: a flood of tokens waits or is refused, it does not take
+//! every core or all memory.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use argon2::password_hash::phc::PasswordHash;
+use argon2::password_hash::{PasswordHasher, PasswordVerifier};
+use argon2::{Algorithm, Argon2, Params, Version};
+use tokio::sync::Semaphore;
+use zeroize::Zeroizing;
+
+use crate::crypto::random;
+use crate::domain::token::BearerToken;
+use crate::lifecycle::Lifecycle;
+
+/// 19 MiB, two passes, one lane: the OWASP password storage sheet's first choice for argon2id.
+const MEMORY_KIB: u32 = 19 * 1_024;
+const PASSES: u32 = 2;
+const LANES: u32 = 1;
+
+/// Longest wait for a turn.
+const TURN: Duration = Duration::from_secs(5);
+
+/// Why a secret was not hashed.
+#[derive(Debug, thiserror::Error)]
+pub enum HasherError {
+    /// No turn came in time.
+    #[error("no hashing turn came in time")]
+    Busy,
+    /// The library refused.
+    #[error("argon2 refused: {0}")]
+    Refused(String),
+    /// The pool is gone.
+    #[error("the hashing pool is gone")]
+    Stopped,
+}
+
+/// The pool.
+#[derive(Clone)]
+pub struct Hasher {
+    argon2: Argon2<'static>,
+    /// A turn each; waiters are served in order.
+    turns: Arc<Semaphore>,
+    /// The hash of nobody's secret.
+    dummy: Arc<str>,
+    lifecycle: Lifecycle,
+}
+
+impl Hasher {
+    /// A pool of `turns` hashes at a time.
+    pub fn new(turns: usize, lifecycle: Lifecycle) -> Result<Self, HasherError> {
+        let refused = |error: argon2::Error| HasherError::Refused(error.to_string());
+        let params = Params::new(MEMORY_KIB, PASSES, LANES, None).map_err(refused)?;
+        let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
+        let nobody = random::<32>().map_err(|_| HasherError::Stopped)?;
+        let dummy = hash(&argon2, &nobody)?.into();
+        Ok(Self {
+            argon2,
+            turns: Arc::new(Semaphore::new(turns.max(1))),
+            dummy,
+            lifecycle,
+        })
+    }
+
+    /// The PHC string of a new token's secret.
+    pub async fn hash(&self, token: &BearerToken) -> Result<String, HasherError> {
+        let secret = Zeroizing::new(token.secret().to_vec());
+        let argon2 = self.argon2.clone();
+        self.run(move || hash(&argon2, &secret)).await?
+    }
+
+    /// Whether the token's secret is the hashed one. Without a hash it takes as long and is not.
+    pub async fn verify(
+        &self,
+        token: &BearerToken,
+        hash: Option<String>,
+    ) -> Result<bool, HasherError> {
+        let secret = Zeroizing::new(token.secret().to_vec());
+        let known = hash.is_some();
+        let hash = hash.unwrap_or_else(|| self.dummy.to_string());
+        let argon2 = self.argon2.clone();
+        let right = self.run(move || verify(&argon2, &secret, &hash)).await??;
+        Ok(right && known)
+    }
+
+    /// Runs on the blocking pool when a turn comes. The turn is given back when the work ends,
+    /// also if nobody waits for it any more.
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, HasherError> {
+        let turn = tokio::time::timeout(TURN, Arc::clone(&self.turns).acquire_owned()).await;
+        let turn = turn
+            .map_err(|_| HasherError::Busy)?
+            .map_err(|_| HasherError::Stopped)?;
+        let done = self.lifecycle.spawn_blocking(move || {
+            let result = work();
+            drop(turn);
+            result
+        });
+        done.await.map_err(|_| HasherError::Stopped)
+    }
+}
+
+fn hash(argon2: &Argon2<'_>, secret: &[u8]) -> Result<String, HasherError> {
+    let refused = |error: argon2::password_hash::Error| HasherError::Refused(error.to_string());
+    let hash: PasswordHash = argon2.hash_password(secret).map_err(refused)?;
+    Ok(hash.to_string())
+}
+
+fn verify(argon2: &Argon2<'_>, secret: &[u8], hash: &str) -> Result<bool, HasherError> {
+    let hash = PasswordHash::new(hash).map_err(|error| HasherError::Refused(error.to_string()))?;
+    Ok(argon2.verify_password(secret, &hash).is_ok())
+}

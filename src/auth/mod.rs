@@ -1,0 +1,211 @@
+//! Bearer token → caller. Cheap checks come first: form and checksum, memory, the network's limit,
+//! then one argon2id verification however many ask. Never says which of its checks refused.
+
+mod hasher;
+mod remembered;
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+
+use crate::coherence::{Coherence, TenantView};
+use crate::domain::caller::Caller;
+use crate::domain::clock::Clock;
+use crate::domain::network::Network;
+use crate::domain::token::BearerToken;
+use crate::store::tokens::{self, TokenSecret};
+use crate::store::{Store, StoreError};
+
+pub use hasher::{Hasher, HasherError};
+pub use remembered::Remembered;
+
+/// Verifications a network may cause at once, and then each second.
+const BURST: u32 = 40;
+const PER_SECOND: u32 = 10;
+
+/// Why a request has no caller.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthError {
+    /// The text is no token: wrong form or checksum.
+    #[error("the token is malformed")]
+    Malformed,
+    /// Unknown, wrong, revoked, expired or of a disabled tenant: told alike.
+    #[error("the token is refused")]
+    Refused,
+    /// The network has caused too many verifications.
+    #[error("too many verifications for one network")]
+    Limited {
+        /// When to come back.
+        retry_after: Duration,
+    },
+    /// Too many verifications wait.
+    #[error("too many verifications wait")]
+    Overloaded,
+    /// The token is not in memory and cannot be looked up.
+    #[error("the token cannot be looked up")]
+    Unavailable(#[source] StoreError),
+    /// Hashing failed.
+    #[error("the token cannot be hashed")]
+    Hasher(#[source] HasherError),
+}
+
+/// A verified token.
+#[derive(Debug)]
+pub struct Verified {
+    /// Who asks.
+    pub caller: Caller,
+    /// The roles as audit records write them.
+    pub roles: Arc<str>,
+    /// The tenant as this process knows it.
+    pub view: Arc<TenantView>,
+    expires_at: Option<DateTime<Utc>>,
+    checked_at: DateTime<Utc>,
+}
+
+/// Verifies tokens and remembers them for a minute.
+pub struct Authenticator {
+    store: Store,
+    coherence: Arc<Coherence>,
+    remembered: Arc<Remembered>,
+    hasher: Hasher,
+    networks: DefaultKeyedRateLimiter<Network>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Authenticator {
+    /// An authenticator that shares `remembered` with whoever hears of revocations.
+    pub fn new(
+        store: Store,
+        coherence: Arc<Coherence>,
+        remembered: Arc<Remembered>,
+        hasher: Hasher,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let at_least_one = |count| NonZeroU32::new(count).unwrap_or(NonZeroU32::MIN);
+        let quota = Quota::per_second(at_least_one(PER_SECOND)).allow_burst(at_least_one(BURST));
+        let networks = RateLimiter::keyed(quota);
+        Self {
+            store,
+            coherence,
+            remembered,
+            hasher,
+            networks,
+            clock,
+        }
+    }
+
+    /// The pool tokens are hashed on.
+    pub const fn hasher(&self) -> &Hasher {
+        &self.hasher
+    }
+
+    /// Drops what is too old to be remembered, and networks that have been quiet.
+    pub fn forget_expired(&self) {
+        self.remembered.forget_expired(self.clock.now());
+        self.networks.retain_recent();
+    }
+
+    /// Verifies the token a request bears.
+    pub async fn authenticate(
+        &self,
+        text: &str,
+        network: Network,
+    ) -> Result<Arc<Verified>, AuthError> {
+        let now = self.clock.now();
+        let name = self.remembered.name(text);
+        let verified = match self.remembered.get(&name, now) {
+            Some(verified) => verified,
+            None => self.verify_once(text, name, network).await?,
+        };
+        let current = verified.expires_at.is_none_or(|end| now < end);
+        if current && verified.view.is_active() {
+            Ok(verified)
+        } else {
+            Err(AuthError::Refused)
+        }
+    }
+
+    /// One verification for all who bring the same token at the same time.
+    async fn verify_once(
+        &self,
+        text: &str,
+        name: [u8; 32],
+        network: Network,
+    ) -> Result<Arc<Verified>, AuthError> {
+        let token = BearerToken::parse(text).ok_or(AuthError::Malformed)?;
+        let guard = match self.remembered.get_or_guard(&name).await {
+            Ok(verified) => return Ok(verified),
+            Err(guard) => guard,
+        };
+        self.networks
+            .check_key(&network)
+            .map_err(|until| AuthError::Limited {
+                retry_after: until.wait_time_from(governor::clock::Clock::now(
+                    &governor::clock::DefaultClock::default(),
+                )),
+            })?;
+        let verified = Arc::new(self.verify(&token).await?);
+        // A failure means the place was taken meanwhile, which changes nothing for this caller.
+        let _taken = guard.insert(Arc::clone(&verified));
+        if self.remembered.is_revoked(token.id) {
+            self.remembered.forget(token.id);
+            return Err(AuthError::Refused);
+        }
+        Ok(verified)
+    }
+
+    async fn verify(&self, token: &BearerToken) -> Result<Verified, AuthError> {
+        let secret = self
+            .find_secret(token)
+            .await
+            .map_err(AuthError::Unavailable)?;
+        // A token nobody has costs the same time as a wrong one.
+        let hash = secret.as_ref().map(|secret| secret.secret_hash.clone());
+        let right = self
+            .hasher
+            .verify(token, hash)
+            .await
+            .map_err(|error| match error {
+                HasherError::Busy => AuthError::Overloaded,
+                other => AuthError::Hasher(other),
+            })?;
+        let Some(secret) = secret.filter(|_| right) else {
+            return Err(AuthError::Refused);
+        };
+        let usable = secret.token.revoked_at.is_none() && secret.tenant_active;
+        let view = self
+            .coherence
+            .view(secret.tenant)
+            .await
+            .map_err(AuthError::Unavailable)?;
+        let Some(view) = view.filter(|_| usable) else {
+            return Err(AuthError::Refused);
+        };
+        let roles = secret.token.roles;
+        Ok(Verified {
+            caller: Caller {
+                tenant: secret.tenant,
+                token: token.id,
+                roles,
+            },
+            roles: roles.to_string().into(),
+            view,
+            expires_at: secret.token.expires_at,
+            checked_at: self.clock.now(),
+        })
+    }
+
+    async fn find_secret(&self, token: &BearerToken) -> Result<Option<TokenSecret>, StoreError> {
+        self.store
+            .bounded(async {
+                let mut tx = self.store.system("a token comes before its tenant").await?;
+                let secret = tokens::find_secret(&mut tx, token.id).await?;
+                tx.end().await?;
+                Ok(secret)
+            })
+            .await
+    }
+}

@@ -1,0 +1,86 @@
+//! Verified tokens, for at most a minute, under a keyed hash: memory holds no token's text.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use quick_cache::sync::{Cache, PlaceholderGuard};
+
+use crate::crypto::{CryptoError, Key, MacKey};
+use crate::domain::ids::TokenId;
+
+use super::Verified;
+
+/// Longest time a token is believed without being verified again.
+const REMEMBERED: TimeDelta = TimeDelta::seconds(60);
+
+/// Most tokens remembered.
+const TOKENS: usize = 100_000;
+
+type Guard<'a> = PlaceholderGuard<
+    'a,
+    [u8; 32],
+    Arc<Verified>,
+    quick_cache::UnitWeighter,
+    quick_cache::DefaultHashBuilder,
+    quick_cache::sync::DefaultLifecycle<[u8; 32], Arc<Verified>>,
+>;
+
+/// Verified tokens and those known to be revoked.
+pub struct Remembered {
+    names: MacKey,
+    verified: Cache<[u8; 32], Arc<Verified>>,
+    /// Told by the invalidation stream. Kept so that a verification that was under way when the
+    /// revocation arrived is not remembered.
+    revoked: Cache<TokenId, ()>,
+}
+
+impl Remembered {
+    /// Empty, with a key of its own.
+    pub fn new() -> Result<Self, CryptoError> {
+        Ok(Self {
+            names: MacKey::derive(&Key::random()?, "remembered tokens"),
+            verified: Cache::new(TOKENS),
+            revoked: Cache::new(TOKENS),
+        })
+    }
+
+    pub(super) fn name(&self, text: &str) -> [u8; 32] {
+        self.names.mac(text.as_bytes())
+    }
+
+    pub(super) fn get(&self, name: &[u8; 32], now: DateTime<Utc>) -> Option<Arc<Verified>> {
+        let verified = self.verified.get(name)?;
+        if now - verified.checked_at < REMEMBERED {
+            return Some(verified);
+        }
+        self.verified
+            .remove_if(name, |held| Arc::ptr_eq(held, &verified));
+        None
+    }
+
+    /// What is remembered by now, or the right to verify.
+    pub(super) async fn get_or_guard(&self, name: &[u8; 32]) -> Result<Arc<Verified>, Guard<'_>> {
+        self.verified.get_value_or_guard_async(name).await
+    }
+
+    pub(super) fn is_revoked(&self, token: TokenId) -> bool {
+        self.revoked.get(&token).is_some()
+    }
+
+    pub(super) fn forget(&self, token: TokenId) {
+        self.verified
+            .retain(|_, verified| verified.caller.token != token);
+    }
+
+    pub(super) fn forget_expired(&self, now: DateTime<Utc>) {
+        self.verified
+            .retain(|_, verified| now - verified.checked_at < REMEMBERED);
+    }
+
+    /// Hears of a revocation: the token is refused from now on. First noted, then forgotten, so
+    /// that a verification under way sees either.
+    pub fn revoke(&self, token: TokenId) {
+        self.revoked.insert(token, ());
+        self.forget(token);
+    }
+}

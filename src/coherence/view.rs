@@ -1,0 +1,117 @@
+//! One tenant as this process knows it: its generation and its recent invalidations. Asked twice by
+//! every read, so that asking takes no lock.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+
+use arc_swap::ArcSwap;
+
+use crate::domain::cache_key::CacheKey;
+use crate::domain::entry::Place;
+use crate::domain::ids::TenantId;
+use crate::domain::selector::{Generation, Position, Selector};
+use crate::store::tenants::TenantRow;
+
+/// Invalidations of single entries that are kept; a value proven before the oldest of them is not
+/// served from memory or Redis but proven again from Postgres.
+const KEPT: usize = 1_024;
+
+/// What a process knows of one tenant.
+#[derive(Debug)]
+pub struct TenantView {
+    id: TenantId,
+    slug: String,
+    active: AtomicBool,
+    generation: AtomicI64,
+    recent: ArcSwap<Recent>,
+}
+
+/// The newest invalidations of single entries, oldest first.
+#[derive(Debug, Clone)]
+struct Recent {
+    /// Nothing is known of invalidations up to here.
+    unknown_up_to: Position,
+    gone: Vec<(Position, CacheKey)>,
+}
+
+impl TenantView {
+    pub(super) fn new(row: TenantRow, position: Position) -> Self {
+        Self {
+            id: row.id,
+            slug: row.slug,
+            active: AtomicBool::new(row.active),
+            generation: AtomicI64::new(row.generation.0),
+            recent: ArcSwap::from_pointee(Recent {
+                unknown_up_to: position,
+                gone: Vec::new(),
+            }),
+        }
+    }
+
+    /// The tenant.
+    pub const fn id(&self) -> TenantId {
+        self.id
+    }
+
+    /// Its name in commands and routes.
+    pub fn slug(&self) -> &str {
+        &self.slug
+    }
+
+    /// Whether its tokens are accepted.
+    pub fn is_active(&self) -> bool {
+        self.active.load(Ordering::Acquire)
+    }
+
+    /// Its present generation.
+    pub fn generation(&self) -> Generation {
+        Generation(self.generation.load(Ordering::Acquire))
+    }
+
+    /// Where an entry under `key` is for this tenant now.
+    pub fn place(&self, key: CacheKey) -> Place {
+        Place {
+            tenant: self.id,
+            key,
+            generation: self.generation(),
+        }
+    }
+
+    /// Whether what was proven at `position` for `place` is still true. The one function that
+    /// answers this, asked at the look-up and again after the receipt.
+    pub fn admits(&self, place: &Place, position: Position) -> bool {
+        if place.tenant != self.id || place.generation != self.generation() {
+            return false;
+        }
+        let recent = self.recent.load();
+        position >= recent.unknown_up_to
+            && !recent
+                .gone
+                .iter()
+                .rev()
+                .take_while(|(at, _)| *at > position)
+                .any(|(_, key)| *key == place.key)
+    }
+
+    pub(super) fn set_active(&self, active: bool) {
+        self.active.store(active, Ordering::Release);
+    }
+
+    /// Called by one task at a time, in the order of positions.
+    pub(super) fn apply(&self, position: Position, selector: &Selector) {
+        match selector {
+            Selector::Before(generation) => {
+                self.generation.fetch_max(generation.0, Ordering::AcqRel);
+            }
+            Selector::Entry(_, key) => {
+                let mut recent = Recent::clone(&self.recent.load());
+                recent.gone.push((position, *key));
+                if recent.gone.len() > KEPT {
+                    let (oldest, _) = recent.gone.remove(0);
+                    recent.unknown_up_to = oldest;
+                }
+                self.recent.store(Arc::new(recent));
+            }
+        }
+    }
+}

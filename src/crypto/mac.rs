@@ -1,0 +1,47 @@
+//! HMAC-SHA-256 (RFC 2104) under a prepared key, for blind indexes and record MACs, and SHA-256.
+
+use std::fmt;
+
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::{Digest, Sha256};
+
+use super::Key;
+
+/// A key prepared for HMAC-SHA-256.
+#[derive(Clone)]
+pub struct MacKey(Hmac<Sha256>);
+
+impl MacKey {
+    /// The MAC key derived from `key` for one purpose: HMAC(key, purpose).
+    pub fn derive(key: &Key, purpose: &str) -> Self {
+        let derived = Self::prepared(key.as_bytes()).mac(purpose.as_bytes());
+        Self::prepared(&derived)
+    }
+
+    fn prepared(key: &[u8; 32]) -> Self {
+        let mut block = [0; 64];
+        block[..32].copy_from_slice(key);
+        Self(Hmac::new(&block.into()))
+    }
+
+    /// The MAC of `message`.
+    pub fn mac(&self, message: &[u8]) -> [u8; 32] {
+        self.0
+            .clone()
+            .chain_update(message)
+            .finalize()
+            .into_bytes()
+            .into()
+    }
+}
+
+impl fmt::Debug for MacKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+/// SHA-256 (FIPS 180-4).
+pub fn sha256(message: &[u8]) -> [u8; 32] {
+    Sha256::digest(message).into()
+}

@@ -1,0 +1,35 @@
+//! Cryptographic building blocks over well-kept libraries: sealing, blind indexes, master keys.
+//! Randomness comes from the operating system, here and nowhere else. Knows no tenants.
+
+mod key;
+mod key_provider;
+mod mac;
+mod sealed;
+mod secret;
+
+pub use key::Key;
+pub use key_provider::{KeyProvider, KeyProviderError, MasterKeyId};
+pub use mac::{MacKey, sha256};
+pub use sealed::{SealContext, Sealed};
+pub use secret::Secret;
+
+/// Why a cryptographic step failed. Says nothing about keys or contents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum CryptoError {
+    /// The operating system gave no random bytes.
+    #[error("the operating system gave no random bytes")]
+    NoRandomness,
+    /// A sealed value does not open: changed, cut, moved or sealed under another key.
+    #[error("a sealed value does not open")]
+    DoesNotOpen,
+    /// A value is too long to be sealed.
+    #[error("a value is too long to be sealed")]
+    TooLong,
+}
+
+/// Fresh random bytes from the operating system.
+pub fn random<const N: usize>() -> Result<[u8; N], CryptoError> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|_| CryptoError::NoRandomness)?;
+    Ok(bytes)
+}

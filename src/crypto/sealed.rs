@@ -1,0 +1,133 @@
+//! Sealing: AES-256-GCM under a key derived for one seal call only, so that no nonce can repeat,
+//! with a commitment to that key (key-committing AEAD). Bytes nobody outside `keyring` can read.
+
+use std::fmt;
+
+use aes_gcm::aead::{Aead, KeyInit, Payload};
+use aes_gcm::{Aes256Gcm, Nonce};
+use bytes::Bytes;
+use hkdf::Hkdf;
+use sha2::Sha512;
+use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
+
+use super::{CryptoError, Key, Secret, random};
+
+const FORMAT: u8 = 1;
+const SALT: usize = 32;
+const COMMITMENT: usize = 32;
+const HEADER: usize = 1 + SALT + COMMITMENT;
+const TAG: usize = 16;
+
+/// What a sealed value is sealed for: goes into the derived key and the authenticated data.
+#[derive(Debug, Clone, Copy)]
+pub struct SealContext<'a> {
+    /// Which field of what.
+    pub field: &'a str,
+    /// Version of the key it is sealed under.
+    pub key_version: i32,
+    /// Everything else the value is bound to, canonically encoded.
+    pub bound: &'a [u8],
+}
+
+/// A sealed value: format ‖ salt (32) ‖ commitment (32) ‖ ciphertext ‖ tag (16). Cheap to clone.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Sealed(Bytes);
+
+/// Keys of one seal call: HKDF-SHA-512 (RFC 5869) over the long-lived key and the call's salt.
+struct CallKeys {
+    aead: Aes256Gcm,
+    nonce: [u8; 12],
+    commitment: [u8; COMMITMENT],
+}
+
+impl CallKeys {
+    fn derive(key: &Key, salt: &[u8], context: &SealContext<'_>) -> Result<Self, CryptoError> {
+        let version = context.key_version.to_be_bytes();
+        let field = context.field.as_bytes();
+        let field_length = u32::try_from(field.len()).map_err(|_| CryptoError::TooLong)?;
+        let info: [&[u8]; 4] = [
+            b"ai-cache seal 1",
+            &field_length.to_be_bytes(),
+            field,
+            &version,
+        ];
+        let mut material = Zeroizing::new([0; 32 + 12 + COMMITMENT]);
+        Hkdf::<Sha512>::new(Some(salt), key.as_bytes())
+            .expand_multi_info(&info, &mut *material)
+            .map_err(|_| CryptoError::TooLong)?;
+        let (aead_key, rest) = material.split_at(32);
+        let (nonce, commitment) = rest.split_at(12);
+        Ok(Self {
+            aead: Aes256Gcm::new_from_slice(aead_key).map_err(|_| CryptoError::TooLong)?,
+            nonce: nonce.try_into().map_err(|_| CryptoError::TooLong)?,
+            commitment: commitment.try_into().map_err(|_| CryptoError::TooLong)?,
+        })
+    }
+}
+
+impl Sealed {
+    /// Seals `plaintext` under `key` for `context`, with a fresh salt.
+    pub fn seal(
+        key: &Key,
+        context: &SealContext<'_>,
+        plaintext: &[u8],
+    ) -> Result<Self, CryptoError> {
+        let salt = random::<SALT>()?;
+        let keys = CallKeys::derive(key, &salt, context)?;
+        let payload = Payload {
+            msg: plaintext,
+            aad: context.bound,
+        };
+        let ciphertext = keys
+            .aead
+            .encrypt(&Nonce::from(keys.nonce), payload)
+            .map_err(|_| CryptoError::TooLong)?;
+        let mut bytes = Vec::with_capacity(HEADER + ciphertext.len());
+        bytes.push(FORMAT);
+        bytes.extend_from_slice(&salt);
+        bytes.extend_from_slice(&keys.commitment);
+        bytes.extend_from_slice(&ciphertext);
+        Ok(Self(bytes.into()))
+    }
+
+    /// Opens the value. To be called in `keyring` only (checked by the architecture test).
+    pub fn open(&self, key: &Key, context: &SealContext<'_>) -> Result<Secret, CryptoError> {
+        let bytes = &*self.0;
+        if bytes.len() < HEADER + TAG || bytes[0] != FORMAT {
+            return Err(CryptoError::DoesNotOpen);
+        }
+        let (header, ciphertext) = bytes.split_at(HEADER);
+        let (salt, commitment) = header[1..].split_at(SALT);
+        let keys = CallKeys::derive(key, salt, context)?;
+        if !bool::from(keys.commitment.ct_eq(commitment)) {
+            return Err(CryptoError::DoesNotOpen);
+        }
+        keys.aead
+            .decrypt(
+                &Nonce::from(keys.nonce),
+                Payload {
+                    msg: ciphertext,
+                    aad: context.bound,
+                },
+            )
+            .map(Secret::new)
+            .map_err(|_| CryptoError::DoesNotOpen)
+    }
+
+    /// Takes stored bytes; whether they are a sealed value shows when they are opened.
+    pub fn from_bytes(bytes: impl Into<Bytes>) -> Self {
+        Self(bytes.into())
+    }
+
+    /// The bytes to store.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Sealed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Sealed({} bytes)", self.0.len())
+    }
+}

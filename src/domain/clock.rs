@@ -1,0 +1,24 @@
+//! Where the service's time comes from. Owns the `Clock` trait and the one place that reads the
+//! machine's clock. Times are UTC with microsecond precision, the precision Postgres stores.
+
+use chrono::{DateTime, SubsecRound, Utc};
+
+/// Source of the current time.
+pub trait Clock: Send + Sync + 'static {
+    /// The current time in UTC, truncated to microseconds.
+    fn now(&self) -> DateTime<Utc>;
+}
+
+/// The machine's clock.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place that reads the machine's clock"
+    )]
+    fn now(&self) -> DateTime<Utc> {
+        Utc::now().trunc_subsecs(6)
+    }
+}

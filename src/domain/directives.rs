@@ -1,0 +1,107 @@
+//! What a request asks of the cache, in its body and in its `Cache-Control` header (RFC 9111
+//! §5.2.1); where both speak, the stricter wins.
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::fields::Fields;
+
+/// Longest accepted time to live: one year.
+pub const MAX_TTL_SECONDS: u64 = 31_536_000;
+
+/// How far the cache may take part. In order of strictness.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Mode {
+    /// Read and stored.
+    #[default]
+    Default,
+    /// Read; the upstream is never called.
+    OnlyIfCached,
+    /// Not read, stored.
+    Refresh,
+    /// Neither read nor stored.
+    Bypass,
+}
+
+impl Mode {
+    /// Whether a stored answer may be served.
+    pub const fn reads(self) -> bool {
+        matches!(self, Self::Default | Self::OnlyIfCached)
+    }
+
+    /// Whether a fresh answer is stored.
+    pub const fn stores(self) -> bool {
+        matches!(self, Self::Default | Self::Refresh)
+    }
+
+    fn parse(name: &str) -> Option<Self> {
+        match name {
+            "default" => Some(Self::Default),
+            "bypass" => Some(Self::Bypass),
+            "refresh" => Some(Self::Refresh),
+            "only-if-cached" => Some(Self::OnlyIfCached),
+            _ => None,
+        }
+    }
+}
+
+/// What a request asks of the cache.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Directives {
+    /// How far the cache may take part.
+    pub mode: Mode,
+    /// How long the answer is to be good, instead of the operation's time.
+    pub ttl: Option<TimeDelta>,
+    /// Oldest acceptable answer.
+    pub max_age: Option<TimeDelta>,
+    /// Labels to invalidate by.
+    pub tags: Vec<String>,
+}
+
+impl Directives {
+    /// Takes the members of the body's `cache` object.
+    pub fn read(fields: &mut Fields) -> Self {
+        let seconds = |value: u64| TimeDelta::seconds(i64::try_from(value).unwrap_or(i64::MAX));
+        let rule = "one of default, bypass, refresh, only-if-cached";
+        let mut tags = fields.texts("tags", 16, 1..=64).unwrap_or_default();
+        tags.sort_unstable();
+        tags.dedup();
+        Self {
+            mode: fields.parsed("mode", rule, Mode::parse).unwrap_or_default(),
+            ttl: fields
+                .number("ttlSeconds", 1..=MAX_TTL_SECONDS)
+                .map(seconds),
+            max_age: fields
+                .number("maxAgeSeconds", 0..=MAX_TTL_SECONDS)
+                .map(seconds),
+            tags,
+        }
+    }
+
+    /// Adds what a `Cache-Control` header says. Directives it does not know are ignored, as
+    /// RFC 9111 §5.2.3 asks; a `max-age` that is no number counts as 0 (§4.2.1: stale).
+    #[must_use]
+    pub fn with_header(mut self, cache_control: &str) -> Self {
+        for directive in cache_control.split(',') {
+            let (name, value) = directive.split_once('=').unwrap_or((directive, ""));
+            match name.trim().to_ascii_lowercase().as_str() {
+                "no-store" => self.mode = self.mode.max(Mode::Bypass),
+                "no-cache" => self.mode = self.mode.max(Mode::Refresh),
+                "only-if-cached" => self.mode = self.mode.max(Mode::OnlyIfCached),
+                "max-age" => {
+                    let seconds = value.trim().trim_matches('"').parse::<u64>().unwrap_or(0);
+                    let seconds = i64::try_from(seconds.min(MAX_TTL_SECONDS)).unwrap_or(0);
+                    let given = TimeDelta::seconds(seconds);
+                    self.max_age = Some(self.max_age.map_or(given, |age| age.min(given)));
+                }
+                _ => {}
+            }
+        }
+        self
+    }
+
+    /// The earliest time at which an acceptable answer may have been made.
+    pub fn made_since(&self, now: DateTime<Utc>) -> DateTime<Utc> {
+        self.max_age
+            .map_or(DateTime::<Utc>::MIN_UTC, |age| now - age)
+    }
+}

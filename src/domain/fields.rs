@@ -1,0 +1,193 @@
+//! Takes a client's JSON object apart field by field. Collects every fault with a JSON pointer
+//! (RFC 6901), so that a reply names all of them at once; what nobody took is an unknown field.
+
+use std::fmt::Write as _;
+use std::ops::RangeInclusive;
+
+use super::json::{Json, Object};
+
+/// One field that breaks a rule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FieldError {
+    /// JSON pointer to the field; empty for the whole body.
+    pub pointer: String,
+    /// What is wrong and what is allowed. Never holds the value.
+    pub detail: String,
+}
+
+/// An object being taken apart.
+#[derive(Debug)]
+pub struct Fields {
+    pointer: String,
+    members: Object,
+    errors: Vec<FieldError>,
+}
+
+impl Fields {
+    /// The members of a body, which must be an object.
+    pub fn root(body: Json) -> Result<Self, Vec<FieldError>> {
+        match body {
+            Json::Object(members) => Ok(Self::at(String::new(), members)),
+            other => Err(vec![FieldError {
+                pointer: String::new(),
+                detail: format!("must be an object, not {}", other.kind()),
+            }]),
+        }
+    }
+
+    fn at(pointer: String, members: Object) -> Self {
+        Self {
+            pointer,
+            members,
+            errors: Vec::new(),
+        }
+    }
+
+    /// Removes a member. `null` counts as absent.
+    pub fn take(&mut self, name: &str) -> Option<Json> {
+        self.members
+            .remove(name)
+            .filter(|value| *value != Json::Null)
+    }
+
+    /// Notes that a member breaks a rule.
+    pub fn refuse(&mut self, name: &str, detail: impl Into<String>) {
+        let pointer = self.pointer_to(name);
+        self.errors.push(FieldError {
+            pointer,
+            detail: detail.into(),
+        });
+    }
+
+    fn pointer_to(&self, name: &str) -> String {
+        let escaped = name.replace('~', "~0").replace('/', "~1");
+        format!("{}/{escaped}", self.pointer)
+    }
+
+    fn wrong_kind<T>(&mut self, name: &str, wanted: &str, found: &Json) -> Option<T> {
+        self.refuse(name, format!("must be {wanted}, not {}", found.kind()));
+        None
+    }
+
+    /// A string whose length in bytes is within `length`.
+    pub fn text(&mut self, name: &str, length: RangeInclusive<usize>) -> Option<String> {
+        match self.take(name)? {
+            Json::Text(text) if length.contains(&text.len()) => Some(text),
+            Json::Text(_) => {
+                let (least, most) = length.into_inner();
+                self.refuse(name, format!("must be {least} to {most} bytes of UTF-8"));
+                None
+            }
+            other => self.wrong_kind(name, "a string", &other),
+        }
+    }
+
+    /// A string that `parse` accepts; `rule` says what it accepts.
+    pub fn parsed<T>(
+        &mut self,
+        name: &str,
+        rule: &str,
+        parse: impl FnOnce(&str) -> Option<T>,
+    ) -> Option<T> {
+        match self.take(name)? {
+            Json::Text(text) => {
+                let value = parse(&text);
+                if value.is_none() {
+                    self.refuse(name, format!("must be {rule}"));
+                }
+                value
+            }
+            other => self.wrong_kind(name, "a string", &other),
+        }
+    }
+
+    /// A whole number within `range`.
+    pub fn number(&mut self, name: &str, range: RangeInclusive<u64>) -> Option<u64> {
+        match self.take(name)? {
+            Json::Number(value) => {
+                let value = value.to_u64().filter(|value| range.contains(value));
+                if value.is_none() {
+                    let (least, most) = range.into_inner();
+                    self.refuse(
+                        name,
+                        format!("must be a whole number from {least} to {most}"),
+                    );
+                }
+                value
+            }
+            other => self.wrong_kind(name, "a number", &other),
+        }
+    }
+
+    /// A boolean.
+    pub fn flag(&mut self, name: &str) -> Option<bool> {
+        match self.take(name)? {
+            Json::Bool(value) => Some(value),
+            other => self.wrong_kind(name, "a boolean", &other),
+        }
+    }
+
+    /// At most `count` strings whose length in bytes is within `length`.
+    pub fn texts(
+        &mut self,
+        name: &str,
+        count: usize,
+        length: RangeInclusive<usize>,
+    ) -> Option<Vec<String>> {
+        let items = match self.take(name)? {
+            Json::Array(items) => items,
+            other => return self.wrong_kind(name, "an array of strings", &other),
+        };
+        if items.len() > count {
+            self.refuse(name, format!("must hold at most {count} strings"));
+            return None;
+        }
+        let mut texts = Vec::with_capacity(items.len());
+        for (index, item) in items.into_iter().enumerate() {
+            match item {
+                Json::Text(text) if length.contains(&text.len()) => texts.push(text),
+                _ => {
+                    let mut pointer = self.pointer_to(name);
+                    let _infallible = write!(pointer, "/{index}");
+                    let (least, most) = length.clone().into_inner();
+                    let detail = format!("must be a string of {least} to {most} bytes of UTF-8");
+                    self.errors.push(FieldError { pointer, detail });
+                }
+            }
+        }
+        Some(texts)
+    }
+
+    /// An object, to be taken apart in turn and given back to [`Self::absorb`].
+    pub fn child(&mut self, name: &str) -> Option<Self> {
+        match self.take(name)? {
+            Json::Object(members) => Some(Self::at(self.pointer_to(name), members)),
+            other => self.wrong_kind(name, "an object", &other),
+        }
+    }
+
+    /// Takes over the faults of a child that is done.
+    pub fn absorb(&mut self, child: Result<(), Vec<FieldError>>) {
+        if let Err(errors) = child {
+            self.errors.extend(errors);
+        }
+    }
+
+    /// Everything nobody took, where unknown members are welcome.
+    pub fn rest(&mut self) -> Object {
+        std::mem::take(&mut self.members)
+    }
+
+    /// Every fault, with a member that nobody took being one.
+    pub fn finish(mut self) -> Result<(), Vec<FieldError>> {
+        let unknown: Vec<String> = self.members.keys().cloned().collect();
+        for name in unknown {
+            self.refuse(&name, "is not a known field");
+        }
+        if self.errors.is_empty() {
+            Ok(())
+        } else {
+            Err(self.errors)
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! JSON values as a client sent them, read strictly: UTF-8 only, no key twice, at most 128 levels,
+//! numbers kept exactly. The only JSON reader for request bodies.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
+use serde::{Deserializer, Serialize, Serializer};
+
+use super::canonical::Encoder;
+use super::decimal::Decimal;
+
+/// Deepest accepted nesting of arrays and objects.
+pub const MAX_DEPTH: u8 = 128;
+
+/// Under this key `serde_json`, built to keep numbers exactly, hands a number to a visitor.
+const NUMBER_KEY: &str = "$serde_json::private::Number";
+
+/// An object, by key.
+pub type Object = BTreeMap<String, Json>;
+
+/// Any JSON value (RFC 8259).
+#[derive(Clone, PartialEq, Eq)]
+pub enum Json {
+    /// `null`
+    Null,
+    /// `true`, `false`
+    Bool(bool),
+    /// A number by its exact value.
+    Number(Decimal),
+    /// A string.
+    Text(String),
+    /// An array.
+    Array(Vec<Json>),
+    /// An object.
+    Object(Object),
+}
+
+/// Why bytes are not an acceptable JSON text.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum JsonError {
+    /// Not UTF-8 (RFC 8259 §8.1).
+    #[error("the body is not UTF-8: byte {offset} begins no character")]
+    NotUtf8 {
+        /// Offset of the first bad byte.
+        offset: usize,
+    },
+    /// Not JSON.
+    #[error("the body is not JSON: syntax error at line {line}, column {column}")]
+    Syntax {
+        /// Counted from 1.
+        line: usize,
+        /// Counted from 1.
+        column: usize,
+    },
+    /// One object names a key twice.
+    #[error("an object names the key {key:?} twice at line {line}, column {column}")]
+    DuplicateKey {
+        /// The key.
+        key: String,
+        /// Counted from 1.
+        line: usize,
+        /// Counted from 1.
+        column: usize,
+    },
+    /// Nested deeper than [`MAX_DEPTH`].
+    #[error("the body is nested deeper than 128 levels")]
+    TooDeep,
+    /// A number with an exponent beyond ±1,000,000.
+    #[error("a number is out of range at line {line}, column {column}")]
+    NumberOutOfRange {
+        /// Counted from 1.
+        line: usize,
+        /// Counted from 1.
+        column: usize,
+    },
+}
+
+impl Json {
+    /// Reads one JSON text.
+    pub fn parse(bytes: &[u8]) -> Result<Self, JsonError> {
+        let text = std::str::from_utf8(bytes).map_err(|error| JsonError::NotUtf8 {
+            offset: error.valid_up_to(),
+        })?;
+        let fault = Cell::new(None);
+        let mut deserializer = serde_json::Deserializer::from_str(text);
+        deserializer.disable_recursion_limit();
+        let seed = Seed {
+            depth: 0,
+            fault: &fault,
+        };
+        let value = seed.deserialize(&mut deserializer);
+        value
+            .and_then(|value| deserializer.end().map(|()| value))
+            .map_err(|error| {
+                let (line, column) = (error.line(), error.column());
+                match fault.into_inner() {
+                    None => JsonError::Syntax { line, column },
+                    Some(Fault::DuplicateKey(key)) => JsonError::DuplicateKey { key, line, column },
+                    Some(Fault::TooDeep) => JsonError::TooDeep,
+                    Some(Fault::NumberOutOfRange) => JsonError::NumberOutOfRange { line, column },
+                }
+            })
+    }
+
+    /// Appends the value to a canonical encoding: tagged, length-prefixed, objects by key.
+    pub fn encode(&self, out: &mut Encoder) {
+        match self {
+            Self::Null => {
+                out.tag(0);
+            }
+            Self::Bool(value) => {
+                out.tag(1).tag(u8::from(*value));
+            }
+            Self::Number(value) => {
+                out.tag(2).text(&value.to_string());
+            }
+            Self::Text(value) => {
+                out.tag(3).text(value);
+            }
+            Self::Array(items) => {
+                out.tag(4).u64(items.len() as u64);
+                for item in items {
+                    item.encode(out);
+                }
+            }
+            Self::Object(members) => {
+                out.tag(5);
+                encode_object(members, out);
+            }
+        }
+    }
+
+    /// What kind of value it is, for messages.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Null => "null",
+            Self::Bool(_) => "a boolean",
+            Self::Number(_) => "a number",
+            Self::Text(_) => "a string",
+            Self::Array(_) => "an array",
+            Self::Object(_) => "an object",
+        }
+    }
+}
+
+/// Appends an object's members, by key, to a canonical encoding.
+pub fn encode_object(members: &Object, out: &mut Encoder) {
+    out.u64(members.len() as u64);
+    for (key, value) in members {
+        out.text(key);
+        value.encode(out);
+    }
+}
+
+impl fmt::Debug for Json {
+    /// Values are a client's: only their kind is shown.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.kind())
+    }
+}
+
+impl Serialize for Json {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Null => serializer.serialize_unit(),
+            Self::Bool(value) => serializer.serialize_bool(*value),
+            Self::Number(value) => value
+                .to_string()
+                .parse::<serde_json::Number>()
+                .map_err(serde::ser::Error::custom)?
+                .serialize(serializer),
+            Self::Text(value) => serializer.serialize_str(value),
+            Self::Array(items) => serializer.collect_seq(items),
+            Self::Object(members) => serializer.collect_map(members),
+        }
+    }
+}
+
+enum Fault {
+    DuplicateKey(String),
+    TooDeep,
+    NumberOutOfRange,
+}
+
+/// Reads a value at a depth, leaving word of what else than syntax was wrong.
+#[derive(Clone, Copy)]
+struct Seed<'a> {
+    depth: u8,
+    fault: &'a Cell<Option<Fault>>,
+}
+
+impl Seed<'_> {
+    fn fail<E: serde::de::Error>(self, fault: Fault) -> E {
+        self.fault.set(Some(fault));
+        E::custom("refused")
+    }
+
+    fn deeper<E: serde::de::Error>(self) -> Result<Self, E> {
+        if self.depth == MAX_DEPTH {
+            return Err(self.fail(Fault::TooDeep));
+        }
+        Ok(Self {
+            depth: self.depth + 1,
+            ..self
+        })
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Seed<'_> {
+    type Value = Json;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Json, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Seed<'_> {
+    type Value = Json;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Json, E> {
+        Ok(Json::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Json, E> {
+        Ok(Json::Bool(value))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Json, E> {
+        Ok(Json::Text(value.to_owned()))
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Json, E> {
+        Ok(Json::Text(value))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Json, A::Error> {
+        let inner = self.deeper()?;
+        let mut values = Vec::new();
+        while let Some(value) = items.next_element_seed(inner)? {
+            values.push(value);
+        }
+        Ok(Json::Array(values))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Json, A::Error> {
+        let mut object = Object::new();
+        let mut next = members.next_key::<String>()?;
+        if next.as_deref() == Some(NUMBER_KEY) {
+            let text = members.next_value::<String>()?;
+            return Decimal::parse(&text)
+                .map(Json::Number)
+                .ok_or_else(|| self.fail(Fault::NumberOutOfRange));
+        }
+        let inner = self.deeper()?;
+        while let Some(key) = next {
+            if object.contains_key(&key) {
+                return Err(self.fail(Fault::DuplicateKey(key)));
+            }
+            let value = members.next_value_seed(inner)?;
+            object.insert(key, value);
+            next = members.next_key::<String>()?;
+        }
+        Ok(Json::Object(object))
+    }
+}

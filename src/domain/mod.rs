@@ -1,0 +1,24 @@
+//! Pure values and rules: what the service's words mean. No async, no I/O, no time or id is made
+//! here but by `clock::SystemClock` and `ids::SystemIds`.
+
+pub mod audit_record;
+pub mod breaker;
+pub mod cache_key;
+pub mod caller;
+pub mod canonical;
+pub mod clock;
+pub mod context;
+pub mod decimal;
+pub mod directives;
+pub mod entry;
+pub mod fields;
+pub mod ids;
+pub mod json;
+pub mod money;
+pub mod network;
+pub mod normalize;
+pub mod operation;
+pub mod prompt;
+pub mod query;
+pub mod selector;
+pub mod token;

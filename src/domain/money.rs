@@ -1,0 +1,57 @@
+//! Money in US dollars, exactly: whole picodollars (10^-12), so that a token price of
+//! 0.15 dollars a million needs no rounding.
+
+use std::fmt;
+use std::ops::Add;
+
+const PICO_PER_DOLLAR: u64 = 1_000_000_000_000;
+
+/// An amount of US dollars in picodollars. Sums stop at the largest value instead of wrapping.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Usd(pub u64);
+
+impl Add for Usd {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self(self.0.saturating_add(other.0))
+    }
+}
+
+impl fmt::Display for Usd {
+    /// Dollars as a decimal without trailing zeros: `0.000252`, `1.5`, `0`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (dollars, pico) = (self.0 / PICO_PER_DOLLAR, self.0 % PICO_PER_DOLLAR);
+        if pico == 0 {
+            return write!(f, "{dollars}");
+        }
+        let fraction = format!("{pico:012}");
+        write!(f, "{dollars}.{}", fraction.trim_end_matches('0'))
+    }
+}
+
+/// Tokens that one answer took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Usage {
+    /// Tokens of the question.
+    pub prompt_tokens: u32,
+    /// Tokens of the answer.
+    pub completion_tokens: u32,
+}
+
+/// What a token costs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Prices {
+    /// Per token of the question.
+    pub prompt: Usd,
+    /// Per token of the answer.
+    pub completion: Usd,
+}
+
+impl Prices {
+    /// What an answer that took `usage` costs.
+    pub fn cost(self, usage: Usage) -> Usd {
+        let part = |price: Usd, tokens: u32| Usd(price.0.saturating_mul(u64::from(tokens)));
+        part(self.prompt, usage.prompt_tokens) + part(self.completion, usage.completion_tokens)
+    }
+}

@@ -1,0 +1,87 @@
+//! The built-in operations: what kinds of questions there are, how long their answers are good and
+//! what the upstream model is told.
+
+use chrono::TimeDelta;
+
+/// A kind of question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Operation {
+    /// Questions about wedding vendors.
+    WeddingQuery,
+    /// A coaching conversation.
+    Chat,
+    /// A workout plan.
+    WorkoutPlan,
+    /// A meal plan.
+    MealPlan,
+    /// An analysis of a person's progress.
+    ProgressAnalysis,
+}
+
+impl Operation {
+    /// Every operation. The position of each is `index`.
+    pub const ALL: [Self; 5] = [
+        Self::WeddingQuery,
+        Self::Chat,
+        Self::WorkoutPlan,
+        Self::MealPlan,
+        Self::ProgressAnalysis,
+    ];
+
+    /// The name on the wire.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::WeddingQuery => "wedding-query",
+            Self::Chat => "chat",
+            Self::WorkoutPlan => "workout-plan",
+            Self::MealPlan => "meal-plan",
+            Self::ProgressAnalysis => "progress-analysis",
+        }
+    }
+
+    /// Reads the name on the wire.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|operation| operation.name() == name)
+    }
+
+    /// Position in [`Self::ALL`].
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+
+    /// How long an answer is good. `default` is the installation's own time, which holds for the
+    /// operations that name none.
+    pub const fn ttl(self, default: TimeDelta) -> TimeDelta {
+        match self {
+            Self::WeddingQuery => default,
+            Self::Chat => TimeDelta::seconds(3_600),
+            Self::WorkoutPlan | Self::MealPlan => TimeDelta::seconds(86_400),
+            Self::ProgressAnalysis => TimeDelta::seconds(1_800),
+        }
+    }
+
+    /// The system message. A change of any of these needs a new
+    /// [`super::prompt::TEMPLATE_VERSION`].
+    pub const fn system_message(self) -> &'static str {
+        match self {
+            Self::WeddingQuery => {
+                "You help couples and wedding vendors. Answer the question for the given location, \
+                 vendor types, budget and date. Be concrete and brief."
+            }
+            Self::Chat => {
+                "You are a fitness coach. Answer the message in a friendly, practical way."
+            }
+            Self::WorkoutPlan => {
+                "You are a fitness coach. Write a workout plan that fits the given goals and limits."
+            }
+            Self::MealPlan => {
+                "You are a nutrition coach. Write a meal plan that fits the given goals and limits."
+            }
+            Self::ProgressAnalysis => {
+                "You are a fitness coach. Analyse the given progress and say what to change."
+            }
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! What an invalidation hits, and how far a value or a replica has followed the stream of them.
+
+use super::cache_key::CacheKey;
+use super::ids::{EntryId, TenantId, TokenId};
+
+/// Counts a tenant's "invalidate all": entries of an older generation are gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Hash)]
+pub struct Generation(pub i64);
+
+impl Generation {
+    /// The one before.
+    #[must_use]
+    pub const fn previous(self) -> Self {
+        Self(self.0 - 1)
+    }
+}
+
+/// How far in the invalidation stream a value was proven: everything up to here was applied to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Position(pub i64);
+
+/// Which entries of a tenant an invalidation removes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Selector {
+    /// Every entry of a generation before this one.
+    Before(Generation),
+    /// One entry, under its cache key.
+    Entry(EntryId, CacheKey),
+}
+
+impl Selector {
+    /// Whether it removes what is stored under `key` in `generation`.
+    pub fn hits(&self, key: &CacheKey, generation: Generation) -> bool {
+        match self {
+            Self::Before(newest) => generation < *newest,
+            Self::Entry(_, gone) => gone == key,
+        }
+    }
+}
+
+/// Something that stopped being true for a tenant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// Entries were invalidated.
+    Entries(Selector),
+    /// A token was revoked.
+    Token(TokenId),
+    /// The tenant itself was changed.
+    Tenant,
+}
+
+/// One step of the invalidation stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Step {
+    /// Dense from 1, in the order of commits.
+    pub position: Position,
+    /// Whose.
+    pub tenant: TenantId,
+    /// What.
+    pub change: Change,
+}

@@ -1,0 +1,69 @@
+//! The text of a bearer token: `aic_<tokenId>_<secret>`, the secret carrying a checksum so that a
+//! typo is refused without hashing. Never printed but when it is made.
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use super::ids::TokenId;
+
+const PREFIX: &str = "aic_";
+const RANDOM_BYTES: usize = 32;
+const CHECKSUM_BYTES: usize = 4;
+
+/// A bearer token whose checksum is right.
+#[derive(Clone)]
+pub struct BearerToken {
+    /// Which token it claims to be.
+    pub id: TokenId,
+    random: Zeroizing<[u8; RANDOM_BYTES]>,
+}
+
+impl BearerToken {
+    /// Makes a token of fresh random bytes.
+    pub fn new(id: TokenId, random: [u8; RANDOM_BYTES]) -> Self {
+        Self {
+            id,
+            random: Zeroizing::new(random),
+        }
+    }
+
+    /// Reads a token; `None` when its form or checksum is wrong.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (id, secret) = text.strip_prefix(PREFIX)?.split_once('_')?;
+        if id.len() != 32 {
+            return None;
+        }
+        let id = TokenId(Uuid::try_parse(id).ok()?);
+        let bytes = Zeroizing::new(URL_SAFE_NO_PAD.decode(secret).ok()?);
+        let (random, checksum) = bytes.split_at_checked(RANDOM_BYTES)?;
+        let token = Self::new(id, random.try_into().ok()?);
+        (checksum == token.checksum()).then_some(token)
+    }
+
+    /// What is hashed and compared.
+    pub fn secret(&self) -> &[u8] {
+        &*self.random
+    }
+
+    /// The text to hand out, once.
+    pub fn reveal(&self) -> Zeroizing<String> {
+        let mut bytes = Zeroizing::new(self.random.to_vec());
+        bytes.extend_from_slice(&self.checksum());
+        let secret = Zeroizing::new(URL_SAFE_NO_PAD.encode(&*bytes));
+        Zeroizing::new(format!("{PREFIX}{}_{}", self.id.0.simple(), *secret))
+    }
+
+    fn checksum(&self) -> [u8; CHECKSUM_BYTES] {
+        crc32c::crc32c_append(crc32c::crc32c(self.id.0.as_bytes()), &*self.random).to_be_bytes()
+    }
+}
+
+impl fmt::Debug for BearerToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "BearerToken({}, [redacted])", self.id)
+    }
+}

@@ -1,0 +1,277 @@
+//! Where an embedded server lives and as whom it runs: its folder, its socket folder, its user.
+//! Never follows a link that another user could have laid, never uses a folder of another user.
+
+use std::fs::{self, DirBuilder};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, lchown};
+use std::path::{Path, PathBuf};
+
+use nix::unistd::{Uid, User};
+use sha2::{Digest, Sha256};
+
+use super::error::EmbeddedError;
+
+/// Where clusters go when we are root and the data folder is not reachable for the server's user.
+const SYSTEM_FOLDER: &str = "/var/lib/ai-cache";
+
+/// `sun_path` holds 104 bytes on macOS, 108 on Linux, one of them the closing zero.
+const SOCKET_PATH_MAX_BYTES: usize = 103;
+
+/// Room for the socket's own name: `/.s.PGSQL.5432`, `/redis.sock`.
+const SOCKET_NAME_MAX_BYTES: usize = 14;
+
+/// A kind of server: its folder's name and the users it may run as when we are root.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Kind {
+    pub(super) name: &'static str,
+    pub(super) users: &'static [&'static str],
+}
+
+/// The user a server runs as when that is not ourselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct ServerUser {
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    /// Canonical; holds the log and the lock, and belongs to whoever runs ai-cache.
+    pub(super) data_dir: PathBuf,
+    /// 0700, belongs to the server's user; in the data folder or under /var/lib/ai-cache.
+    pub(super) server_dir: PathBuf,
+    /// 0700, belongs to the server's user; short enough for a socket.
+    pub(super) socket_dir: PathBuf,
+    /// `None`: servers run as we do.
+    pub(super) user: Option<ServerUser>,
+    kind: Kind,
+}
+
+impl Place {
+    /// Finds or makes the folders. `run_as` names a user and needs root.
+    pub(super) fn prepare(
+        data_dir: &Path,
+        kind: Kind,
+        run_as: Option<&str>,
+    ) -> Result<Self, EmbeddedError> {
+        let data_dir = make_data_dir(data_dir)?;
+        let wanted = choose_user(kind, run_as)?;
+        let elsewhere = Path::new(SYSTEM_FOLDER).join(stable_name(&data_dir));
+        let base = choose_base(&data_dir, &elsewhere, kind, wanted);
+        let server_dir = base.join(kind.name);
+        let user = existing_owner(&server_dir, wanted, run_as)?;
+        make_own_dir_under(&base, &server_dir, user)?;
+        let socket_dir = choose_socket_dir(&data_dir, &server_dir, kind, user)?;
+        Ok(Self {
+            data_dir,
+            server_dir,
+            socket_dir,
+            user,
+            kind,
+        })
+    }
+
+    pub(super) fn lock_file(data_dir: &Path, kind: Kind) -> Result<PathBuf, EmbeddedError> {
+        Ok(make_data_dir(data_dir)?.join(format!("{}.lock", kind.name)))
+    }
+
+    pub(super) fn log_file(&self) -> PathBuf {
+        self.data_dir.join(format!("{}.log", self.kind.name))
+    }
+
+    /// Everything that `prepare` and the server make, for a place that is thrown away.
+    pub(super) fn belongings(&self) -> Vec<PathBuf> {
+        let mut all = vec![self.server_dir.clone(), self.log_file()];
+        all.push(self.data_dir.join(format!("{}.lock", self.kind.name)));
+        if !self.socket_dir.starts_with(&self.server_dir) {
+            all.push(self.socket_dir.clone());
+        }
+        all
+    }
+
+    /// Folders that are removed after the belongings when nothing else is in them.
+    pub(super) fn folders_if_empty(&self) -> Vec<PathBuf> {
+        let base = self.server_dir.parent().map(Path::to_path_buf);
+        base.into_iter().chain([self.data_dir.clone()]).collect()
+    }
+}
+
+/// The folder itself may be entered by others when root makes it, because the server's user has to
+/// pass through; each file and folder in it is closed.
+fn make_data_dir(data_dir: &Path) -> Result<PathBuf, EmbeddedError> {
+    let mode = if Uid::effective().is_root() {
+        0o711
+    } else {
+        0o700
+    };
+    DirBuilder::new()
+        .recursive(true)
+        .mode(mode)
+        .create(data_dir)
+        .map_err(EmbeddedError::folder("make", data_dir))?;
+    fs::canonicalize(data_dir).map_err(EmbeddedError::folder("find", data_dir))
+}
+
+fn choose_user(kind: Kind, run_as: Option<&str>) -> Result<Option<ServerUser>, EmbeddedError> {
+    let me = Uid::effective();
+    let find = |name: &str| User::from_name(name).ok().flatten();
+    if !me.is_root() {
+        return match run_as {
+            Some(name) if find(name).is_none_or(|user| user.uid != me) => {
+                Err(EmbeddedError::NotRoot {
+                    server: kind.name,
+                    user: name.to_owned(),
+                })
+            }
+            _ => Ok(None),
+        };
+    }
+    let tried: Vec<&str> = run_as.map_or_else(|| kind.users.to_vec(), |name| vec![name]);
+    tried
+        .iter()
+        .filter_map(|name| find(name))
+        .find(|user| !user.uid.is_root())
+        .map(|user| {
+            Some(ServerUser {
+                uid: user.uid.as_raw(),
+                gid: user.gid.as_raw(),
+            })
+        })
+        .ok_or_else(|| EmbeddedError::NoUser {
+            server: kind.name,
+            tried: tried.join(", "),
+        })
+}
+
+/// A folder that exists already wins over what would be chosen today: data must not seem to vanish
+/// because permissions changed.
+fn choose_base(data_dir: &Path, elsewhere: &Path, kind: Kind, user: Option<ServerUser>) -> PathBuf {
+    let inside = data_dir.join(kind.name).exists();
+    let outside = elsewhere.join(kind.name).exists();
+    let reachable = user.is_none_or(|user| is_reachable(data_dir, user));
+    if inside || (reachable && !outside) {
+        data_dir.to_path_buf()
+    } else {
+        elsewhere.to_path_buf()
+    }
+}
+
+/// Whether `user` may pass through each folder down to `folder`.
+fn is_reachable(folder: &Path, user: ServerUser) -> bool {
+    folder.ancestors().all(|ancestor| {
+        fs::metadata(ancestor).is_ok_and(|meta| {
+            let bit = match meta {
+                _ if meta.uid() == user.uid => 0o100,
+                _ if meta.gid() == user.gid => 0o010,
+                _ => 0o001,
+            };
+            meta.mode() & bit != 0
+        })
+    })
+}
+
+/// As root, an existing folder's owner decides as whom the server runs.
+fn existing_owner(
+    server_dir: &Path,
+    wanted: Option<ServerUser>,
+    run_as: Option<&str>,
+) -> Result<Option<ServerUser>, EmbeddedError> {
+    let Ok(meta) = fs::symlink_metadata(server_dir) else {
+        return Ok(wanted);
+    };
+    let owner = ServerUser {
+        uid: meta.uid(),
+        gid: meta.gid(),
+    };
+    let wrong = || EmbeddedError::WrongOwner {
+        folder: server_dir.to_path_buf(),
+    };
+    match wanted {
+        _ if !meta.is_dir() => Err(wrong()),
+        None if owner.uid == Uid::effective().as_raw() => Ok(None),
+        // Made by us a moment before a kill -9 came between making it and giving it away.
+        Some(_) if owner.uid == 0 => Ok(wanted),
+        Some(user) if owner.uid == user.uid || run_as.is_none() => Ok(Some(owner)),
+        None | Some(_) => Err(wrong()),
+    }
+}
+
+fn make_own_dir_under(
+    base: &Path,
+    folder: &Path,
+    user: Option<ServerUser>,
+) -> Result<(), EmbeddedError> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o711)
+        .create(base)
+        .map_err(EmbeddedError::folder("make", base))?;
+    make_own_dir(folder, user)
+}
+
+/// Makes `folder` closed to others and gives it to the server's user; an existing one is checked.
+fn make_own_dir(folder: &Path, user: Option<ServerUser>) -> Result<(), EmbeddedError> {
+    match DirBuilder::new().mode(0o700).create(folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+        other => other.map_err(EmbeddedError::folder("make", folder))?,
+    }
+    let meta = fs::symlink_metadata(folder).map_err(EmbeddedError::folder("look at", folder))?;
+    let me = Uid::effective().as_raw();
+    if !meta.is_dir() || (meta.uid() != me && user.is_none_or(|user| user.uid != meta.uid())) {
+        return Err(EmbeddedError::WrongOwner {
+            folder: folder.to_path_buf(),
+        });
+    }
+    if meta.mode() & 0o077 != 0 {
+        return Err(EmbeddedError::WrongOwner {
+            folder: folder.to_path_buf(),
+        });
+    }
+    match user {
+        Some(user) => lchown(folder, Some(user.uid), Some(user.gid))
+            .map_err(EmbeddedError::folder("give away", folder)),
+        None => Ok(()),
+    }
+}
+
+/// Inside the server's folder when that is short and plain, else a folder under /run or /tmp whose
+/// name follows from the data folder, so that the next start and other commands find it.
+fn choose_socket_dir(
+    data_dir: &Path,
+    server_dir: &Path,
+    kind: Kind,
+    user: Option<ServerUser>,
+) -> Result<PathBuf, EmbeddedError> {
+    let near = server_dir.join("run");
+    if is_plain_and_short(&near) {
+        make_own_dir(&near, user)?;
+        return Ok(near);
+    }
+    let parents: &[&str] = if user.is_some() {
+        &["/run", "/tmp"]
+    } else {
+        &["/tmp"]
+    };
+    let name = format!("ai-cache-{}-{}", kind.name, stable_name(data_dir));
+    // Another user may have taken the name in /tmp; then the next one.
+    parents
+        .iter()
+        .flat_map(|parent| (0..8).map(|turn| Path::new(parent).join(format!("{name}-{turn}"))))
+        .find(|folder| make_own_dir(folder, user).is_ok())
+        .ok_or(EmbeddedError::NoSocketFolder)
+}
+
+/// Plain: means the same in a URL, in Postgres' list of folders and in a shell.
+fn is_plain_and_short(folder: &Path) -> bool {
+    let bytes = folder.as_os_str().as_bytes();
+    bytes.len() + SOCKET_NAME_MAX_BYTES <= SOCKET_PATH_MAX_BYTES
+        && bytes
+            .iter()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"/._-".contains(byte))
+}
+
+/// The same for the same canonical path, on each start.
+fn stable_name(data_dir: &Path) -> String {
+    let digest = Sha256::digest(data_dir.as_os_str().as_bytes());
+    hex::encode(&digest[..8])
+}

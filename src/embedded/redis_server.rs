@@ -1,0 +1,276 @@
+//! The private Redis: found, started or adopted, stopped. It keeps nothing on disk.
+//! Listens on a unix socket in a closed folder, or for tests on a loopback port.
+
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream};
+
+use super::error::EmbeddedError;
+use super::folder_lock::{FolderLock, Taken};
+use super::place::{Kind, Place};
+use super::process::{Lifetime, POLL, ServerProcess, StopSignals, Watchdog, apart, log_to};
+use super::programs::find_redis;
+
+const KIND: Kind = Kind {
+    name: "redis",
+    users: &["redis", "nobody"],
+};
+
+const SIGNALS: StopSignals = StopSignals {
+    polite: Signal::SIGTERM,
+    hurried: Signal::SIGKILL,
+    patience: Duration::from_secs(10),
+};
+
+/// One question to the server, at most.
+const ASK_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// No snapshots, no append-only file; the oldest unused values make room.
+const SETTINGS: [(&str, &str); 6] = [
+    ("--save", ""),
+    ("--appendonly", "no"),
+    ("--maxmemory-policy", "allkeys-lru"),
+    ("--daemonize", "no"),
+    ("--logfile", ""),
+    ("--protected-mode", "yes"),
+];
+
+/// Where the server listens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Listen {
+    /// A socket in a folder that only its user and root enter.
+    Unix,
+    /// A port of 127.0.0.1. A server on a port is never adopted.
+    Tcp(u16),
+}
+
+/// How to find, run and size the server.
+#[derive(Debug, Clone)]
+pub struct RedisOptions {
+    /// PATH, as `config` read it.
+    pub search_path: String,
+    /// A user's name, when we are root; `None`: `redis`, else `nobody`.
+    pub run_as: Option<String>,
+    pub lifetime: Lifetime,
+    pub listen: Listen,
+    pub max_memory_mb: u32,
+    pub start_timeout: Duration,
+}
+
+impl RedisOptions {
+    pub fn new(search_path: impl Into<String>) -> Self {
+        Self {
+            search_path: search_path.into(),
+            run_as: None,
+            lifetime: Lifetime::Independent,
+            listen: Listen::Unix,
+            max_memory_mb: 256,
+            start_timeout: Duration::from_secs(20),
+        }
+    }
+}
+
+/// A Redis that answers. Dropping it without `stop` asks it to stop.
+#[derive(Debug)]
+pub struct Redis {
+    address: Address,
+    process: ServerProcess,
+    watchdog: Option<Watchdog>,
+    lock: FolderLock,
+}
+
+#[derive(Debug, Clone)]
+enum Address {
+    Socket(PathBuf),
+    Port(u16),
+}
+
+impl Redis {
+    /// The program, `None` when none is installed.
+    pub fn find_program(search_path: &str) -> Option<PathBuf> {
+        find_redis(search_path)
+    }
+
+    /// Starts the server, or adopts the one a killed ai-cache left on the same socket.
+    pub async fn start(data_dir: &Path, options: RedisOptions) -> Result<Self, EmbeddedError> {
+        let begun = Instant::now();
+        let lock = match FolderLock::take(&Place::lock_file(data_dir, KIND)?)? {
+            Taken::Mine(lock) => lock,
+            Taken::Other(holder) => {
+                return Err(EmbeddedError::InUse {
+                    folder: data_dir.to_path_buf(),
+                    holder,
+                });
+            }
+        };
+        let program = find_redis(&options.search_path).ok_or(EmbeddedError::RedisMissing)?;
+        let place = Place::prepare(data_dir, KIND, options.run_as.as_deref())?;
+        let address = match options.listen {
+            Listen::Unix => Address::Socket(place.socket_dir.join("redis.sock")),
+            Listen::Tcp(port) => Address::Port(port),
+        };
+        let mut watchdog = Watchdog::start(options.lifetime, &place, SIGNALS.polite)?;
+        let mut process = if let Some(pid) = find_left(&address).await {
+            ServerProcess::adopt(pid, KIND.name, SIGNALS)
+        } else {
+            let command = server_command(&program, &place, &address, &options)?;
+            ServerProcess::start(command, KIND.name, SIGNALS)?
+        };
+        if let Some(watchdog) = &mut watchdog {
+            watchdog.watch(&process);
+        }
+        wait_until_answering(&mut process, &address, &place, &options).await?;
+        tracing::info!(
+            adopted = process.is_adopted(),
+            elapsed_ms = begun.elapsed().as_millis(),
+            "embedded Redis answers"
+        );
+        Ok(Self {
+            address,
+            process,
+            watchdog,
+            lock,
+        })
+    }
+
+    /// For the redis crate: `redis+unix:///…` or `redis://127.0.0.1:…`.
+    pub fn url(&self) -> String {
+        match &self.address {
+            Address::Socket(path) => format!("redis+unix://{}", path.display()),
+            Address::Port(port) => format!("redis://127.0.0.1:{port}"),
+        }
+    }
+
+    pub fn pid(&self) -> i32 {
+        self.process.pid().as_raw()
+    }
+
+    /// Whether the server had been left running by an ai-cache that was killed.
+    pub fn is_adopted(&self) -> bool {
+        self.process.is_adopted()
+    }
+
+    pub async fn stop(self) -> Result<(), EmbeddedError> {
+        let Self {
+            process,
+            watchdog,
+            lock,
+            ..
+        } = self;
+        process.stop().await?;
+        if let Some(watchdog) = watchdog {
+            watchdog.dismiss();
+        }
+        drop(lock);
+        Ok(())
+    }
+}
+
+fn server_command(
+    program: &Path,
+    place: &Place,
+    address: &Address,
+    options: &RedisOptions,
+) -> Result<Command, EmbeddedError> {
+    let mut command = apart(program, place.user);
+    for (name, value) in SETTINGS {
+        command.args([name, value]);
+    }
+    command.args(["--maxmemory", &format!("{}mb", options.max_memory_mb)]);
+    command.arg("--dir").arg(&place.server_dir);
+    match address {
+        Address::Socket(path) => {
+            command
+                .args(["--port", "0", "--unixsocketperm", "700", "--unixsocket"])
+                .arg(path);
+        }
+        Address::Port(port) => {
+            command.args(["--bind", "127.0.0.1", "--port", &port.to_string()]);
+        }
+    }
+    log_to(&mut command, &place.log_file())?;
+    Ok(command)
+}
+
+/// The process behind the socket. It is ours: only our user's servers can listen in that folder,
+/// and we hold its lock.
+async fn find_left(address: &Address) -> Option<Pid> {
+    let Address::Socket(_) = address else {
+        return None;
+    };
+    process_id(&ask(address, "INFO server").await?)
+}
+
+fn process_id(info: &str) -> Option<Pid> {
+    let line = info
+        .lines()
+        .find_map(|line| line.strip_prefix("process_id:"))?;
+    line.trim()
+        .parse()
+        .ok()
+        .filter(|pid| *pid > 1)
+        .map(Pid::from_raw)
+}
+
+/// Answering means: this very process answers, not another that had the port before.
+async fn wait_until_answering(
+    process: &mut ServerProcess,
+    address: &Address,
+    place: &Place,
+    options: &RedisOptions,
+) -> Result<(), EmbeddedError> {
+    let deadline = Instant::now() + options.start_timeout;
+    while Instant::now() < deadline {
+        let answer = ask(address, "INFO server").await;
+        if answer.as_deref().and_then(process_id) == Some(process.pid()) {
+            return Ok(());
+        }
+        if !process.is_running() {
+            return Err(EmbeddedError::Ended {
+                server: KIND.name,
+                log: place.log_file(),
+            });
+        }
+        tokio::time::sleep(POLL).await;
+    }
+    let waited = options.start_timeout;
+    Err(EmbeddedError::NotAccepting {
+        server: KIND.name,
+        log: place.log_file(),
+        waited,
+    })
+}
+
+/// Sends one inline command and reads until the server closes the connection.
+async fn ask(address: &Address, question: &str) -> Option<String> {
+    let text = format!("{question}\r\nQUIT\r\n");
+    let exchange = async {
+        match address {
+            Address::Socket(path) => converse(UnixStream::connect(path).await?, &text).await,
+            Address::Port(port) => {
+                converse(
+                    TcpStream::connect((Ipv4Addr::LOCALHOST, *port)).await?,
+                    &text,
+                )
+                .await
+            }
+        }
+    };
+    tokio::time::timeout(ASK_TIMEOUT, exchange).await.ok()?.ok()
+}
+
+async fn converse<S>(mut stream: S, text: &str) -> std::io::Result<String>
+where
+    S: AsyncReadExt + AsyncWriteExt + Unpin,
+{
+    stream.write_all(text.as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer)
+}

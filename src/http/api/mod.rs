@@ -1,0 +1,26 @@
+//! Handlers of `/api/ai-cache`, a file per resource: parse, call the use case, shape the reply.
+
+pub mod entries;
+pub mod invalidate;
+pub mod query;
+pub mod statistics;
+pub mod tenants;
+pub mod tokens;
+
+use actix_web::{HttpRequest, HttpResponse};
+
+use super::problem::{Problem, ProblemKind};
+use super::routes;
+
+/// Answers what no route takes: another method, or a path that is not there.
+pub async fn unrouted(request: HttpRequest) -> Result<HttpResponse, Problem> {
+    let allow = routes::methods(&request);
+    if allow.is_empty() {
+        return Err(Problem::not_found());
+    }
+    let detail = format!("this path takes {}", allow.join(", "));
+    Err(Problem {
+        allow,
+        ..Problem::new(ProblemKind::MethodNotAllowed, detail)
+    })
+}

@@ -1,0 +1,244 @@
+//! `POST /api/ai-cache/query`. The reply is written around the answer's own JSON text, which is
+//! never parsed again.
+
+use std::fmt::Write as _;
+
+use actix_web::http::header::{self, HeaderName};
+use actix_web::{HttpRequest, HttpResponse, post, web};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::domain::ids::RequestId;
+use crate::domain::query::QueryRequest;
+use crate::http::State;
+use crate::http::body;
+use crate::http::current::Current;
+use crate::http::problem::{Problem, ProblemBody};
+use crate::service::{Answered, Source};
+
+const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
+
+/// A question.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
+#[expect(
+    dead_code,
+    reason = "the shape in the API document; domain::query reads the body"
+)]
+pub struct QueryBody {
+    /// 1 to 16,384 bytes of UTF-8.
+    query: String,
+    /// What surrounds the question. Unknown members are kept and are part of the key.
+    wedding_context: Option<WeddingContextBody>,
+    /// One of the known operations; `wedding-query` when absent.
+    operation: Option<String>,
+    /// The person the answer is about or for: the entry is theirs alone.
+    subject_id: Option<String>,
+    /// Upstream model; the configured one when absent.
+    model: Option<String>,
+    /// Upstream parameters, except model, messages, stream, n and user.
+    parameters: Option<serde_json::Map<String, serde_json::Value>>,
+    /// What is asked of the cache.
+    cache: Option<CacheBody>,
+    /// Not available in this release.
+    stream: Option<bool>,
+}
+
+/// What surrounds a question.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
+#[expect(
+    dead_code,
+    reason = "the shape in the API document; domain::context reads the body"
+)]
+pub struct WeddingContextBody {
+    /// 1 to 256 bytes.
+    location: Option<String>,
+    /// Case, outer white space, order and repetition do not count.
+    vendor_types: Option<Vec<String>>,
+    /// At least 0.
+    budget: Option<f64>,
+    /// A date.
+    wedding_date: Option<String>,
+    /// Number of guests.
+    guest_count: Option<u64>,
+}
+
+/// What is asked of the cache.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
+#[expect(
+    dead_code,
+    reason = "the shape in the API document; domain::directives reads the body"
+)]
+pub struct CacheBody {
+    /// `default`, `bypass`, `refresh` or `only-if-cached`.
+    mode: Option<String>,
+    /// How long the answer is good: 1 to 31,536,000.
+    ttl_seconds: Option<u64>,
+    /// Oldest acceptable answer.
+    max_age_seconds: Option<u64>,
+    /// At most 16 labels to invalidate by.
+    tags: Option<Vec<String>>,
+}
+
+/// An answered question.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct QueryReply {
+    /// Always true.
+    success: bool,
+    /// The answer; null when nothing is cached and there is no upstream.
+    #[schema(required)]
+    data: Option<AnswerData>,
+    /// Whether it was in the cache.
+    cached: bool,
+    /// `hot`, `warm`, `cold`, or the upstream's name.
+    cache_source: String,
+    /// Seconds since it was made.
+    cache_age: i64,
+    /// Seconds it is still good; 0 when it is not stored.
+    expires_in: i64,
+    /// Whether it is served beyond its time.
+    stale: bool,
+    /// `exact` on a hit.
+    #[schema(required)]
+    r#match: Option<String>,
+    /// The entry, when there is one.
+    #[schema(required)]
+    entry_id: Option<String>,
+    /// What this reply saved, in US dollars.
+    cost_saved_usd: String,
+    /// The request's id.
+    request_id: String,
+}
+
+/// An answer.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AnswerData {
+    /// The answer: text, or any JSON.
+    response: serde_json::Value,
+    /// The model that gave it.
+    model: String,
+    /// Tokens it took.
+    usage: Option<UsageData>,
+}
+
+/// Tokens of an answer.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct UsageData {
+    /// Of the question.
+    prompt_tokens: u32,
+    /// Of the answer.
+    completion_tokens: u32,
+}
+
+/// Answers a question from the cache or, once for all who ask it, from the upstream.
+#[utoipa::path(
+    tag = "query",
+    request_body = QueryBody,
+    responses(
+        (status = 200, description = "The answer", body = QueryReply),
+        (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
+        (status = "5XX", description = "Failed", body = ProblemBody, content_type = "application/problem+json"),
+    ),
+    security(("token" = ["app"])),
+)]
+#[post("/query")]
+pub async fn post_query(
+    state: web::Data<State>,
+    mut current: Current,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, Problem> {
+    let body = body::json(&request, payload).await?;
+    let mut question = QueryRequest::parse(body)?;
+    for value in request.headers().get_all(header::CACHE_CONTROL) {
+        let text = value.to_str().unwrap_or("no-store");
+        question.directives = question.directives.with_header(text);
+    }
+    let call = current.call()?;
+    let id = call.request;
+    let answered = state.service.query(call, question).await?;
+    Ok(reply(&answered, id))
+}
+
+fn reply(answered: &Answered, request: RequestId) -> HttpResponse {
+    let (cached, source) = match answered.source {
+        Source::Tier(tier) => (true, tier.name()),
+        Source::Upstream { .. } | Source::Nowhere => (false, answered.upstream.as_str()),
+    };
+    let data = answered
+        .data
+        .as_ref()
+        .map_or(b"null".as_slice(), |data| data.as_bytes());
+    let mut tail = String::with_capacity(320);
+    // Upstream names and ids hold nothing that JSON would need escaped (config checks names).
+    let _infallible = write!(
+        tail,
+        ",\"cached\":{cached},\"cacheSource\":\"{source}\",\"cacheAge\":{},\"expiresIn\":{},\
+         \"stale\":false,\"match\":{},\"entryId\":",
+        answered.age_seconds,
+        answered.expires_in_seconds,
+        if cached { "\"exact\"" } else { "null" },
+    );
+    let _infallible = match answered.entry {
+        Some(entry) => write!(tail, "\"{entry}\""),
+        None => write!(tail, "null"),
+    };
+    let saved = answered.cost_saved;
+    let _infallible = write!(
+        tail,
+        ",\"costSavedUsd\":\"{saved}\",\"requestId\":\"{request}\"}}"
+    );
+    let head = b"{\"success\":true,\"data\":";
+    let mut body = Vec::with_capacity(head.len() + data.len() + tail.len());
+    body.extend_from_slice(head);
+    body.extend_from_slice(data);
+    body.extend_from_slice(tail.as_bytes());
+    let mut reply = HttpResponse::Ok();
+    reply.content_type("application/json");
+    reply.insert_header((CACHE_STATUS, cache_status(answered)));
+    reply.insert_header((X_CACHE, x_cache(answered.source)));
+    // Shared caches between us and the client must not keep what is one tenant's.
+    reply.insert_header((header::CACHE_CONTROL, "private, no-store"));
+    if cached {
+        reply.insert_header((header::AGE, answered.age_seconds.to_string()));
+    }
+    reply.body(body)
+}
+
+/// RFC 9211.
+fn cache_status(answered: &Answered) -> String {
+    match answered.source {
+        Source::Tier(tier) => {
+            format!(
+                "ai-cache; hit; ttl={}; detail={}",
+                answered.expires_in_seconds,
+                tier.name()
+            )
+        }
+        Source::Upstream { bypassed: true, .. } => "ai-cache; fwd=bypass".to_owned(),
+        Source::Upstream {
+            stored,
+            collapsed,
+            bypassed: false,
+        } => {
+            let stored = if stored { "; stored" } else { "" };
+            let collapsed = if collapsed { "; collapsed" } else { "" };
+            format!("ai-cache; fwd=miss{stored}{collapsed}")
+        }
+        Source::Nowhere => "ai-cache; fwd=miss".to_owned(),
+    }
+}
+
+const fn x_cache(source: Source) -> &'static str {
+    match source {
+        Source::Tier(_) => "HIT",
+        Source::Upstream { bypassed: true, .. } => "BYPASS",
+        Source::Upstream { .. } | Source::Nowhere => "MISS",
+    }
+}

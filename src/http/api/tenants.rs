@@ -1,0 +1,255 @@
+//! `/api/ai-cache/admin/tenants`: operators make tenants and the tokens that tenants begin with.
+
+use actix_web::http::header;
+use actix_web::{HttpRequest, HttpResponse, delete, get, patch, post, web};
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::domain::audit_record::Action;
+use crate::domain::caller::Role;
+use crate::domain::fields::Fields;
+use crate::domain::ids::TokenId;
+use crate::domain::json::Json;
+use crate::http::State;
+use crate::http::body;
+use crate::http::current::Current;
+use crate::http::problem::{Problem, ProblemBody};
+use crate::service::TenantSlug;
+use crate::store::tenants::TenantRow;
+
+use super::tokens::{self, MadeTokenBody, NewTokenBody, TokenListBody};
+
+/// A tenant to be made.
+#[derive(ToSchema)]
+#[expect(
+    dead_code,
+    reason = "the shape in the API document; `parse_new` reads the body"
+)]
+pub struct NewTenantBody {
+    /// 1 to 63 of a-z, 0-9 and -.
+    slug: String,
+    /// 1 to 200 bytes, for people.
+    name: String,
+}
+
+/// What to change of a tenant.
+#[derive(ToSchema)]
+#[expect(
+    dead_code,
+    reason = "the shape in the API document; `parse_change` reads the body"
+)]
+pub struct TenantChangeBody {
+    /// Whether the tenant's tokens are accepted.
+    active: bool,
+}
+
+/// A tenant.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TenantBody {
+    /// Its id.
+    id: String,
+    /// Its name in commands and routes.
+    slug: String,
+    /// Its name for people.
+    name: String,
+    /// Whether its tokens are accepted.
+    active: bool,
+    /// When it was made.
+    created_at: DateTime<Utc>,
+}
+
+/// Every tenant.
+#[derive(Serialize, ToSchema)]
+pub struct TenantListBody {
+    /// By slug.
+    tenants: Vec<TenantBody>,
+}
+
+impl From<TenantRow> for TenantBody {
+    fn from(row: TenantRow) -> Self {
+        Self {
+            id: row.id.to_string(),
+            slug: row.slug,
+            name: row.name,
+            active: row.active,
+            created_at: row.created_at,
+        }
+    }
+}
+
+fn parse_new(body: Json) -> Result<(TenantSlug, String), Problem> {
+    let mut fields = Fields::root(body)?;
+    let slug = fields.parsed("slug", TenantSlug::RULE, TenantSlug::parse);
+    let name = fields.text("name", 1..=200);
+    fields.finish()?;
+    match (slug, name) {
+        (Some(slug), Some(name)) => Ok((slug, name)),
+        (None, _) => Err(Problem::invalid_field("/slug", "is required")),
+        (_, None) => Err(Problem::invalid_field("/name", "is required")),
+    }
+}
+
+fn parse_change(body: Json) -> Result<bool, Problem> {
+    let mut fields = Fields::root(body)?;
+    let active = fields.flag("active");
+    fields.finish()?;
+    active.ok_or_else(|| Problem::invalid_field("/active", "is required"))
+}
+
+fn slug_of(text: &str) -> Result<TenantSlug, Problem> {
+    TenantSlug::parse(text).ok_or_else(Problem::not_found)
+}
+
+/// Lists every tenant.
+#[utoipa::path(
+    tag = "operators",
+    responses(
+        (status = 200, description = "The tenants", body = TenantListBody),
+        (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
+        (status = "5XX", description = "Failed", body = ProblemBody, content_type = "application/problem+json"),
+    ),
+    security(("token" = ["operator"])),
+)]
+#[get("/admin/tenants")]
+pub async fn list_tenants(state: web::Data<State>) -> Result<HttpResponse, Problem> {
+    let rows = state.service.list_tenants().await?;
+    let tenants = rows.into_iter().map(TenantBody::from).collect();
+    Ok(HttpResponse::Ok().json(TenantListBody { tenants }))
+}
+
+/// Makes a tenant with its keys.
+#[utoipa::path(
+    tag = "operators",
+    request_body = NewTenantBody,
+    responses(
+        (status = 201, description = "The tenant", body = TenantBody),
+        (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
+        (status = "5XX", description = "Failed", body = ProblemBody, content_type = "application/problem+json"),
+    ),
+    security(("token" = ["operator"])),
+)]
+#[post("/admin/tenants")]
+pub async fn post_tenant(
+    state: web::Data<State>,
+    mut current: Current,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, Problem> {
+    let (slug, name) = parse_new(body::json(&request, payload).await?)?;
+    let call = current.call()?;
+    let record = call.change(call.caller.tenant, Action::TenantCreate);
+    let row = state.service.create_tenant(&slug, &name, record).await?;
+    let location = format!("{}/{slug}", request.path());
+    Ok(HttpResponse::Created()
+        .insert_header((header::LOCATION, location))
+        .json(TenantBody::from(row)))
+}
+
+/// Accepts or refuses a tenant's tokens from now on.
+#[utoipa::path(
+    tag = "operators",
+    params(("slug" = String, Path, description = "The tenant")),
+    request_body = TenantChangeBody,
+    responses(
+        (status = 200, description = "The tenant", body = TenantBody),
+        (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
+        (status = "5XX", description = "Failed", body = ProblemBody, content_type = "application/problem+json"),
+    ),
+    security(("token" = ["operator"])),
+)]
+#[patch("/admin/tenants/{slug}")]
+pub async fn patch_tenant(
+    state: web::Data<State>,
+    mut current: Current,
+    path: web::Path<String>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, Problem> {
+    let slug = slug_of(&path)?;
+    let active = parse_change(body::json(&request, payload).await?)?;
+    let call = current.call()?;
+    let record = call.change(call.caller.tenant, Action::TenantUpdate);
+    let row = state
+        .service
+        .set_tenant_active(&slug, active, record)
+        .await?;
+    Ok(HttpResponse::Ok().json(TenantBody::from(row)))
+}
+
+/// Lists a tenant's tokens, without their secrets.
+#[utoipa::path(
+    tag = "operators",
+    params(("slug" = String, Path, description = "The tenant")),
+    responses(
+        (status = 200, description = "The tokens", body = TokenListBody),
+        (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
+        (status = "5XX", description = "Failed", body = ProblemBody, content_type = "application/problem+json"),
+    ),
+    security(("token" = ["operator"])),
+)]
+#[get("/admin/tenants/{slug}/tokens")]
+pub async fn list_tenant_tokens(
+    state: web::Data<State>,
+    path: web::Path<String>,
+) -> Result<HttpResponse, Problem> {
+    let tenant = state.service.find_tenant(&slug_of(&path)?).await?;
+    let rows = state.service.list_tokens(tenant.id).await?;
+    Ok(HttpResponse::Ok().json(TokenListBody::from(rows)))
+}
+
+/// Makes a tenant's admin or compliance token; the tenant's own trail shows it.
+#[utoipa::path(
+    tag = "operators",
+    params(("slug" = String, Path, description = "The tenant")),
+    request_body = NewTokenBody,
+    responses(
+        (status = 201, description = "The token, shown this once", body = MadeTokenBody),
+        (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
+        (status = "5XX", description = "Failed", body = ProblemBody, content_type = "application/problem+json"),
+    ),
+    security(("token" = ["operator"])),
+)]
+#[post("/admin/tenants/{slug}/tokens")]
+pub async fn post_tenant_token(
+    state: web::Data<State>,
+    mut current: Current,
+    path: web::Path<String>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, Problem> {
+    let new = tokens::parse(body::json(&request, payload).await?)?;
+    let tenant = state.service.find_tenant(&slug_of(&path)?).await?;
+    let grant = (tenant.id, Role::Operator);
+    let token = tokens::make(&state, &mut current, grant, &new).await?;
+    Ok(tokens::made(&token, request.path()))
+}
+
+/// Revokes a tenant's token.
+#[utoipa::path(
+    tag = "operators",
+    params(
+        ("slug" = String, Path, description = "The tenant"),
+        ("tokenId" = String, Path, description = "The token's id"),
+    ),
+    responses(
+        (status = 204, description = "Revoked"),
+        (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
+        (status = "5XX", description = "Failed", body = ProblemBody, content_type = "application/problem+json"),
+    ),
+    security(("token" = ["operator"])),
+)]
+#[delete("/admin/tenants/{slug}/tokens/{tokenId}")]
+pub async fn delete_tenant_token(
+    state: web::Data<State>,
+    mut current: Current,
+    path: web::Path<(String, String)>,
+) -> Result<HttpResponse, Problem> {
+    let (slug, id) = path.into_inner();
+    let tenant = state.service.find_tenant(&slug_of(&slug)?).await?;
+    let id = TokenId::parse(&id).ok_or_else(Problem::not_found)?;
+    let record = current.call()?.change(tenant.id, Action::TokenRevoke);
+    state.service.revoke_token(tenant.id, id, record).await?;
+    Ok(HttpResponse::NoContent().finish())
+}

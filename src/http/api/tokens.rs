@@ -1,0 +1,218 @@
+//! `/api/ai-cache/tokens`: an admin's own tenant's tokens. Shapes shared with `tenants`.
+
+use actix_web::http::header;
+use actix_web::{HttpRequest, HttpResponse, delete, get, post, web};
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::domain::audit_record::Action;
+use crate::domain::caller::{Role, Roles};
+use crate::domain::fields::Fields;
+use crate::domain::ids::{TenantId, TokenId};
+use crate::domain::json::Json;
+use crate::http::State;
+use crate::http::body;
+use crate::http::current::Current;
+use crate::http::problem::{Problem, ProblemBody};
+use crate::service::{Grant, NewTokenText};
+use crate::store::tokens::TokenRow;
+
+/// Longest life of a token: ten years.
+const MAX_LIFE_SECONDS: u64 = 315_360_000;
+
+/// A token to be made.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
+#[expect(
+    dead_code,
+    reason = "the shape in the API document; `parse` reads the body"
+)]
+pub struct NewTokenBody {
+    /// Any of app, admin, compliance, operator that the caller may grant; at least one.
+    roles: Vec<String>,
+    /// Seconds until it expires; never when absent.
+    expires_in_seconds: Option<u64>,
+}
+
+/// A new token.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MadeTokenBody {
+    /// Its id.
+    id: String,
+    /// What it may do.
+    roles: Vec<String>,
+    /// When it expires.
+    #[schema(required)]
+    expires_at: Option<DateTime<Utc>>,
+    /// The token, shown this once.
+    token: String,
+}
+
+/// A token.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TokenBody {
+    /// Its id.
+    id: String,
+    /// What it may do.
+    roles: Vec<String>,
+    /// When it was made.
+    created_at: DateTime<Utc>,
+    /// When it expires.
+    #[schema(required)]
+    expires_at: Option<DateTime<Utc>>,
+    /// When it was revoked.
+    #[schema(required)]
+    revoked_at: Option<DateTime<Utc>>,
+}
+
+/// Tokens of a tenant.
+#[derive(Serialize, ToSchema)]
+pub struct TokenListBody {
+    /// Newest first.
+    tokens: Vec<TokenBody>,
+}
+
+impl From<Vec<TokenRow>> for TokenListBody {
+    fn from(rows: Vec<TokenRow>) -> Self {
+        let body = |row: TokenRow| TokenBody {
+            id: row.id.to_string(),
+            roles: row.roles.names(),
+            created_at: row.created_at,
+            expires_at: row.expires_at,
+            revoked_at: row.revoked_at,
+        };
+        Self {
+            tokens: rows.into_iter().map(body).collect(),
+        }
+    }
+}
+
+/// What a request for a token asks for.
+pub(super) struct NewToken {
+    roles: Roles,
+    expires_in: Option<TimeDelta>,
+}
+
+/// Reads the body of a request for a token.
+pub(super) fn parse(body: Json) -> Result<NewToken, Problem> {
+    let mut fields = Fields::root(body)?;
+    let names = fields.texts("roles", 4, 1..=32).unwrap_or_default();
+    let roles: Option<Roles> = names.iter().map(|name| Role::parse(name)).collect();
+    if roles.is_none_or(Roles::is_empty) {
+        fields.refuse(
+            "roles",
+            "must hold at least one of app, admin, compliance, operator",
+        );
+    }
+    let seconds = fields.number("expiresInSeconds", 1..=MAX_LIFE_SECONDS);
+    fields.finish()?;
+    let expires_in = seconds.and_then(|seconds| i64::try_from(seconds).ok());
+    Ok(NewToken {
+        roles: roles.unwrap_or_default(),
+        expires_in: expires_in.map(TimeDelta::seconds),
+    })
+}
+
+/// Makes a token of `tenant` on the word of the caller as `role`: what a caller may grant in one
+/// role does not widen what it may grant in another.
+pub(super) async fn make(
+    state: &State,
+    current: &mut Current,
+    (tenant, role): (TenantId, Role),
+    new: &NewToken,
+) -> Result<NewTokenText, Problem> {
+    let call = current.call()?;
+    let grant = Grant::By(call.caller.token, [role].into_iter().collect());
+    let record = call.change(tenant, Action::TokenCreate);
+    let expires_at = new.expires_in.map(|life| state.clock.now() + life);
+    Ok(state
+        .service
+        .create_token(tenant, new.roles, expires_at, (grant, record))
+        .await?)
+}
+
+/// The reply that shows a new token, which nobody may keep a copy of.
+pub(super) fn made(new: &NewTokenText, location: &str) -> HttpResponse {
+    let body = MadeTokenBody {
+        id: new.row.id.to_string(),
+        roles: new.row.roles.names(),
+        expires_at: new.row.expires_at,
+        token: new.text.to_string(),
+    };
+    HttpResponse::Created()
+        .insert_header((header::LOCATION, format!("{location}/{}", new.row.id)))
+        .insert_header((header::CACHE_CONTROL, "no-store"))
+        .json(body)
+}
+
+/// Lists the tenant's tokens, without their secrets.
+#[utoipa::path(
+    tag = "tokens",
+    responses(
+        (status = 200, description = "The tokens", body = TokenListBody),
+        (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
+        (status = "5XX", description = "Failed", body = ProblemBody, content_type = "application/problem+json"),
+    ),
+    security(("token" = ["admin"])),
+)]
+#[get("/tokens")]
+pub async fn list_tokens(
+    state: web::Data<State>,
+    mut current: Current,
+) -> Result<HttpResponse, Problem> {
+    let tenant = current.call()?.caller.tenant;
+    let rows = state.service.list_tokens(tenant).await?;
+    Ok(HttpResponse::Ok().json(TokenListBody::from(rows)))
+}
+
+/// Makes a token of the tenant: with the roles app and admin only.
+#[utoipa::path(
+    tag = "tokens",
+    request_body = NewTokenBody,
+    responses(
+        (status = 201, description = "The token, shown this once", body = MadeTokenBody),
+        (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
+        (status = "5XX", description = "Failed", body = ProblemBody, content_type = "application/problem+json"),
+    ),
+    security(("token" = ["admin"])),
+)]
+#[post("/tokens")]
+pub async fn post_token(
+    state: web::Data<State>,
+    mut current: Current,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, Problem> {
+    let new = parse(body::json(&request, payload).await?)?;
+    let tenant = current.call()?.caller.tenant;
+    let token = make(&state, &mut current, (tenant, Role::Admin), &new).await?;
+    Ok(made(&token, request.path()))
+}
+
+/// Revokes a token of the tenant.
+#[utoipa::path(
+    tag = "tokens",
+    params(("tokenId" = String, Path, description = "The token's id")),
+    responses(
+        (status = 204, description = "Revoked"),
+        (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
+        (status = "5XX", description = "Failed", body = ProblemBody, content_type = "application/problem+json"),
+    ),
+    security(("token" = ["admin"])),
+)]
+#[delete("/tokens/{tokenId}")]
+pub async fn delete_token(
+    state: web::Data<State>,
+    mut current: Current,
+    path: web::Path<String>,
+) -> Result<HttpResponse, Problem> {
+    let id = TokenId::parse(&path).ok_or_else(Problem::not_found)?;
+    let call = current.call()?;
+    let tenant = call.caller.tenant;
+    let record = call.change(tenant, Action::TokenRevoke);
+    state.service.revoke_token(tenant, id, record).await?;
+    Ok(HttpResponse::NoContent().finish())
+}

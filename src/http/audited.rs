@@ -1,0 +1,154 @@
+//! The middleware around every authenticated route, and the one place that decides who may pass:
+//! authenticates, checks the route's role, and holds the reply until its record is durable.
+
+use std::sync::Arc;
+
+use actix_web::body::{BoxBody, MessageBody};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::header::{self, HeaderName, HeaderValue};
+use actix_web::middleware::Next;
+use actix_web::{Error, HttpMessage, web};
+
+use crate::auth::AuthError;
+use crate::domain::audit_record::{Action, Outcome};
+use crate::domain::ids::AuditId;
+use crate::service::{Call, Origin};
+use crate::telemetry::AuthFailure;
+
+use super::State;
+use super::current::{CallSlot, start_of};
+use super::peer;
+use super::problem::{Problem, ProblemKind};
+use super::routes::{self, Route};
+
+/// The id of the request's audit record, in replies.
+pub const AUDIT_ID: HeaderName = HeaderName::from_static("x-audit-id");
+
+/// Wraps every authenticated route.
+pub async fn guard(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    let Some(state) = request.app_data::<web::Data<State>>().cloned() else {
+        return Ok(request.error_response(Problem::unauthenticated()));
+    };
+    let route = routes::find(request.request());
+    let call = match authenticate(&request, &state, route).await {
+        Ok(call) => call,
+        Err(refused) => return Ok(request.error_response(refused)),
+    };
+    let allowed = route.is_none_or(|route| call.caller.roles.has(route.role));
+    let slot = CallSlot::default();
+    slot.put(call);
+    request.extensions_mut().insert(slot.clone());
+    let reply = if allowed {
+        next.call(request).await?.map_into_boxed_body()
+    } else {
+        let refused = Problem::new(ProblemKind::Forbidden, "the token lacks the role for this");
+        request.error_response(refused)
+    };
+    Ok(settle(reply, &slot).await)
+}
+
+/// The request's caller, with the record of the request begun.
+async fn authenticate(
+    request: &ServiceRequest,
+    state: &State,
+    route: Option<&Route>,
+) -> Result<Call, Problem> {
+    let start = start_of(request).ok_or_else(Problem::unauthenticated)?;
+    let network = peer::network_of(request, &state.trusted_proxies);
+    let text = bearer(request).inspect_err(|_| {
+        state.metrics.auth_failure(AuthFailure::Missing);
+    })?;
+    let verified = state.authenticator.authenticate(text, network).await;
+    let verified = verified.map_err(|error| {
+        state.metrics.auth_failure(failure(&error));
+        Problem::from(error)
+    })?;
+    let origin = Origin {
+        caller: verified.caller,
+        roles: Arc::clone(&verified.roles),
+        view: Arc::clone(&verified.view),
+        network,
+    };
+    let action = route.map_or(Action::Unrouted, |route| route.action);
+    let audit = state.service.parts().audit.clone();
+    Ok(Call::new(
+        start,
+        origin,
+        action,
+        audit,
+        Arc::clone(&state.ids),
+    ))
+}
+
+const fn failure(error: &AuthError) -> AuthFailure {
+    match error {
+        AuthError::Malformed => AuthFailure::Malformed,
+        AuthError::Refused => AuthFailure::Refused,
+        AuthError::Limited { .. } => AuthFailure::Limited,
+        AuthError::Overloaded | AuthError::Unavailable(_) | AuthError::Hasher(_) => {
+            AuthFailure::Unavailable
+        }
+    }
+}
+
+/// The token of the one `Authorization` header (RFC 6750 §2.1).
+fn bearer(request: &ServiceRequest) -> Result<&str, Problem> {
+    let mut headers = request.headers().get_all(header::AUTHORIZATION);
+    let Some(value) = headers.next() else {
+        return Err(Problem::unauthenticated());
+    };
+    if headers.next().is_some() {
+        let detail = "there is more than one Authorization header";
+        return Err(Problem::new(ProblemKind::MalformedRequest, detail));
+    }
+    let text = value.to_str().map_err(|_| Problem::unauthenticated())?;
+    let (scheme, token) = text.split_once(' ').ok_or_else(Problem::unauthenticated)?;
+    if scheme.eq_ignore_ascii_case("bearer") {
+        Ok(token.trim())
+    } else {
+        Err(Problem::unauthenticated())
+    }
+}
+
+/// Makes the record durable if the handler has not, then lets the reply go; without it there is no
+/// reply but the one that says so.
+async fn settle(mut reply: ServiceResponse<BoxBody>, slot: &CallSlot) -> ServiceResponse<BoxBody> {
+    let Some(mut call) = slot.take() else {
+        return reply;
+    };
+    let status = reply.status();
+    let failed = status.is_client_error() || status.is_server_error();
+    let audit = match call.settled() {
+        Some(audit) if !failed => audit,
+        _ => match settle_now(&mut call, status.as_u16()).await {
+            Ok(audit) => audit,
+            Err(unrecorded) => return reply.error_response(unrecorded),
+        },
+    };
+    if let Ok(value) = HeaderValue::from_str(&audit.to_string()) {
+        reply.headers_mut().insert(AUDIT_ID, value);
+    }
+    reply
+}
+
+async fn settle_now(call: &mut Call, status: u16) -> Result<AuditId, Problem> {
+    let outcome = match status {
+        0..=399 => Outcome::Done,
+        401 | 403 => Outcome::Denied,
+        404 => Outcome::NotFound,
+        400..=499 => Outcome::Invalid,
+        _ => Outcome::Error,
+    };
+    let settled = call
+        .settle(|record| {
+            record.outcome = outcome;
+            record.status = status;
+        })
+        .await;
+    settled
+        .map(|receipt| receipt.audit())
+        .map_err(Problem::from)
+}

@@ -1,0 +1,57 @@
+//! Everything actix: routes, extraction, problems, replies. Translates between HTTP and `service`;
+//! holds no rule of the product and never reaches a row or a key.
+
+mod access;
+pub mod api;
+mod audited;
+mod body;
+mod current;
+// pub mod floor;
+mod health;
+pub mod openapi;
+mod peer;
+pub mod problem;
+mod query_string;
+pub mod routes;
+mod server;
+
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use crate::auth::Authenticator;
+use crate::domain::clock::Clock;
+use crate::domain::ids::Ids;
+use crate::service::Service;
+use crate::telemetry::Metrics;
+
+pub use server::{Server, ServerSettings};
+
+/// Whether `/api/metrics` answers (AI_CACHE_MONITORING_ENABLED).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Monitoring {
+    /// It does.
+    On,
+    /// It is not there.
+    Off,
+}
+
+/// What handlers reach.
+pub struct State {
+    /// The use cases.
+    pub service: Arc<Service>,
+    /// Bearer token → caller.
+    pub authenticator: Arc<Authenticator>,
+    /// Series for operators.
+    pub metrics: Arc<Metrics>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Ids.
+    pub ids: Arc<dyn Ids>,
+    /// Whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Whether metrics are served.
+    pub monitoring: Monitoring,
+    /// Names of insecure development settings in force.
+    pub insecure: Vec<&'static str>,
+}

@@ -1,0 +1,194 @@
+//! Sealing and opening of entries. Opening takes a receipt and uses it up.
+
+use std::sync::Arc;
+
+use crate::audit::Receipt;
+use crate::crypto::{Key, SealContext, Sealed, Secret};
+use crate::domain::entry::{EntryMeta, Place, SealedField};
+use crate::domain::ids::{EntryId, SubjectKeyId, TenantId};
+
+use super::{KeyringError, SubjectKey, TenantKeys, compress};
+
+/// Text that was paid for with a receipt. Goes into a reply and nowhere else.
+pub struct Plaintext(Vec<u8>);
+
+impl Plaintext {
+    /// The bytes, to be written into a reply.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// The key an entry is sealed under: its person's, or the tenant's.
+#[derive(Clone)]
+pub enum EntryKey {
+    /// The tenant shares the entry.
+    Shared(Arc<TenantKeys>),
+    /// One person's entry.
+    Private(Arc<TenantKeys>, Arc<SubjectKey>),
+}
+
+impl EntryKey {
+    /// The key for entries of `subject`, or for shared ones.
+    pub fn new(tenant: Arc<TenantKeys>, subject: Option<Arc<SubjectKey>>) -> Self {
+        match subject {
+            None => Self::Shared(tenant),
+            Some(subject) => Self::Private(tenant, subject),
+        }
+    }
+
+    /// The tenant's keys.
+    pub const fn tenant(&self) -> &Arc<TenantKeys> {
+        match self {
+            Self::Shared(tenant) | Self::Private(tenant, _) => tenant,
+        }
+    }
+
+    /// The random name of the person, if it is one person's.
+    pub fn subject(&self) -> Option<SubjectKeyId> {
+        match self {
+            Self::Shared(_) => None,
+            Self::Private(_, subject) => Some(subject.id),
+        }
+    }
+
+    /// Version of the key, as entries name it.
+    pub fn version(&self) -> i32 {
+        match self {
+            Self::Shared(tenant) => tenant.enc_version,
+            Self::Private(..) => super::tenant_keys::FIRST_VERSION,
+        }
+    }
+
+    fn key(&self) -> &Key {
+        match self {
+            Self::Shared(tenant) => &tenant.enc,
+            Self::Private(_, subject) => &subject.key,
+        }
+    }
+
+    fn check(&self, place: &Place, meta: &EntryMeta) -> Result<(), KeyringError> {
+        let mine = self.tenant().tenant == place.tenant
+            && self.subject() == meta.subject_key
+            && self.version() == meta.key_version;
+        if mine {
+            Ok(())
+        } else {
+            Err(KeyringError::UnknownVersion)
+        }
+    }
+
+    /// Seals one field of an entry.
+    pub fn seal(
+        &self,
+        place: &Place,
+        meta: &EntryMeta,
+        field: SealedField,
+        text: &[u8],
+    ) -> Result<Sealed, KeyringError> {
+        self.check(place, meta)?;
+        let bound = meta.bound_data(place, field);
+        let packed = zeroize::Zeroizing::new(compress::pack(text));
+        Ok(Sealed::seal(
+            self.key(),
+            &context(meta, field, &bound),
+            &packed,
+        )?)
+    }
+
+    /// Seals an upstream's answer, which nobody has read.
+    pub fn seal_answer(
+        &self,
+        place: &Place,
+        meta: &EntryMeta,
+        answer: &Secret,
+    ) -> Result<Sealed, KeyringError> {
+        self.seal(place, meta, SealedField::Answer, answer.expose())
+    }
+
+    /// Opens one field of an entry for the receipt of its reading.
+    pub fn open(
+        &self,
+        receipt: Receipt,
+        place: &Place,
+        meta: &EntryMeta,
+        (field, sealed): (SealedField, &Sealed),
+    ) -> Result<Plaintext, KeyringError> {
+        if !receipt.covers(place.tenant, meta.id) {
+            return Err(KeyringError::ReceiptMismatch);
+        }
+        drop(receipt);
+        self.open_field(place, meta, field, sealed)
+    }
+
+    fn open_field(
+        &self,
+        place: &Place,
+        meta: &EntryMeta,
+        field: SealedField,
+        sealed: &Sealed,
+    ) -> Result<Plaintext, KeyringError> {
+        self.check(place, meta)?;
+        let bound = meta.bound_data(place, field);
+        let packed = sealed.open(self.key(), &context(meta, field, &bound))?;
+        compress::unpack(packed.expose()).map(Plaintext)
+    }
+}
+
+fn context<'a>(meta: &EntryMeta, field: SealedField, bound: &'a [u8]) -> SealContext<'a> {
+    SealContext {
+        field: field.name(),
+        key_version: meta.key_version,
+        bound,
+    }
+}
+
+/// Releases an upstream's answer for the receipt of its reading.
+pub fn release(
+    receipt: Receipt,
+    tenant: TenantId,
+    entry: EntryId,
+    answer: &Secret,
+) -> Result<Plaintext, KeyringError> {
+    if !receipt.covers(tenant, entry) {
+        return Err(KeyringError::ReceiptMismatch);
+    }
+    drop(receipt);
+    Ok(Plaintext(answer.expose().to_vec()))
+}
+
+/// An entry in a list, with the key its labels are sealed under.
+pub struct ListedEntry<'a> {
+    /// The key.
+    pub key: EntryKey,
+    /// Where it is.
+    pub place: Place,
+    /// Its plain metadata.
+    pub meta: &'a EntryMeta,
+    /// Location, vendor types and tags.
+    pub labels: &'a Sealed,
+}
+
+/// Opens the labels of listed entries for the receipt of the listing.
+pub fn open_labels(
+    receipt: Receipt,
+    tenant: TenantId,
+    entries: &[ListedEntry<'_>],
+) -> Result<Vec<Plaintext>, KeyringError> {
+    let theirs = entries.iter().all(|entry| entry.place.tenant == tenant);
+    if !theirs || !receipt.covers_list(tenant) {
+        return Err(KeyringError::ReceiptMismatch);
+    }
+    drop(receipt);
+    entries
+        .iter()
+        .map(
+            |ListedEntry {
+                 key,
+                 place,
+                 meta,
+                 labels,
+             }| { key.open_field(place, meta, SealedField::Labels, labels) },
+        )
+        .collect()
+}

@@ -1,0 +1,158 @@
+//! Keys of tenants and persons: loads, unwraps and remembers them for a minute. The only place that
+//! opens a `Sealed` entry or releases a `Secret`, each for a `Receipt`.
+
+mod compress;
+mod entry_keys;
+mod subjects;
+mod tenant_keys;
+
+use std::sync::Arc;
+
+use chrono::TimeDelta;
+use quick_cache::sync::Cache;
+
+use crate::audit::Audit;
+use crate::crypto::{CryptoError, Key, KeyProvider};
+use crate::domain::audit_record::{Action, Actor, AuditRecord, Outcome, RetentionClass};
+use crate::domain::cache_key::BlindIndex;
+use crate::domain::clock::Clock;
+use crate::domain::ids::{AuditId, Ids, RequestId, SubjectKeyId, TenantId};
+use crate::domain::money::Usd;
+use crate::store::{Store, StoreError};
+
+pub use entry_keys::{EntryKey, ListedEntry, Plaintext, open_labels, release};
+pub use subjects::SubjectKey;
+pub use tenant_keys::{BlindKind, TenantKeys};
+
+/// Longest time a key stays unwrapped in memory.
+const REMEMBERED: TimeDelta = TimeDelta::seconds(60);
+
+/// Most keys of each kind in memory.
+const TENANTS: usize = 10_000;
+const SUBJECTS: usize = 100_000;
+
+/// Why a key cannot be had or a value not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyringError {
+    /// Postgres did not give the key.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A key or value does not open.
+    #[error(transparent)]
+    Crypto(#[from] CryptoError),
+    /// The receipt is for something else.
+    #[error("the receipt does not cover what is to be read")]
+    ReceiptMismatch,
+    /// The key a value was sealed under is not the tenant's present one.
+    #[error("the sealing key is of an unknown version")]
+    UnknownVersion,
+    /// A value is not what was sealed here.
+    #[error("an opened value has an unknown form")]
+    Malformed,
+}
+
+/// Remembers unwrapped keys and makes new ones.
+pub struct Keyring {
+    store: Store,
+    provider: Arc<KeyProvider>,
+    audit: Audit,
+    clock: Arc<dyn Clock>,
+    ids: Arc<dyn Ids>,
+    encryption: Encryption,
+    tenants: Cache<TenantId, Arc<TenantKeys>>,
+    subjects: Cache<(TenantId, BlindIndex), Arc<SubjectKey>>,
+}
+
+/// Whether entries are sealed under secret keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encryption {
+    /// Under tenants' and persons' keys.
+    On,
+    /// Under a fixed key that everybody knows; for development only.
+    PublicKey,
+}
+
+/// What a keyring is made of.
+pub struct KeyringParts {
+    /// Where wrapped keys are.
+    pub store: Store,
+    /// What wraps them.
+    pub provider: Arc<KeyProvider>,
+    /// Stamps the records of new keys.
+    pub audit: Audit,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Ids.
+    pub ids: Arc<dyn Ids>,
+    /// Whether entries are sealed under secret keys.
+    pub encryption: Encryption,
+}
+
+impl Keyring {
+    /// An empty keyring.
+    pub fn new(parts: KeyringParts) -> Self {
+        let KeyringParts {
+            store,
+            provider,
+            audit,
+            clock,
+            ids,
+            encryption,
+        } = parts;
+        Self {
+            store,
+            provider,
+            audit,
+            clock,
+            ids,
+            encryption,
+            tenants: Cache::new(TENANTS),
+            subjects: Cache::new(SUBJECTS),
+        }
+    }
+
+    /// Drops keys that were unwrapped longer ago than they may be remembered.
+    pub fn forget_expired(&self) {
+        let since = self.clock.now() - REMEMBERED;
+        self.tenants.retain(|_, keys| keys.loaded_at > since);
+        self.subjects.retain(|_, key| key.loaded_at > since);
+    }
+
+    /// The key to seal under, given the secret one.
+    fn sealing_key(&self, secret: &Key) -> Key {
+        match self.encryption {
+            Encryption::On => secret.clone(),
+            Encryption::PublicKey => Key::public(),
+        }
+    }
+
+    /// The record of a key that the service makes for a request.
+    fn key_record(
+        &self,
+        tenant: TenantId,
+        request: RequestId,
+        action: Action,
+        subject_key: Option<SubjectKeyId>,
+    ) -> AuditRecord {
+        let at = self.clock.now();
+        AuditRecord {
+            id: AuditId::fresh(&*self.ids, at),
+            tenant,
+            class: RetentionClass::SevenYears,
+            at,
+            request,
+            actor: Actor::Service,
+            action,
+            outcome: Outcome::Done,
+            operation: None,
+            tier: None,
+            entry: None,
+            subject_key,
+            object: None,
+            status: 0,
+            count: 1,
+            duration_us: 0,
+            cost: Usd::default(),
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! A tenant's keys: one seals what no person owns, the other makes blind names.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+
+use crate::crypto::{Key, MacKey};
+use crate::domain::audit_record::Action;
+use crate::domain::cache_key::{BlindIndex, CacheKey, KeyParts};
+use crate::domain::canonical::Encoder;
+use crate::domain::ids::{RequestId, TenantId};
+use crate::domain::query::SubjectId;
+use crate::store::keys::{self, KeyPurpose, TenantKeyRow};
+use crate::store::{self, StoreError, WriteTx};
+
+use super::{Keyring, KeyringError, REMEMBERED};
+
+/// The version new keys begin with.
+pub(super) const FIRST_VERSION: i32 = 1;
+
+/// A tenant's unwrapped keys.
+#[derive(Debug)]
+pub struct TenantKeys {
+    pub(super) tenant: TenantId,
+    pub(super) enc: Key,
+    pub(super) enc_version: i32,
+    cache_key: MacKey,
+    redis_key: MacKey,
+    blind: MacKey,
+    pub(super) loaded_at: DateTime<Utc>,
+}
+
+/// What a blind index is the index of: the same text as a tag and as a location differs.
+#[derive(Debug, Clone, Copy)]
+pub enum BlindKind {
+    /// A person's id.
+    Subject,
+    /// A location.
+    Location,
+    /// A vendor type.
+    VendorType,
+    /// A tag.
+    Tag,
+}
+
+impl TenantKeys {
+    /// Whose keys they are.
+    pub const fn tenant(&self) -> TenantId {
+        self.tenant
+    }
+
+    /// The blind name of a question.
+    pub fn cache_key(&self, parts: &KeyParts<'_>) -> CacheKey {
+        CacheKey(self.cache_key.mac(&parts.canonical()))
+    }
+
+    /// The name of an entry in Redis, which cannot be joined with its name in Postgres.
+    pub fn redis_key(&self, key: &CacheKey) -> [u8; 32] {
+        self.redis_key.mac(&key.0)
+    }
+
+    /// The blind index of a label.
+    pub fn blind_index(&self, kind: BlindKind, text: &[u8]) -> BlindIndex {
+        let mut message = Encoder::new(match kind {
+            BlindKind::Subject => "subject",
+            BlindKind::Location => "location",
+            BlindKind::VendorType => "vendor type",
+            BlindKind::Tag => "tag",
+        });
+        message.bytes(text);
+        BlindIndex(self.blind.mac(message.as_bytes()))
+    }
+
+    /// The blind index of a person.
+    pub fn subject_index(&self, subject: &SubjectId) -> BlindIndex {
+        self.blind_index(BlindKind::Subject, subject.as_bytes())
+    }
+}
+
+/// What a wrapped tenant key is bound to.
+fn bound(tenant: TenantId, purpose: KeyPurpose, version: i32) -> Vec<u8> {
+    let mut out = Encoder::new("ai-cache tenant key");
+    out.bytes(tenant.0.as_bytes())
+        .text(purpose.name())
+        .i64(i64::from(version));
+    out.finish()
+}
+
+impl Keyring {
+    /// The keys of a tenant, from memory or Postgres.
+    pub async fn tenant_keys(&self, tenant: TenantId) -> Result<Arc<TenantKeys>, KeyringError> {
+        let now = self.clock.now();
+        if let Some(keys) = self.tenants.get(&tenant)
+            && now - keys.loaded_at < REMEMBERED
+        {
+            return Ok(keys);
+        }
+        let rows = self
+            .store
+            .bounded(async {
+                let mut tx = self.store.tenant(tenant).await?;
+                let rows = keys::list_tenant_keys(&mut tx).await?;
+                tx.end().await?;
+                Ok::<_, StoreError>(rows)
+            })
+            .await?;
+        let keys = Arc::new(self.unwrap_tenant_keys(tenant, &rows, now)?);
+        self.tenants.insert(tenant, Arc::clone(&keys));
+        Ok(keys)
+    }
+
+    fn unwrap_tenant_keys(
+        &self,
+        tenant: TenantId,
+        rows: &[TenantKeyRow],
+        loaded_at: DateTime<Utc>,
+    ) -> Result<TenantKeys, KeyringError> {
+        let newest = |purpose| {
+            let row = rows
+                .iter()
+                .filter(|row| row.purpose == purpose)
+                .max_by_key(|row| row.version);
+            let row = row.ok_or(KeyringError::UnknownVersion)?;
+            let bound = bound(tenant, purpose, row.version);
+            let key = self
+                .provider
+                .unwrap(&row.master_key_id, &row.wrapped, &bound)?;
+            Ok::<_, KeyringError>((key, row.version))
+        };
+        let (enc, enc_version) = newest(KeyPurpose::Enc)?;
+        let (index, _) = newest(KeyPurpose::Index)?;
+        Ok(TenantKeys {
+            tenant,
+            enc: self.sealing_key(&enc),
+            enc_version,
+            cache_key: MacKey::derive(&index, "cache key"),
+            redis_key: MacKey::derive(&index, "redis key"),
+            blind: MacKey::derive(&index, "blind index"),
+            loaded_at,
+        })
+    }
+
+    /// Makes the keys of a new tenant inside the transaction that makes the tenant, with a record
+    /// of their own.
+    pub async fn insert_tenant_keys(
+        &self,
+        tx: &mut WriteTx,
+        request: RequestId,
+    ) -> Result<(), KeyringError> {
+        let tenant = tx.tenant();
+        for purpose in [KeyPurpose::Enc, KeyPurpose::Index] {
+            let key = Key::random()?;
+            let wrapped = self
+                .provider
+                .wrap(&key, &bound(tenant, purpose, FIRST_VERSION))?;
+            let row = TenantKeyRow {
+                purpose,
+                version: FIRST_VERSION,
+                wrapped,
+                master_key_id: self.provider.active_id().as_str().to_owned(),
+            };
+            keys::insert_tenant_key(tx, &row, self.clock.now()).await?;
+            let record = self.key_record(tenant, request, Action::TenantKeyCreate, None);
+            // The transaction commits with its caller's own record.
+            let _also_recorded = store::audit::insert(tx, &self.audit.stamp(record)).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,88 @@
+//! Start and end of everything that runs beside a request: stop tokens and the task tracker.
+//! Owns the only `tokio::spawn`; a task that is not spawned here does not exist.
+
+use std::future::Future;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
+use tokio_util::task::TaskTracker;
+
+/// Shared handle to the process's stop signals and its running tasks. Clones are the same object.
+///
+/// Stopping is in two steps: `stop` asks every task to finish what it holds; `abandon` tells the
+/// ones that are still running that nobody waits any longer.
+#[derive(Debug, Clone)]
+pub struct Lifecycle {
+    soft: CancellationToken,
+    hard: CancellationToken,
+    tasks: TaskTracker,
+    runtime: tokio::runtime::Handle,
+}
+
+impl Lifecycle {
+    /// Must be called inside a tokio runtime; all tasks run on that runtime, whichever thread
+    /// spawns them.
+    pub fn new() -> Self {
+        Self {
+            soft: CancellationToken::new(),
+            hard: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            runtime: tokio::runtime::Handle::current(),
+        }
+    }
+
+    /// Runs `task` until it returns. It is waited for at shutdown.
+    pub fn spawn<F>(&self, task: F) -> JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        self.tasks.spawn_on(task, &self.runtime)
+    }
+
+    /// Runs `work` on a thread of the blocking pool and waits for it at shutdown.
+    pub fn spawn_blocking<F, T>(&self, work: F) -> JoinHandle<T>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        self.tasks.spawn_blocking_on(work, &self.runtime)
+    }
+
+    /// Asks every task to finish.
+    pub fn stop(&self) {
+        self.soft.cancel();
+        self.tasks.close();
+    }
+
+    /// Resolves once `stop` was called.
+    pub fn stopping(&self) -> WaitForCancellationFuture<'_> {
+        self.soft.cancelled()
+    }
+
+    /// Whether `stop` was called.
+    pub fn is_stopping(&self) -> bool {
+        self.soft.is_cancelled()
+    }
+
+    /// Resolves once waiting was given up.
+    pub fn abandoned(&self) -> WaitForCancellationFuture<'_> {
+        self.hard.cancelled()
+    }
+
+    /// Stops, waits up to `grace` for the tasks, then abandons the rest.
+    /// Returns whether all of them ended by themselves.
+    pub async fn shut_down(&self, grace: Duration) -> bool {
+        self.stop();
+        let clean = tokio::time::timeout(grace, self.tasks.wait()).await.is_ok();
+        self.hard.cancel();
+        clean
+    }
+}
+
+impl Default for Lifecycle {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,172 @@
+//! One authenticated request: who asks, since when, and the record of it. However it ends, there
+//! is one record.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use chrono::{DateTime, Utc};
+
+use crate::audit::{Audit, AuditError, Draft, Receipt};
+use crate::coherence::TenantView;
+use crate::domain::audit_record::{Action, Actor, AuditRecord, Outcome, RetentionClass};
+use crate::domain::caller::Caller;
+use crate::domain::ids::{AuditId, Ids, RequestId, TenantId};
+use crate::domain::money::Usd;
+use crate::domain::network::Network;
+
+/// What is known of a request before it is authenticated.
+#[derive(Debug, Clone, Copy)]
+pub struct CallStart {
+    /// The request's id.
+    pub request: RequestId,
+    /// When it arrived.
+    pub at: DateTime<Utc>,
+    /// The same, to measure from.
+    pub arrived: Instant,
+}
+
+/// Where an authenticated request comes from.
+pub struct Origin {
+    /// Who asks.
+    pub caller: Caller,
+    /// The roles as records write them.
+    pub roles: Arc<str>,
+    /// The caller's tenant.
+    pub view: Arc<TenantView>,
+    /// The caller's network.
+    pub network: Network,
+}
+
+/// An authenticated request.
+pub struct Call {
+    /// Who asks.
+    pub caller: Caller,
+    /// The caller's tenant.
+    pub view: Arc<TenantView>,
+    /// The request's id.
+    pub request: RequestId,
+    /// When it arrived.
+    pub at: DateTime<Utc>,
+    arrived: Instant,
+    audit: Audit,
+    ids: Arc<dyn Ids>,
+    template: AuditRecord,
+    /// `None` once settled.
+    draft: Option<Draft>,
+    settled: Option<AuditId>,
+}
+
+impl Call {
+    /// Begins the record of a request that wants `action`.
+    pub fn new(
+        start: CallStart,
+        origin: Origin,
+        action: Action,
+        audit: Audit,
+        ids: Arc<dyn Ids>,
+    ) -> Self {
+        let Origin {
+            caller,
+            roles,
+            view,
+            network,
+        } = origin;
+        let template = AuditRecord {
+            id: AuditId::fresh(&*ids, start.at),
+            tenant: caller.tenant,
+            class: RetentionClass::SevenYears,
+            at: start.at,
+            request: start.request,
+            actor: Actor::Token {
+                id: caller.token,
+                roles,
+                network: Some(network),
+            },
+            action,
+            outcome: Outcome::Error,
+            operation: None,
+            tier: None,
+            entry: None,
+            subject_key: None,
+            object: None,
+            status: 0,
+            count: 0,
+            duration_us: 0,
+            cost: Usd::default(),
+        };
+        let draft = Some(Draft::new(audit.clone(), template.clone()));
+        Self {
+            caller,
+            view,
+            request: start.request,
+            at: start.at,
+            arrived: start.arrived,
+            audit,
+            ids,
+            template,
+            draft,
+            settled: None,
+        }
+    }
+
+    /// Notes something the record is to say however the request ends.
+    pub fn note(&mut self, learn: impl Fn(&mut AuditRecord)) {
+        learn(&mut self.template);
+        if let Some(draft) = &mut self.draft {
+            draft.note(learn);
+        }
+    }
+
+    /// Completes the record and makes it durable. Where the record said before turns out not to be
+    /// what happened, a second one is added: the trail tells both.
+    pub async fn settle(
+        &mut self,
+        complete: impl FnOnce(&mut AuditRecord),
+    ) -> Result<Receipt, AuditError> {
+        let draft = self.draft.take().unwrap_or_else(|| {
+            let id = AuditId::fresh(&*self.ids, self.at);
+            Draft::new(
+                self.audit.clone(),
+                AuditRecord {
+                    id,
+                    ..self.template.clone()
+                },
+            )
+        });
+        let duration_us = i64::try_from(self.arrived.elapsed().as_micros()).unwrap_or(i64::MAX);
+        let receipt = draft
+            .settle(|record| {
+                record.duration_us = duration_us;
+                complete(record);
+            })
+            .await?;
+        self.settled = Some(receipt.audit());
+        Ok(receipt)
+    }
+
+    /// The newest durable record of this request, if there is one and it tells the end.
+    pub const fn settled(&self) -> Option<AuditId> {
+        self.settled
+    }
+
+    /// The request failed after it was settled: what it said is no longer the whole truth.
+    pub const fn unsettle(&mut self) {
+        self.settled = None;
+    }
+
+    /// Microseconds since the request arrived.
+    pub fn elapsed_us(&self) -> u64 {
+        u64::try_from(self.arrived.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// The record of a change that this request makes to `tenant`.
+    pub fn change(&self, tenant: TenantId, action: Action) -> AuditRecord {
+        AuditRecord {
+            id: AuditId::fresh(&*self.ids, self.at),
+            tenant,
+            action,
+            outcome: Outcome::Done,
+            ..self.template.clone()
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! Single flight: however many ask for one missing answer, it is fetched once. The fetching runs in
+//! a task of its own, so that a caller who hangs up takes nothing from the others.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::watch;
+
+use crate::coherence::TenantView;
+use crate::domain::entry::Place;
+use crate::domain::selector::Position;
+use crate::lifecycle::Lifecycle;
+
+use super::query::Landing;
+
+/// What a flight is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct FlightKey {
+    pub(super) place: Place,
+    pub(super) kind: FlightKind,
+}
+
+/// Where a flight looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum FlightKind {
+    /// In the lower tiers first.
+    LookUp,
+    /// At the upstream at once.
+    Refresh,
+}
+
+/// Whether a caller started the flight it waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Seat {
+    /// It did.
+    Leader,
+    /// It joined.
+    Follower,
+}
+
+type Result = watch::Receiver<Option<Arc<Landing>>>;
+
+struct Flight {
+    /// The process's position when it began: nobody joins once it is overtaken.
+    position: Position,
+    result: Result,
+}
+
+/// The flights under way.
+#[derive(Clone, Default)]
+pub(super) struct Flights {
+    /// Held for a few map operations, never across an await; only misses come here.
+    running: Arc<Mutex<HashMap<FlightKey, Flight>>>,
+}
+
+impl Flights {
+    /// Joins the flight for `key`, or starts one at `position`. `None`: the flight was lost.
+    pub(super) async fn board<F>(
+        &self,
+        key: FlightKey,
+        (view, position): (&TenantView, Position),
+        lifecycle: &Lifecycle,
+        fly: impl FnOnce() -> F,
+    ) -> Option<(Seat, Arc<Landing>)>
+    where
+        F: Future<Output = Landing> + Send + 'static,
+    {
+        let (seat, mut result) = {
+            let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+            match running.get(&key) {
+                Some(flight) if view.admits(&key.place, flight.position) => {
+                    (Seat::Follower, flight.result.clone())
+                }
+                _ => {
+                    // One writer, many readers; readers hold the last value after it ended.
+                    let (sender, result) = watch::channel(None);
+                    running.insert(
+                        key,
+                        Flight {
+                            position,
+                            result: result.clone(),
+                        },
+                    );
+                    let ticket = Ticket {
+                        flights: self.clone(),
+                        key,
+                        result: result.clone(),
+                    };
+                    let flight = fly();
+                    lifecycle.spawn(async move {
+                        let landing = flight.await;
+                        drop(ticket);
+                        sender.send_replace(Some(Arc::new(landing)));
+                    });
+                    (Seat::Leader, result)
+                }
+            }
+        };
+        let landed = result.wait_for(Option::is_some).await.ok()?;
+        landed.as_ref().map(|landing| (seat, Arc::clone(landing)))
+    }
+}
+
+/// Takes the flight off the list when it ends, however it ends, unless another took its place.
+struct Ticket {
+    flights: Flights,
+    key: FlightKey,
+    result: Result,
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        let mut running = self
+            .flights
+            .running
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if running
+            .get(&self.key)
+            .is_some_and(|flight| flight.result.same_channel(&self.result))
+        {
+            running.remove(&self.key);
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! The use cases, one a file, without a word of HTTP: what a caller may have done for it, in which
+//! order, and what is recorded.
+
+mod call;
+mod entries;
+mod fill;
+mod flight;
+mod invalidate;
+mod labels;
+mod query;
+mod statistics;
+mod stats;
+mod tenants;
+mod tokens;
+mod uses;
+
+use std::sync::Arc;
+
+use chrono::TimeDelta;
+
+use crate::audit::{Audit, AuditError};
+use crate::auth::Hasher;
+use crate::coherence::Coherence;
+use crate::domain::clock::Clock;
+use crate::domain::ids::Ids;
+use crate::keyring::{Keyring, KeyringError};
+use crate::lifecycle::Lifecycle;
+use crate::store::{Store, StoreError};
+use crate::telemetry::Metrics;
+use crate::tiers::Stack;
+use crate::upstream::Upstream;
+
+pub use call::{Call, CallStart, Origin};
+pub use entries::{EntriesError, EntryPage, EntryQuery, EntryView};
+pub use invalidate::{InvalidateError, Invalidated, Invalidation};
+pub use labels::Labels;
+pub use query::{Answered, QueryError, Source};
+pub use statistics::{StatisticsView, TierView};
+pub use stats::{Stats, Totals};
+pub use tenants::{TenantError, TenantSlug};
+pub use tokens::{Grant, NewTokenText, TokenError};
+pub use uses::UseWriter;
+
+use flight::Flights;
+
+/// Whether the cache takes part at all (AI_CACHE_ENABLED).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Switch {
+    /// It does.
+    On,
+    /// Every query goes to the upstream; nothing is read or stored.
+    PassThrough,
+}
+
+/// What the use cases are made of.
+pub struct Parts {
+    /// Postgres.
+    pub store: Store,
+    /// The audit trail.
+    pub audit: Audit,
+    /// Keys.
+    pub keyring: Arc<Keyring>,
+    /// What is still true.
+    pub coherence: Arc<Coherence>,
+    /// Where answers are.
+    pub stack: Stack,
+    /// Who answers what is not cached.
+    pub upstream: Arc<dyn Upstream>,
+    /// argon2.
+    pub hasher: Hasher,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Ids.
+    pub ids: Arc<dyn Ids>,
+    /// Series for operators.
+    pub metrics: Arc<Metrics>,
+    /// Tasks.
+    pub lifecycle: Lifecycle,
+    /// Whether the cache takes part.
+    pub switch: Switch,
+    /// How long answers of operations without a time of their own are good.
+    pub default_ttl: TimeDelta,
+}
+
+/// The use cases.
+pub struct Service {
+    parts: Parts,
+    flights: Flights,
+    stats: Stats,
+}
+
+impl Service {
+    /// Puts the use cases together.
+    pub fn new(parts: Parts) -> Arc<Self> {
+        let stats = Stats::new(parts.clock.now());
+        Arc::new(Self {
+            parts,
+            flights: Flights::default(),
+            stats,
+        })
+    }
+
+    /// What it is made of, for health and metrics.
+    pub const fn parts(&self) -> &Parts {
+        &self.parts
+    }
+}
+
+/// What may go wrong in any use case.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// No durable record, so no data.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
+    /// Postgres failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Keys failed.
+    #[error(transparent)]
+    Keyring(#[from] KeyringError),
+    /// A value that was opened is not what was sealed.
+    #[error("a stored value has an unknown form")]
+    Malformed,
+    /// A task of this process ended early.
+    #[error("a task ended before its result")]
+    TaskLost,
+}

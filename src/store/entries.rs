@@ -1,0 +1,357 @@
+//! Sealed entries, the cold tier's rows. Found by primary key; nothing here can be read without
+//! `keyring`.
+
+use chrono::{DateTime, Utc};
+use sqlx::QueryBuilder;
+use uuid::Uuid;
+
+use crate::crypto::Sealed;
+use crate::domain::cache_key::{BlindIndex, CacheKey};
+use crate::domain::entry::{EntryMeta, Place};
+use crate::domain::ids::{EntryId, SubjectKeyId};
+use crate::domain::money::{Usage, Usd};
+use crate::domain::operation::Operation;
+use crate::domain::selector::Generation;
+
+use super::{StoreError, TenantTx, WriteTx};
+
+/// An entry to be stored.
+#[derive(Debug)]
+pub struct NewEntry<'a> {
+    /// Where it belongs.
+    pub place: Place,
+    /// Its plain metadata.
+    pub meta: &'a EntryMeta,
+    /// Answer, model and usage.
+    pub answer: &'a Sealed,
+    /// Query, context and parameters.
+    pub question: &'a Sealed,
+    /// Location, vendor types and tags.
+    pub labels: &'a Sealed,
+    /// Blind index of the location.
+    pub location: Option<BlindIndex>,
+    /// Blind indexes of the vendor types.
+    pub vendor_types: &'a [BlindIndex],
+    /// Blind indexes of the tags.
+    pub tags: &'a [BlindIndex],
+}
+
+/// What may be told of an entry without its answer.
+#[derive(Debug, Clone)]
+pub struct EntryRow {
+    /// Its cache key.
+    pub key: CacheKey,
+    /// The generation it was stored in.
+    pub generation: Generation,
+    /// Its plain metadata.
+    pub meta: EntryMeta,
+    /// Location, vendor types and tags.
+    pub labels: Sealed,
+    /// Bytes of its sealed fields.
+    pub size_bytes: i64,
+    /// Times it was served.
+    pub access_count: i64,
+    /// When it was served last.
+    pub last_accessed_at: Option<DateTime<Utc>>,
+}
+
+/// Which entries to list. Keyset page: entries older than `before`, newest first.
+#[derive(Debug, Clone, Default)]
+pub struct EntryFilter {
+    /// Of this kind only.
+    pub operation: Option<Operation>,
+    /// At this location only.
+    pub location: Option<BlindIndex>,
+    /// With this tag only.
+    pub tag: Option<BlindIndex>,
+    /// Continue after this entry.
+    pub before: Option<EntryId>,
+}
+
+fn parse_operation(name: &str) -> Result<Operation, StoreError> {
+    Operation::parse(name).ok_or(StoreError::UnknownValue("operation"))
+}
+
+fn parse_key(bytes: Vec<u8>) -> Result<CacheKey, StoreError> {
+    bytes
+        .try_into()
+        .map(CacheKey)
+        .map_err(|_| StoreError::UnknownValue("cache key"))
+}
+
+fn tokens(count: i32) -> u32 {
+    u32::try_from(count).unwrap_or(0)
+}
+
+/// The answer under a key of the transaction's tenant, if it is of the given generation.
+pub async fn find_answer(
+    tx: &mut TenantTx,
+    key: &CacheKey,
+    generation: Generation,
+) -> Result<Option<(EntryMeta, Sealed)>, StoreError> {
+    let tenant = tx.tenant().0;
+    let row = sqlx::query!(
+        "SELECT entry_id, operation, subject_key_id, key_version, answer_sealed, prompt_tokens,
+                completion_tokens, cost_picousd, created_at, expires_at
+         FROM ai_cache_entries WHERE tenant_id = $1 AND cache_key = $2 AND generation = $3",
+        tenant,
+        &key.0,
+        generation.0
+    )
+    .fetch_optional(tx.connection()?)
+    .await?;
+    row.map(|row| {
+        let meta = EntryMeta {
+            id: EntryId(row.entry_id),
+            operation: parse_operation(&row.operation)?,
+            subject_key: row.subject_key_id.map(SubjectKeyId),
+            key_version: row.key_version,
+            created_at: row.created_at,
+            expires_at: row.expires_at,
+            usage: Usage {
+                prompt_tokens: tokens(row.prompt_tokens),
+                completion_tokens: tokens(row.completion_tokens),
+            },
+            cost: Usd(u64::try_from(row.cost_picousd).unwrap_or(0)),
+        };
+        Ok((meta, Sealed::from_bytes(row.answer_sealed)))
+    })
+    .transpose()
+}
+
+/// Stores an entry, in place of the one under the same key if there is one.
+pub async fn upsert(tx: &mut WriteTx, entry: &NewEntry<'_>) -> Result<(), StoreError> {
+    let NewEntry {
+        place,
+        meta,
+        answer,
+        question,
+        labels,
+        location,
+        vendor_types,
+        tags,
+    } = entry;
+    let bytes = |indexes: &[BlindIndex]| -> Vec<Vec<u8>> {
+        indexes.iter().map(|index| index.0.to_vec()).collect()
+    };
+    let count = |tokens: u32| i32::try_from(tokens).unwrap_or(i32::MAX);
+    sqlx::query!(
+        "INSERT INTO ai_cache_entries
+             (tenant_id, cache_key, entry_id, generation, operation, subject_key_id, key_version,
+              answer_sealed, question_sealed, labels_sealed, location_index, vendor_type_indexes,
+              tag_indexes, prompt_tokens, completion_tokens, cost_picousd, created_at, expires_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
+         ON CONFLICT ON CONSTRAINT ai_cache_entries_pk DO UPDATE SET
+             entry_id = EXCLUDED.entry_id, generation = EXCLUDED.generation,
+             operation = EXCLUDED.operation, subject_key_id = EXCLUDED.subject_key_id,
+             key_version = EXCLUDED.key_version, answer_sealed = EXCLUDED.answer_sealed,
+             question_sealed = EXCLUDED.question_sealed, labels_sealed = EXCLUDED.labels_sealed,
+             location_index = EXCLUDED.location_index,
+             vendor_type_indexes = EXCLUDED.vendor_type_indexes,
+             tag_indexes = EXCLUDED.tag_indexes, prompt_tokens = EXCLUDED.prompt_tokens,
+             completion_tokens = EXCLUDED.completion_tokens, cost_picousd = EXCLUDED.cost_picousd,
+             created_at = EXCLUDED.created_at, expires_at = EXCLUDED.expires_at,
+             access_count = 0, last_accessed_at = NULL",
+        place.tenant.0,
+        &place.key.0,
+        meta.id.0,
+        place.generation.0,
+        meta.operation.name(),
+        meta.subject_key.map(|id| id.0),
+        meta.key_version,
+        answer.as_bytes(),
+        question.as_bytes(),
+        labels.as_bytes(),
+        location.map(|index| index.0.to_vec()),
+        &bytes(vendor_types),
+        &bytes(tags),
+        count(meta.usage.prompt_tokens),
+        count(meta.usage.completion_tokens),
+        i64::try_from(meta.cost.0).unwrap_or(i64::MAX),
+        meta.created_at,
+        meta.expires_at
+    )
+    .execute(tx.connection()?)
+    .await?;
+    Ok(())
+}
+
+#[derive(sqlx::FromRow)]
+struct RawEntry {
+    cache_key: Vec<u8>,
+    entry_id: Uuid,
+    generation: i64,
+    operation: String,
+    subject_key_id: Option<Uuid>,
+    key_version: i32,
+    labels_sealed: Vec<u8>,
+    prompt_tokens: i32,
+    completion_tokens: i32,
+    cost_picousd: i64,
+    created_at: DateTime<Utc>,
+    expires_at: DateTime<Utc>,
+    size_bytes: i64,
+    access_count: i64,
+    last_accessed_at: Option<DateTime<Utc>>,
+}
+
+impl RawEntry {
+    fn parse(self) -> Result<EntryRow, StoreError> {
+        Ok(EntryRow {
+            key: parse_key(self.cache_key)?,
+            generation: Generation(self.generation),
+            meta: EntryMeta {
+                id: EntryId(self.entry_id),
+                operation: parse_operation(&self.operation)?,
+                subject_key: self.subject_key_id.map(SubjectKeyId),
+                key_version: self.key_version,
+                created_at: self.created_at,
+                expires_at: self.expires_at,
+                usage: Usage {
+                    prompt_tokens: tokens(self.prompt_tokens),
+                    completion_tokens: tokens(self.completion_tokens),
+                },
+                cost: Usd(u64::try_from(self.cost_picousd).unwrap_or(0)),
+            },
+            labels: Sealed::from_bytes(self.labels_sealed),
+            size_bytes: self.size_bytes,
+            access_count: self.access_count,
+            last_accessed_at: self.last_accessed_at,
+        })
+    }
+}
+
+/// Entries of the transaction's tenant that are good at `now`, newest first.
+pub async fn list(
+    tx: &mut TenantTx,
+    filter: &EntryFilter,
+    now: DateTime<Utc>,
+    limit: i64,
+) -> Result<Vec<EntryRow>, StoreError> {
+    let mut query = select_metadata(tx);
+    query.push(" AND e.expires_at > ").push_bind(now);
+    if let Some(operation) = filter.operation {
+        query
+            .push(" AND e.operation = ")
+            .push_bind(operation.name());
+    }
+    if let Some(location) = filter.location {
+        query
+            .push(" AND e.location_index = ")
+            .push_bind(location.0.to_vec());
+    }
+    if let Some(tag) = filter.tag {
+        query
+            .push(" AND ")
+            .push_bind(tag.0.to_vec())
+            .push(" = ANY (e.tag_indexes)");
+    }
+    if let Some(before) = filter.before {
+        query.push(" AND e.entry_id < ").push_bind(before.0);
+    }
+    query
+        .push(" ORDER BY e.entry_id DESC LIMIT ")
+        .push_bind(limit);
+    let rows: Vec<RawEntry> = query.build_query_as().fetch_all(tx.connection()?).await?;
+    rows.into_iter().map(RawEntry::parse).collect()
+}
+
+/// One entry of the transaction's tenant that is good at `now`.
+pub async fn find(
+    tx: &mut TenantTx,
+    id: EntryId,
+    now: DateTime<Utc>,
+) -> Result<Option<EntryRow>, StoreError> {
+    let mut query = select_metadata(tx);
+    query.push(" AND e.expires_at > ").push_bind(now);
+    query.push(" AND e.entry_id = ").push_bind(id.0);
+    let row: Option<RawEntry> = query
+        .build_query_as()
+        .fetch_optional(tx.connection()?)
+        .await?;
+    row.map(RawEntry::parse).transpose()
+}
+
+/// Metadata of the tenant's entries that are of its present generation.
+fn select_metadata(tx: &TenantTx) -> QueryBuilder<sqlx::Postgres> {
+    let mut query = QueryBuilder::new(
+        "SELECT e.cache_key, e.entry_id, e.generation, e.operation, e.subject_key_id,
+                e.key_version, e.labels_sealed, e.prompt_tokens, e.completion_tokens,
+                e.cost_picousd, e.created_at, e.expires_at, e.access_count, e.last_accessed_at,
+                (octet_length(e.answer_sealed) + octet_length(e.question_sealed)
+                 + octet_length(e.labels_sealed))::bigint AS size_bytes
+         FROM ai_cache_entries e
+         JOIN invalidation_state s ON s.tenant_id = e.tenant_id AND s.generation = e.generation
+         WHERE e.tenant_id = ",
+    );
+    query.push_bind(tx.tenant().0);
+    query
+}
+
+/// Removes one entry of the transaction's tenant; returns the key it was under.
+pub async fn delete(tx: &mut WriteTx, id: EntryId) -> Result<Option<CacheKey>, StoreError> {
+    let tenant = tx.tenant().0;
+    let key = sqlx::query_scalar!(
+        "DELETE FROM ai_cache_entries WHERE tenant_id = $1 AND entry_id = $2 RETURNING cache_key",
+        tenant,
+        id.0
+    )
+    .fetch_optional(tx.connection()?)
+    .await?;
+    key.map(parse_key).transpose()
+}
+
+/// How many entries of a generation of the transaction's tenant are good at `now`, and their bytes.
+pub async fn count(
+    tx: &mut TenantTx,
+    generation: Generation,
+    now: DateTime<Utc>,
+) -> Result<(i64, i64), StoreError> {
+    let tenant = tx.tenant().0;
+    let row = sqlx::query!(
+        r#"SELECT count(*) AS "entries!",
+                  coalesce(sum(octet_length(answer_sealed) + octet_length(question_sealed)
+                               + octet_length(labels_sealed)), 0)::bigint AS "bytes!"
+           FROM ai_cache_entries WHERE tenant_id = $1 AND generation = $2 AND expires_at > $3"#,
+        tenant,
+        generation.0,
+        now
+    )
+    .fetch_one(tx.connection()?)
+    .await?;
+    Ok((row.entries, row.bytes))
+}
+
+/// Uses of one entry since they were last written.
+#[derive(Debug, Clone, Copy)]
+pub struct Uses {
+    /// The entry.
+    pub entry: EntryId,
+    /// Times.
+    pub count: i64,
+    /// Last time.
+    pub last: DateTime<Utc>,
+}
+
+/// Adds uses to entries of the transaction's tenant. Entries that are gone are passed over. Use
+/// counts are statistics, the reads themselves have their records, so no record is asked for.
+pub async fn update_uses(tx: &mut TenantTx, uses: &[Uses]) -> Result<(), StoreError> {
+    let tenant = tx.tenant().0;
+    let ids: Vec<Uuid> = uses.iter().map(|uses| uses.entry.0).collect();
+    let counts: Vec<i64> = uses.iter().map(|uses| uses.count).collect();
+    let lasts: Vec<DateTime<Utc>> = uses.iter().map(|uses| uses.last).collect();
+    sqlx::query!(
+        "UPDATE ai_cache_entries e
+         SET access_count = e.access_count + u.count,
+             last_accessed_at = greatest(e.last_accessed_at, u.last)
+         FROM unnest($2::uuid[], $3::bigint[], $4::timestamptz[]) AS u (id, count, last)
+         WHERE e.tenant_id = $1 AND e.entry_id = u.id",
+        tenant,
+        &ids,
+        &counts,
+        &lasts
+    )
+    .execute(tx.connection()?)
+    .await?;
+    Ok(())
+}

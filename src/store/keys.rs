@@ -1,0 +1,189 @@
+//! Wrapped keys of tenants and persons. What they wrap never reaches this module.
+
+use chrono::{DateTime, Utc};
+
+use crate::crypto::Sealed;
+use crate::domain::cache_key::BlindIndex;
+use crate::domain::ids::SubjectKeyId;
+
+use super::{StoreError, TenantTx, WriteTx};
+
+/// What a tenant's key is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyPurpose {
+    /// Seals entries that no person owns.
+    Enc,
+    /// Makes cache keys and blind indexes.
+    Index,
+}
+
+impl KeyPurpose {
+    /// The name as stored.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Enc => "enc",
+            Self::Index => "index",
+        }
+    }
+
+    fn parse(name: &str) -> Result<Self, StoreError> {
+        match name {
+            "enc" => Ok(Self::Enc),
+            "index" => Ok(Self::Index),
+            _ => Err(StoreError::UnknownValue("key purpose")),
+        }
+    }
+}
+
+/// A tenant's wrapped key.
+#[derive(Debug, Clone)]
+pub struct TenantKeyRow {
+    /// What for.
+    pub purpose: KeyPurpose,
+    /// From 1; the largest is the one to use.
+    pub version: i32,
+    /// The key, sealed.
+    pub wrapped: Sealed,
+    /// Under which master key.
+    pub master_key_id: String,
+}
+
+/// A person's wrapped key.
+#[derive(Debug, Clone)]
+pub struct SubjectKeyRow {
+    /// The person's random name.
+    pub id: SubjectKeyId,
+    /// The key, sealed.
+    pub wrapped: Sealed,
+    /// Under which master key.
+    pub master_key_id: String,
+}
+
+/// Every key of the transaction's tenant.
+pub async fn list_tenant_keys(tx: &mut TenantTx) -> Result<Vec<TenantKeyRow>, StoreError> {
+    let tenant = tx.tenant().0;
+    let rows = sqlx::query!(
+        "SELECT purpose, version, wrapped, master_key_id FROM tenant_keys
+         WHERE tenant_id = $1 ORDER BY purpose, version",
+        tenant
+    )
+    .fetch_all(tx.connection()?)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            Ok(TenantKeyRow {
+                purpose: KeyPurpose::parse(&row.purpose)?,
+                version: row.version,
+                wrapped: Sealed::from_bytes(row.wrapped),
+                master_key_id: row.master_key_id,
+            })
+        })
+        .collect()
+}
+
+/// Adds a key to the transaction's tenant.
+pub async fn insert_tenant_key(
+    tx: &mut WriteTx,
+    key: &TenantKeyRow,
+    at: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    let tenant = tx.tenant().0;
+    sqlx::query!(
+        "INSERT INTO tenant_keys (tenant_id, purpose, version, wrapped, master_key_id, created_at)
+         VALUES ($1, $2, $3, $4, $5, $6)",
+        tenant,
+        key.purpose.name(),
+        key.version,
+        key.wrapped.as_bytes(),
+        key.master_key_id,
+        at
+    )
+    .execute(tx.connection()?)
+    .await?;
+    Ok(())
+}
+
+/// The active key of a person.
+pub async fn find_subject_key(
+    tx: &mut TenantTx,
+    blind: BlindIndex,
+) -> Result<Option<SubjectKeyRow>, StoreError> {
+    let tenant = tx.tenant().0;
+    let row = sqlx::query!(
+        r#"SELECT subject_key_id, wrapped AS "wrapped!", master_key_id FROM subject_keys
+           WHERE tenant_id = $1 AND blind_id = $2 AND state = 'active'"#,
+        tenant,
+        &blind.0
+    )
+    .fetch_optional(tx.connection()?)
+    .await?;
+    Ok(row.map(|row| SubjectKeyRow {
+        id: SubjectKeyId(row.subject_key_id),
+        wrapped: Sealed::from_bytes(row.wrapped),
+        master_key_id: row.master_key_id,
+    }))
+}
+
+/// The active ones of the keys with these ids.
+pub async fn list_subject_keys(
+    tx: &mut TenantTx,
+    ids: &[SubjectKeyId],
+) -> Result<Vec<SubjectKeyRow>, StoreError> {
+    let tenant = tx.tenant().0;
+    let ids: Vec<uuid::Uuid> = ids.iter().map(|id| id.0).collect();
+    let rows = sqlx::query!(
+        r#"SELECT subject_key_id, wrapped AS "wrapped!", master_key_id FROM subject_keys
+           WHERE tenant_id = $1 AND subject_key_id = ANY ($2) AND state = 'active'"#,
+        tenant,
+        &ids
+    )
+    .fetch_all(tx.connection()?)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| SubjectKeyRow {
+            id: SubjectKeyId(row.subject_key_id),
+            wrapped: Sealed::from_bytes(row.wrapped),
+            master_key_id: row.master_key_id,
+        })
+        .collect())
+}
+
+/// Adds a person's key unless the person has an active one; returns whether it was added.
+pub async fn insert_subject_key(
+    tx: &mut WriteTx,
+    blind: BlindIndex,
+    key: &SubjectKeyRow,
+    at: DateTime<Utc>,
+) -> Result<bool, StoreError> {
+    let tenant = tx.tenant().0;
+    let done = sqlx::query!(
+        "INSERT INTO subject_keys
+             (tenant_id, subject_key_id, blind_id, wrapped, master_key_id, created_at)
+         VALUES ($1, $2, $3, $4, $5, $6)
+         ON CONFLICT (tenant_id, blind_id) WHERE state = 'active' DO NOTHING",
+        tenant,
+        key.id.0,
+        &blind.0,
+        key.wrapped.as_bytes(),
+        key.master_key_id,
+        at
+    )
+    .execute(tx.connection()?)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Holds a person's key against destruction until the transaction ends; `false` when it is gone.
+pub async fn hold_subject_key(tx: &mut WriteTx, id: SubjectKeyId) -> Result<bool, StoreError> {
+    let tenant = tx.tenant().0;
+    let row = sqlx::query_scalar!(
+        "SELECT subject_key_id FROM subject_keys
+         WHERE tenant_id = $1 AND subject_key_id = $2 AND state = 'active' FOR SHARE",
+        tenant,
+        id.0
+    )
+    .fetch_optional(tx.connection()?)
+    .await?;
+    Ok(row.is_some())
+}

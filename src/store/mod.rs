@@ -1,0 +1,164 @@
+//! Postgres, the system of record, and the only user of sqlx. Rows of a tenant are reached through
+//! the transactions of `tx` only. Never handles plaintext and never logs a driver's details.
+
+pub mod audit;
+pub mod entries;
+pub mod guard;
+pub mod invalidations;
+pub mod keys;
+pub mod migrate;
+pub mod replicas;
+pub mod tenants;
+pub mod tokens;
+pub mod tx;
+
+use std::future::Future;
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{ConnectOptions, PgPool};
+
+pub use tx::{Recorded, SystemTx, TenantTx, WriteTx};
+
+/// Why Postgres did not do what was asked. Says nothing about rows.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Not reachable, or the connection broke.
+    #[error("Postgres is out of reach")]
+    Unreachable(#[source] sqlx::Error),
+    /// No answer within the limit.
+    #[error("Postgres did not answer within its limit")]
+    TimedOut,
+    /// A hand-named constraint refused the change.
+    #[error("the constraint {0} refused the change")]
+    Constraint(String),
+    /// Another transaction was in the way; may be tried again.
+    #[error("another transaction was in the way")]
+    Contended(#[source] sqlx::Error),
+    /// A row holds something this release does not know.
+    #[error("a row holds an unknown {0}")]
+    UnknownValue(&'static str),
+    /// A commit was asked for with the record of another transaction.
+    #[error("the record given belongs to another transaction")]
+    ForeignRecord,
+    /// Any other failure of a statement.
+    #[error("a statement failed (SQLSTATE {code})")]
+    Statement {
+        /// The SQLSTATE, or `none`.
+        code: String,
+        /// The driver's error. Its text may hold row values: never print it.
+        #[source]
+        source: sqlx::Error,
+    },
+}
+
+impl StoreError {
+    /// Whether the database as a whole is not usable just now.
+    pub const fn is_outage(&self) -> bool {
+        matches!(self, Self::Unreachable(_) | Self::TimedOut)
+    }
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        match &error {
+            sqlx::Error::Database(database) => {
+                if let Some(name) = database.constraint() {
+                    return Self::Constraint(name.to_owned());
+                }
+                let code = database.code().unwrap_or_default().into_owned();
+                match code.get(..2) {
+                    Some("08" | "57" | "53") => Self::Unreachable(error),
+                    Some("40" | "55") => Self::Contended(error),
+                    _ => Self::Statement {
+                        code,
+                        source: error,
+                    },
+                }
+            }
+            sqlx::Error::PoolTimedOut => Self::TimedOut,
+            sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::Protocol(_)
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::WorkerCrashed => Self::Unreachable(error),
+            _ => Self::Statement {
+                code: "none".to_owned(),
+                source: error,
+            },
+        }
+    }
+}
+
+/// How to reach Postgres.
+#[derive(Debug, Clone)]
+pub struct StoreSettings {
+    /// Connections kept for requests; the audit writer has one of its own besides.
+    pub pool_size: u32,
+    /// Longest wait for one unit of work.
+    pub limit: Duration,
+}
+
+/// Connections to Postgres as the service's role.
+#[derive(Debug, Clone)]
+pub struct Store {
+    pool: PgPool,
+    options: PgConnectOptions,
+    limit: Duration,
+}
+
+impl Store {
+    /// Prepares a pool. Nothing is connected until it is used.
+    ///
+    /// # Errors
+    /// The URL is not one of Postgres.
+    pub fn new(url: &str, settings: &StoreSettings) -> Result<Self, StoreError> {
+        let options: PgConnectOptions = url.parse()?;
+        let options = options
+            .application_name("ai-cache")
+            .disable_statement_logging()
+            .options([
+                ("synchronous_commit", "on"),
+                ("statement_timeout", "10s"),
+                ("idle_in_transaction_session_timeout", "15s"),
+                ("lock_timeout", "5s"),
+            ]);
+        let pool = PgPoolOptions::new()
+            .max_connections(settings.pool_size)
+            .acquire_timeout(settings.limit)
+            .test_before_acquire(false)
+            .connect_lazy_with(options.clone());
+        Ok(Self {
+            pool,
+            options,
+            limit: settings.limit,
+        })
+    }
+
+    /// Runs one unit of work, at most as long as the store's limit.
+    pub async fn bounded<T, E: From<StoreError>>(
+        &self,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        match tokio::time::timeout(self.limit, work).await {
+            Ok(result) => result,
+            Err(_) => Err(StoreError::TimedOut.into()),
+        }
+    }
+
+    /// Whether Postgres answers.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        self.bounded(async {
+            sqlx::query!("SELECT 1 AS one")
+                .fetch_one(&self.pool)
+                .await?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Closes every connection.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+}

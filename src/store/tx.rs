@@ -1,0 +1,146 @@
+//! The only ways to a tenant's rows. A transaction that is dropped before its end, also by a
+//! cancelled future, closes its connection: none goes back to the pool with one open.
+
+use std::ops::{Deref, DerefMut};
+
+use sqlx::pool::PoolConnection;
+use sqlx::{Executor, PgConnection, Postgres};
+
+use crate::domain::ids::{AuditId, TenantId};
+
+use super::{Store, StoreError};
+
+/// A connection inside a transaction.
+struct OpenTx(Option<PoolConnection<Postgres>>);
+
+impl OpenTx {
+    async fn begin(store: &Store) -> Result<Self, StoreError> {
+        let mut tx = Self(Some(store.pool.acquire().await?));
+        tx.connection()?.execute("BEGIN").await?;
+        Ok(tx)
+    }
+
+    fn connection(&mut self) -> Result<&mut PgConnection, StoreError> {
+        self.0
+            .as_deref_mut()
+            .ok_or(StoreError::Unreachable(sqlx::Error::PoolClosed))
+    }
+
+    /// COMMIT, and the connection goes back to the pool.
+    async fn end(mut self) -> Result<(), StoreError> {
+        self.connection()?.execute("COMMIT").await?;
+        self.0.take();
+        Ok(())
+    }
+}
+
+impl Drop for OpenTx {
+    fn drop(&mut self) {
+        if let Some(connection) = self.0.take() {
+            drop(connection.detach());
+        }
+    }
+}
+
+/// Reads one tenant's rows: row-level security shows no others.
+pub struct TenantTx {
+    tx: OpenTx,
+    tenant: TenantId,
+}
+
+impl TenantTx {
+    /// Whose rows it sees.
+    pub const fn tenant(&self) -> TenantId {
+        self.tenant
+    }
+
+    pub(super) fn connection(&mut self) -> Result<&mut PgConnection, StoreError> {
+        self.tx.connection()
+    }
+
+    /// Ends a transaction that changed nothing.
+    pub async fn end(self) -> Result<(), StoreError> {
+        self.tx.end().await
+    }
+}
+
+/// Changes one tenant's rows. Commits only with the audit record of the change.
+pub struct WriteTx {
+    tx: TenantTx,
+    pub(super) recorded: Option<AuditId>,
+}
+
+impl WriteTx {
+    /// Commits. `recorded` comes from [`super::audit::insert`] on this very transaction.
+    pub async fn commit(self, recorded: Recorded) -> Result<(), StoreError> {
+        if self.recorded != Some(recorded.0) {
+            return Err(StoreError::ForeignRecord);
+        }
+        self.tx.end().await
+    }
+}
+
+impl Deref for WriteTx {
+    type Target = TenantTx;
+
+    fn deref(&self) -> &TenantTx {
+        &self.tx
+    }
+}
+
+impl DerefMut for WriteTx {
+    fn deref_mut(&mut self) -> &mut TenantTx {
+        &mut self.tx
+    }
+}
+
+/// Proof that a transaction holds the audit record of its change. Used up by the commit.
+#[must_use = "a change is committed with its record"]
+#[derive(Debug)]
+pub struct Recorded(pub(super) AuditId);
+
+/// Reads and writes across tenants, as the role `ai_cache_system`.
+pub struct SystemTx(OpenTx);
+
+impl SystemTx {
+    pub(super) fn connection(&mut self) -> Result<&mut PgConnection, StoreError> {
+        self.0.connection()
+    }
+
+    /// Commits.
+    pub async fn end(self) -> Result<(), StoreError> {
+        self.0.end().await
+    }
+}
+
+impl Store {
+    /// Opens a transaction that reads the rows of `tenant`.
+    pub async fn tenant(&self, tenant: TenantId) -> Result<TenantTx, StoreError> {
+        let mut tx = OpenTx::begin(self).await?;
+        sqlx::query!(
+            "SELECT set_config('app.tenant_id', $1, true) AS tenant",
+            tenant.0.to_string()
+        )
+        .fetch_one(tx.connection()?)
+        .await?;
+        Ok(TenantTx { tx, tenant })
+    }
+
+    /// Opens a transaction that changes the rows of `tenant`.
+    pub async fn write(&self, tenant: TenantId) -> Result<WriteTx, StoreError> {
+        Ok(WriteTx {
+            tx: self.tenant(tenant).await?,
+            recorded: None,
+        })
+    }
+
+    /// Opens a transaction across tenants; `reason` says what needs it.
+    pub async fn system(&self, reason: &'static str) -> Result<SystemTx, StoreError> {
+        tracing::trace!(reason, "system transaction");
+        let mut tx = OpenTx::begin(self).await?;
+        tx.connection()?
+            .execute("SET LOCAL ROLE ai_cache_system")
+            .await?;
+        Ok(SystemTx(tx))
+    }
+}

@@ -1,0 +1,44 @@
+//! Postgres: every sealed answer, found by primary key. What is read here is proven at the position
+//! the process had before reading.
+
+use crate::domain::selector::Position;
+use crate::store::{Store, StoreError, entries};
+
+use super::{StoredAnswer, Wanted};
+
+/// The cold tier.
+#[derive(Debug, Clone)]
+pub struct Cold {
+    store: Store,
+}
+
+impl Cold {
+    /// Reads through `store`.
+    pub const fn new(store: Store) -> Self {
+        Self { store }
+    }
+
+    /// The answer at a place, if it is of the reader's generation.
+    pub async fn get(
+        &self,
+        wanted: &Wanted,
+        position: Position,
+    ) -> Result<Option<StoredAnswer>, StoreError> {
+        let place = wanted.place;
+        let found = self
+            .store
+            .bounded(async {
+                let mut tx = self.store.tenant(place.tenant).await?;
+                let found = entries::find_answer(&mut tx, &place.key, place.generation).await?;
+                tx.end().await?;
+                Ok::<_, StoreError>(found)
+            })
+            .await?;
+        Ok(found.map(|(meta, answer)| StoredAnswer {
+            place,
+            meta,
+            answer,
+            position,
+        }))
+    }
+}

@@ -1,0 +1,45 @@
+//! Where sealed answers are: memory, Redis, Postgres. Every tier holds ciphertext only, and a value
+//! that cannot be proven to be the reader's own is a miss.
+
+mod cold;
+mod hot;
+mod stack;
+mod warm;
+mod wire;
+
+use chrono::{DateTime, Utc};
+
+use crate::crypto::Sealed;
+use crate::domain::entry::{EntryMeta, Place};
+use crate::domain::selector::Position;
+
+pub use cold::Cold;
+pub use hot::{Hot, HotEntry, Uses};
+pub use stack::{Found, Stack};
+pub use warm::{RedisTier, Warm, WarmOff};
+
+/// A sealed answer as the tiers hold it.
+#[derive(Debug, Clone)]
+pub struct StoredAnswer {
+    /// Where it belongs.
+    pub place: Place,
+    /// Its plain metadata.
+    pub meta: EntryMeta,
+    /// Answer, model and usage.
+    pub answer: Sealed,
+    /// How far in the invalidation stream it is proven.
+    pub position: Position,
+}
+
+/// A look-up: what is wanted and what is acceptable.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted {
+    /// Where.
+    pub place: Place,
+    /// Its name in Redis.
+    pub redis_key: [u8; 32],
+    /// The time now.
+    pub now: DateTime<Utc>,
+    /// The earliest acceptable time of making.
+    pub made_since: DateTime<Utc>,
+}

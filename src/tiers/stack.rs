@@ -1,0 +1,94 @@
+//! The order in which tiers are asked, and how an answer found low moves up.
+
+use std::sync::Arc;
+
+use crate::coherence::TenantView;
+use crate::domain::entry::Tier;
+use crate::domain::selector::Position;
+
+use super::hot::HotEntry;
+use super::{Cold, Hot, StoredAnswer, Wanted, Warm};
+
+/// An answer and where it was found.
+#[derive(Clone)]
+pub struct Found {
+    /// Where.
+    pub tier: Tier,
+    /// The sealed answer.
+    pub entry: Arc<HotEntry>,
+}
+
+/// The three tiers.
+pub struct Stack {
+    /// Memory.
+    pub hot: Hot,
+    /// Redis, or nothing.
+    pub warm: Arc<dyn Warm>,
+    /// Postgres.
+    pub cold: Cold,
+}
+
+impl Stack {
+    /// Asks memory.
+    pub fn find_hot(&self, wanted: &Wanted, view: &TenantView) -> Option<Found> {
+        let entry = self.hot.get(&wanted.place)?;
+        acceptable(&entry.stored, wanted, view).then_some(Found {
+            tier: Tier::Hot,
+            entry,
+        })
+    }
+
+    /// Asks Redis, then Postgres, and keeps what is found in the tiers above. `position` is the
+    /// process's before anything was asked. Postgres out of reach is a miss here: what follows a
+    /// miss needs it anyway, and says so.
+    pub async fn find_below(
+        &self,
+        wanted: &Wanted,
+        view: &TenantView,
+        position: Position,
+    ) -> Option<Found> {
+        if let Some(stored) = self.warm.get(wanted).await
+            && acceptable(&stored, wanted, view)
+        {
+            return Some(Found {
+                tier: Tier::Warm,
+                entry: self.hot.insert(stored),
+            });
+        }
+        let stored = match self.cold.get(wanted, position).await {
+            Ok(stored) => stored?,
+            Err(error) => {
+                tracing::warn!(%error, "the cold tier cannot be read");
+                return None;
+            }
+        };
+        if !acceptable(&stored, wanted, view) {
+            return None;
+        }
+        self.warm.put(wanted.redis_key, &stored);
+        Some(Found {
+            tier: Tier::Cold,
+            entry: self.hot.insert(stored),
+        })
+    }
+
+    /// Keeps a fresh answer that is in Postgres.
+    pub fn insert(&self, redis_key: [u8; 32], stored: StoredAnswer) {
+        self.warm.put(redis_key, &stored);
+        self.hot.insert(stored);
+    }
+
+    /// Drops an answer that did not open, so that it is not found again in memory or Redis.
+    pub async fn discard(&self, wanted: &Wanted) {
+        self.hot.remove(wanted.place.tenant, &wanted.place.key);
+        if self.warm.remove(wanted.redis_key).await.is_err() {
+            tracing::warn!("a value that does not open could not be removed from Redis");
+        }
+    }
+}
+
+fn acceptable(stored: &StoredAnswer, wanted: &Wanted, view: &TenantView) -> bool {
+    stored.place.generation == wanted.place.generation
+        && stored.meta.is_fresh(wanted.now, wanted.made_since)
+        && view.admits(&stored.place, stored.position)
+}

@@ -1,0 +1,82 @@
+//! Canned answers for trying the service without a model: labelled as such, the same for the same
+//! prompt, and without a word of the prompt in them.
+
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+
+use crate::crypto::sha256;
+use crate::domain::money::{Prices, Usage};
+use crate::domain::prompt::Prompt;
+
+use super::{Answer, Upstream, UpstreamError, answer};
+
+/// Sentences the answers are put together from.
+const SENTENCES: [&str; 8] = [
+    "Ask early, because good people are booked a year ahead.",
+    "Compare three offers and read what each leaves out.",
+    "Put dates, hours and extra costs into the contract.",
+    "Plan a fifth of the budget for what nobody thought of.",
+    "Visit the place at the hour of the day it will be used.",
+    "Talk to someone who was in the same position last year.",
+    "Agree on one person who decides when plans have to change.",
+    "Write down what matters most before looking at pictures.",
+];
+
+/// The demonstration upstream.
+#[derive(Debug, Clone)]
+pub struct Demo {
+    name: String,
+    delay: Duration,
+    answer_bytes: usize,
+    prices: Prices,
+}
+
+impl Demo {
+    /// Answers of about `answer_bytes` after `delay`.
+    pub const fn new(name: String, delay: Duration, answer_bytes: usize, prices: Prices) -> Self {
+        Self {
+            name,
+            delay,
+            answer_bytes,
+            prices,
+        }
+    }
+
+    fn text(&self, prompt: &Prompt) -> String {
+        let seed =
+            sha256(format!("{}\n{}\n{}", prompt.system, prompt.user, prompt.model).as_bytes());
+        let mut text = String::from("[demo answer]");
+        for byte in seed.iter().cycle() {
+            if text.len() >= self.answer_bytes {
+                break;
+            }
+            text.push(' ');
+            text.push_str(SENTENCES[usize::from(*byte) % SENTENCES.len()]);
+        }
+        text
+    }
+}
+
+impl Upstream for Demo {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn default_model(&self) -> &'static str {
+        "demo"
+    }
+
+    fn complete<'a>(&'a self, prompt: &'a Prompt) -> BoxFuture<'a, Result<Answer, UpstreamError>> {
+        Box::pin(async move {
+            tokio::time::sleep(self.delay).await;
+            let text = self.text(prompt);
+            let tokens = |length: usize| u32::try_from(length / 4).unwrap_or(u32::MAX);
+            let usage = Usage {
+                prompt_tokens: tokens(prompt.system.len() + prompt.user.len()),
+                completion_tokens: tokens(text.len()),
+            };
+            answer((&text, &prompt.model), Some(usage), self.prices, true)
+        })
+    }
+}

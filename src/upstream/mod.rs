@@ -1,0 +1,131 @@
+//! Who answers what is not cached. Returns answers as `Secret`: nobody here reads or logs one, and
+//! no error carries a prompt, an answer, a key or a URL.
+
+mod demo;
+mod nothing;
+mod openai;
+mod wire;
+
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use serde::Serialize;
+
+use crate::crypto::Secret;
+use crate::domain::money::{Prices, Usage, Usd};
+use crate::domain::prompt::Prompt;
+
+pub use demo::Demo;
+pub use nothing::Nothing;
+pub use openai::{OpenAi, OpenAiSettings};
+
+/// A model that answers.
+pub trait Upstream: Send + Sync + 'static {
+    /// Its configured name, as replies show it.
+    fn name(&self) -> &str;
+
+    /// The model it uses when a request names none.
+    fn default_model(&self) -> &str;
+
+    /// Answers one prompt.
+    fn complete<'a>(&'a self, prompt: &'a Prompt) -> BoxFuture<'a, Result<Answer, UpstreamError>>;
+}
+
+/// An answer.
+#[derive(Debug)]
+pub struct Answer {
+    /// JSON text of `{"response", "model", "usage"?}`, ready to be put into a reply.
+    pub data: Secret,
+    /// Tokens it took.
+    pub usage: Usage,
+    /// What it cost.
+    pub cost: Usd,
+    /// Whether it is complete: what was cut off is handed out but not kept.
+    pub storable: bool,
+}
+
+/// Why there is no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UpstreamError {
+    /// No answer within the limit.
+    #[error("the upstream did not answer within its limit")]
+    TimedOut,
+    /// It cannot be connected to.
+    #[error("the upstream is out of reach")]
+    Unreachable,
+    /// It refuses the request.
+    #[error("the upstream refused the request with status {status}")]
+    Refused {
+        /// Its HTTP status.
+        status: u16,
+    },
+    /// It failed, more than once.
+    #[error("the upstream failed with status {status}")]
+    Failed {
+        /// Its HTTP status.
+        status: u16,
+    },
+    /// It has had too many requests.
+    #[error("the upstream has had too many requests")]
+    RateLimited {
+        /// When it wants to be asked again.
+        retry_after: Option<Duration>,
+    },
+    /// Its answer is none.
+    #[error("the upstream's answer is unusable: {what}")]
+    BadAnswer {
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// It failed too often a moment ago and is left alone.
+    #[error("the upstream is left alone after failures")]
+    CircuitOpen {
+        /// When it is tried again.
+        retry_after: Duration,
+    },
+    /// There is none.
+    #[error("no upstream is configured")]
+    NotConfigured,
+}
+
+#[derive(Serialize)]
+struct Data<'a> {
+    response: &'a str,
+    model: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<DataUsage>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct DataUsage {
+    prompt_tokens: u32,
+    completion_tokens: u32,
+}
+
+/// Puts an answer into the form replies carry.
+fn answer(
+    (response, model): (&str, &str),
+    usage: Option<Usage>,
+    prices: Prices,
+    storable: bool,
+) -> Result<Answer, UpstreamError> {
+    let data = Data {
+        response,
+        model,
+        usage: usage.map(|usage| DataUsage {
+            prompt_tokens: usage.prompt_tokens,
+            completion_tokens: usage.completion_tokens,
+        }),
+    };
+    let text = serde_json::to_vec(&data).map_err(|_| UpstreamError::BadAnswer {
+        what: "it cannot be written as JSON",
+    })?;
+    let usage = usage.unwrap_or_default();
+    Ok(Answer {
+        data: Secret::new(text),
+        usage,
+        cost: prices.cost(usage),
+        storable,
+    })
+}

@@ -1,0 +1,25 @@
+//! No upstream: the cache is filled by its callers (cache-aside).
+
+use futures_util::future::BoxFuture;
+
+use crate::domain::prompt::Prompt;
+
+use super::{Answer, Upstream, UpstreamError};
+
+/// The absent upstream.
+#[derive(Debug, Clone, Copy)]
+pub struct Nothing;
+
+impl Upstream for Nothing {
+    fn name(&self) -> &'static str {
+        "none"
+    }
+
+    fn default_model(&self) -> &'static str {
+        ""
+    }
+
+    fn complete<'a>(&'a self, _: &'a Prompt) -> BoxFuture<'a, Result<Answer, UpstreamError>> {
+        Box::pin(std::future::ready(Err(UpstreamError::NotConfigured)))
+    }
+}
