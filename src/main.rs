@@ -1,1 +1,5 @@
-fn main() {}
+//! The program `ai-cache`: see `cli`.
+
+fn main() -> std::process::ExitCode {
+    ai_cache::cli::main()
+}

@@ -16,6 +16,24 @@ pub struct Decimal {
 }
 
 impl Decimal {
+    fn new(negative: bool, digits: &str, exponent: i64) -> Self {
+        let significant = digits.trim_start_matches('0').trim_end_matches('0');
+        if significant.is_empty() {
+            return Self {
+                negative: false,
+                digits: "0".to_owned(),
+                exponent: 0,
+            };
+        }
+        let trailing = digits.len() - digits.trim_end_matches('0').len();
+        let exponent = exponent.saturating_add(i64::try_from(trailing).unwrap_or(i64::MAX));
+        Self {
+            negative,
+            digits: significant.to_owned(),
+            exponent,
+        }
+    }
+
     /// Reads a JSON number (RFC 8259 §6). `None` when it is none, or its exponent is beyond
     /// ±1,000,000.
     pub fn parse(text: &str) -> Option<Self> {
@@ -32,28 +50,23 @@ impl Decimal {
         if whole.is_empty() || !all_digits(whole) || !all_digits(fraction) {
             return None;
         }
-        let digits = format!("{whole}{fraction}");
-        let significant = digits.trim_start_matches('0').trim_end_matches('0');
-        if significant.is_empty() {
-            return Some(Self {
-                negative: false,
-                digits: "0".to_owned(),
-                exponent: 0,
-            });
-        }
-        let trailing = digits.len() - digits.trim_end_matches('0').len();
-        let exponent =
-            exponent - i64::try_from(fraction.len()).ok()? + i64::try_from(trailing).ok()?;
-        (exponent.abs() <= MAX_EXPONENT).then(|| Self {
-            negative,
-            digits: significant.to_owned(),
-            exponent,
-        })
+        let exponent = exponent - i64::try_from(fraction.len()).ok()?;
+        let value = Self::new(negative, &format!("{whole}{fraction}"), exponent);
+        (value.exponent.abs() <= MAX_EXPONENT).then_some(value)
     }
 
     /// Whether it is below zero.
     pub const fn is_negative(&self) -> bool {
         self.negative
+    }
+
+    /// The value × 10^`places`.
+    #[must_use]
+    pub fn shifted(mut self, places: i64) -> Self {
+        if self.digits != "0" {
+            self.exponent += places;
+        }
+        self
     }
 
     /// The value as an unsigned integer, when it is one that fits.
@@ -63,6 +76,18 @@ impl Decimal {
         }
         let scale = 10_u64.checked_pow(u32::try_from(self.exponent).ok()?)?;
         self.digits.parse::<u64>().ok()?.checked_mul(scale)
+    }
+}
+
+impl From<u64> for Decimal {
+    fn from(value: u64) -> Self {
+        Self::new(false, &value.to_string(), 0)
+    }
+}
+
+impl From<i64> for Decimal {
+    fn from(value: i64) -> Self {
+        Self::new(value < 0, &value.unsigned_abs().to_string(), 0)
     }
 }
 

@@ -14,7 +14,8 @@ use super::decimal::Decimal;
 /// Deepest accepted nesting of arrays and objects.
 pub const MAX_DEPTH: u8 = 128;
 
-/// Under this key `serde_json`, built to keep numbers exactly, hands a number to a visitor.
+/// Under this key `serde_json`, built to keep numbers exactly, hands over a number that is no
+/// 64-bit integer.
 const NUMBER_KEY: &str = "$serde_json::private::Number";
 
 /// An object, by key.
@@ -229,6 +230,14 @@ impl<'de> Visitor<'de> for Seed<'_> {
 
     fn visit_bool<E>(self, value: bool) -> Result<Json, E> {
         Ok(Json::Bool(value))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Json, E> {
+        Ok(Json::Number(Decimal::from(value)))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Json, E> {
+        Ok(Json::Number(Decimal::from(value)))
     }
 
     fn visit_str<E>(self, value: &str) -> Result<Json, E> {

@@ -6,7 +6,7 @@ pub mod api;
 mod audited;
 mod body;
 mod current;
-// pub mod floor;
+pub mod floor;
 mod health;
 pub mod openapi;
 mod peer;
@@ -25,7 +25,7 @@ use crate::domain::ids::Ids;
 use crate::service::Service;
 use crate::telemetry::Metrics;
 
-pub use server::{Server, ServerSettings};
+pub use server::{Server, ServerError, ServerSettings};
 
 /// Whether `/api/metrics` answers (AI_CACHE_MONITORING_ENABLED).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

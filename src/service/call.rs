@@ -14,6 +14,8 @@ use crate::domain::ids::{AuditId, Ids, RequestId, TenantId};
 use crate::domain::money::Usd;
 use crate::domain::network::Network;
 
+use super::{Parts, Service};
+
 /// What is known of a request before it is authenticated.
 #[derive(Debug, Clone, Copy)]
 pub struct CallStart {
@@ -167,6 +169,33 @@ impl Call {
             action,
             outcome: Outcome::Done,
             ..self.template.clone()
+        }
+    }
+}
+
+impl Service {
+    /// The record of a change made from the command line, but for what was changed.
+    pub fn command_line_record(&self) -> AuditRecord {
+        let Parts { ids, clock, .. } = self.parts();
+        let at = clock.now();
+        AuditRecord {
+            id: AuditId::fresh(&**ids, at),
+            tenant: TenantId(uuid::Uuid::nil()),
+            class: RetentionClass::SevenYears,
+            at,
+            request: RequestId::fresh(&**ids, at),
+            actor: Actor::CommandLine,
+            action: Action::Unrouted,
+            outcome: Outcome::Done,
+            operation: None,
+            tier: None,
+            entry: None,
+            subject_key: None,
+            object: None,
+            status: 0,
+            count: 0,
+            duration_us: 0,
+            cost: Usd::default(),
         }
     }
 }

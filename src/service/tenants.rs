@@ -158,4 +158,18 @@ impl Service {
         self.parts.coherence.catch_up().await?;
         self.find_tenant(slug).await
     }
+
+    /// Makes the audit partitions of this and the coming months that are missing.
+    pub async fn ensure_partitions(&self) -> Result<i32, ServiceError> {
+        let (store, now) = (&self.parts.store, self.parts.clock.now());
+        Ok(store
+            .bounded(async {
+                let mut tx = store.system("make audit partitions ahead").await?;
+                let months = store::migrate::PARTITION_MONTHS;
+                let made = store::audit::ensure_partitions(&mut tx, now, months).await?;
+                tx.end().await?;
+                Ok::<_, StoreError>(made)
+            })
+            .await?)
+    }
 }

@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use crate::domain::cache_key::CacheKey;
 use crate::domain::entry::Place;
 use crate::domain::ids::TenantId;
+use crate::domain::selector::Selector;
 
 use super::StoredAnswer;
 
@@ -93,6 +94,16 @@ impl Hot {
     /// Drops what is under a key.
     pub fn remove(&self, tenant: TenantId, key: &CacheKey) {
         self.entries.remove(&(tenant, *key));
+    }
+
+    /// Drops what an invalidation removed, to free its memory: it is not admitted any more anyway.
+    pub fn apply(&self, tenant: TenantId, selector: &Selector) {
+        match selector {
+            Selector::Entry(_, key) => self.remove(tenant, key),
+            Selector::Before(newest) => self.entries.retain(|(owner, _), entry| {
+                *owner != tenant || entry.stored.place.generation >= *newest
+            }),
+        }
     }
 
     /// Counts a use.

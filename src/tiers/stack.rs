@@ -21,7 +21,7 @@ pub struct Found {
 /// The three tiers.
 pub struct Stack {
     /// Memory.
-    pub hot: Hot,
+    pub hot: Arc<Hot>,
     /// Redis, or nothing.
     pub warm: Arc<dyn Warm>,
     /// Postgres.

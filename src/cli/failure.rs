@@ -1,0 +1,143 @@
+//! Why a command did not do its work: one line, and an exit code.
+
+use std::fmt;
+use std::process::ExitCode;
+
+use crate::app::AppError;
+use crate::embedded::EmbeddedError;
+use crate::service::{ServiceError, TenantError, TokenError};
+use crate::store::StoreError;
+use crate::store::guard::GuardError;
+use crate::store::migrate::MigrateError;
+
+/// What kind of failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// What was asked about is not so, or could not be done.
+    NotSo,
+    /// Bad usage or settings.
+    Usage,
+    /// A needed service is out of reach.
+    OutOfReach,
+}
+
+/// Why a command did not do its work.
+#[derive(Debug)]
+pub(super) struct Failure {
+    kind: Kind,
+    line: String,
+}
+
+impl Failure {
+    /// Bad usage or settings.
+    pub(super) fn usage(line: impl fmt::Display) -> Self {
+        Self {
+            kind: Kind::Usage,
+            line: line.to_string(),
+        }
+    }
+
+    /// What was asked about is not so.
+    pub(super) fn not_so(line: impl fmt::Display) -> Self {
+        Self {
+            kind: Kind::NotSo,
+            line: line.to_string(),
+        }
+    }
+
+    /// A needed service is out of reach.
+    pub(super) fn out_of_reach(line: impl fmt::Display) -> Self {
+        Self {
+            kind: Kind::OutOfReach,
+            line: line.to_string(),
+        }
+    }
+
+    /// Something of this process failed.
+    pub(super) fn internal(error: impl fmt::Display) -> Self {
+        Self::not_so(error)
+    }
+
+    pub(super) fn exit_code(&self) -> ExitCode {
+        ExitCode::from(match self.kind {
+            Kind::NotSo => 1,
+            Kind::Usage => 2,
+            Kind::OutOfReach => 3,
+        })
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, line) in self.line.lines().enumerate() {
+            let separator = if index > 0 { "\n" } else { "" };
+            write!(f, "{separator}ai-cache: {line}")?;
+        }
+        Ok(())
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        if error.is_outage() {
+            Self::out_of_reach(error)
+        } else {
+            Self::not_so(error)
+        }
+    }
+}
+
+impl From<AppError> for Failure {
+    fn from(error: AppError) -> Self {
+        match error {
+            AppError::Store(error) | AppError::Guard(GuardError::Store(error)) => error.into(),
+            AppError::Guard(_) | AppError::Redis(_) | AppError::Server(_) => Self::usage(error),
+            AppError::Metrics(_) | AppError::Crypto(_) | AppError::Hasher(_) => {
+                Self::internal(error)
+            }
+        }
+    }
+}
+
+impl From<MigrateError> for Failure {
+    fn from(error: MigrateError) -> Self {
+        match &error {
+            MigrateError::Url(_) => Self::usage(error),
+            MigrateError::Unreachable(_) | MigrateError::TimedOut(_) => Self::out_of_reach(error),
+            MigrateError::Statement(_) | MigrateError::Migration(_) => Self::not_so(error),
+        }
+    }
+}
+
+impl From<EmbeddedError> for Failure {
+    fn from(error: EmbeddedError) -> Self {
+        Self::out_of_reach(error)
+    }
+}
+
+impl From<ServiceError> for Failure {
+    fn from(error: ServiceError) -> Self {
+        match error {
+            ServiceError::Store(error) => error.into(),
+            other => Self::not_so(other),
+        }
+    }
+}
+
+impl From<TenantError> for Failure {
+    fn from(error: TenantError) -> Self {
+        match error {
+            TenantError::Service(error) => error.into(),
+            other => Self::not_so(other),
+        }
+    }
+}
+
+impl From<TokenError> for Failure {
+    fn from(error: TokenError) -> Self {
+        match error {
+            TokenError::Service(error) => error.into(),
+            other => Self::not_so(other),
+        }
+    }
+}

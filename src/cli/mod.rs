@@ -1,0 +1,101 @@
+//! The command line: a file per subcommand. The only module that prints.
+
+mod backend;
+mod bench_run;
+mod config_check;
+mod failure;
+mod migrate;
+mod openapi;
+mod output;
+mod serve;
+mod tenant;
+mod token;
+
+pub mod bench;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{Config, Source};
+
+use failure::Failure;
+
+/// A multi-tenant, encrypted, audited cache for answers that cost money and time.
+#[derive(Parser)]
+#[command(name = "ai-cache", version)]
+struct Arguments {
+    /// Settings as NAME=value lines; the environment comes first, .env last
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve until stopped; without DATABASE_URL with a Postgres and a Redis of its own
+    Serve,
+    /// Bring the database to this release's schema
+    Migrate(migrate::MigrateArgs),
+    /// Make and list tenants
+    #[command(subcommand)]
+    Tenant(tenant::TenantCommand),
+    /// Make, list and revoke tokens
+    #[command(subcommand)]
+    Token(token::TokenCommand),
+    /// Look at the settings
+    #[command(subcommand)]
+    Config(config_check::ConfigCommand),
+    /// Measure how many answers a second come from the cache
+    Bench(bench::BenchArgs),
+    /// Print the OpenAPI document
+    Openapi,
+}
+
+/// Parses the arguments, runs the command, says how it went by the exit code: 0 fine, 1 the thing
+/// asked about is not so, 2 bad usage or settings, 3 a needed service is out of reach.
+pub fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(shown) => {
+            let code = if shown.use_stderr() { 2 } else { 0 };
+            // A closed stdout is the reader's choice.
+            let _closed = shown.print();
+            return ExitCode::from(code);
+        }
+    };
+    match run(arguments) {
+        Ok(code) => code,
+        Err(failure) => {
+            output::complain(&failure.to_string());
+            failure.exit_code()
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
+    if let Command::Openapi = arguments.command {
+        return openapi::run();
+    }
+    let source = Source::read(arguments.config.as_deref()).map_err(Failure::usage)?;
+    if let Command::Config(command) = &arguments.command {
+        return config_check::run(command, &source);
+    }
+    let config = Config::load(&source).map_err(Failure::usage)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(Failure::internal)?;
+    runtime.block_on(async {
+        match arguments.command {
+            Command::Serve => serve::run(&config, &source).await,
+            Command::Migrate(args) => migrate::run(&args, &config, &source).await,
+            Command::Tenant(command) => tenant::run(&command, &config, &source).await,
+            Command::Token(command) => token::run(&command, &config, &source).await,
+            Command::Bench(args) => bench_run::run(&args, &source).await,
+            Command::Openapi | Command::Config(_) => Ok(ExitCode::SUCCESS),
+        }
+    })
+}

@@ -1,0 +1,52 @@
+//! The cache itself, and the two switches that are for development only.
+
+use chrono::TimeDelta;
+
+use super::reader::Reader;
+
+/// The cache.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch of its own in the contract"
+)]
+pub struct CacheConfig {
+    /// Whether it takes part.
+    pub enabled: bool,
+    /// Bytes of the hot tier.
+    pub memory_bytes: u64,
+    /// How long answers of operations without a time of their own are good.
+    pub default_ttl: TimeDelta,
+    /// Whether entries are sealed under secret keys.
+    pub encryption_enabled: bool,
+    /// Whether audit records are written.
+    pub audit_logging_enabled: bool,
+    /// Whether metrics are served.
+    pub monitoring_enabled: bool,
+}
+
+impl CacheConfig {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Self {
+        let memory_mb = reader.number("AI_CACHE_MEMORY_SIZE_MB", 1..=1_048_576, 2_048);
+        let ttl = reader.number("AI_CACHE_DEFAULT_TTL", 1..=31_536_000, 3_600);
+        let allow_insecure = reader.flag("AI_CACHE_ALLOW_INSECURE", false);
+        let mut guarded = |name| {
+            let enabled = reader.flag(name, true);
+            if !enabled && !allow_insecure {
+                let rule = "may be false only together with AI_CACHE_ALLOW_INSECURE=true";
+                reader.refuse(name, rule);
+            }
+            enabled
+        };
+        let encryption_enabled = guarded("AI_CACHE_ENCRYPTION_ENABLED");
+        let audit_logging_enabled = guarded("AI_CACHE_AUDIT_LOGGING_ENABLED");
+        Self {
+            enabled: reader.flag("AI_CACHE_ENABLED", true),
+            memory_bytes: memory_mb * 1_024 * 1_024,
+            default_ttl: TimeDelta::seconds(i64::try_from(ttl).unwrap_or(3_600)),
+            encryption_enabled,
+            audit_logging_enabled,
+            monitoring_enabled: reader.flag("AI_CACHE_MONITORING_ENABLED", true),
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! Every variable by name: whether it is secret, what it is unless set, and whether this release
+//! has what it sets.
+
+/// Whether a setting's feature exists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Availability {
+    /// It does.
+    Now,
+    /// A later release has it; setting it now is refused rather than ignored.
+    Later,
+}
+
+/// Whether a value may be shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Secrecy {
+    /// It may.
+    Shown,
+    /// Only whether it is set.
+    Secret,
+}
+
+/// A variable.
+#[derive(Debug, Clone, Copy)]
+pub struct Known {
+    /// Its name.
+    pub name: &'static str,
+    /// Its name in the replaced systems.
+    pub alias: Option<&'static str>,
+    /// Its value unless set, in words where it is no fixed one.
+    pub default: &'static str,
+    /// Whether it may be shown.
+    pub secrecy: Secrecy,
+    /// Whether its feature exists.
+    pub availability: Availability,
+}
+
+const fn known(name: &'static str, default: &'static str) -> Known {
+    let (secrecy, availability) = (Secrecy::Shown, Availability::Now);
+    Known {
+        name,
+        alias: None,
+        default,
+        secrecy,
+        availability,
+    }
+}
+
+const fn secret(name: &'static str, default: &'static str) -> Known {
+    Known {
+        secrecy: Secrecy::Secret,
+        ..known(name, default)
+    }
+}
+
+const fn later(name: &'static str) -> Known {
+    Known {
+        availability: Availability::Later,
+        ..known(name, "")
+    }
+}
+
+const fn alias(known: Known, alias: &'static str) -> Known {
+    Known {
+        alias: Some(alias),
+        ..known
+    }
+}
+
+/// Every variable of the service.
+pub const KNOWN: &[Known] = &[
+    known("AI_CACHE_BIND", "127.0.0.1:3000"),
+    known("AI_CACHE_DATA_DIR", "./.ai-cache"),
+    known("AI_CACHE_TRUSTED_PROXIES", ""),
+    secret("DATABASE_URL", "embedded"),
+    secret("AI_CACHE_ADMIN_DATABASE_URL", "not set"),
+    known("AI_CACHE_DATABASE_POOL", "10"),
+    alias(secret("AI_CACHE_REDIS_URL", "not set"), "REDIS_URL"),
+    known("AI_CACHE_REDIS_TIMEOUT_MS", "100"),
+    alias(known("AI_CACHE_ENABLED", "true"), "CACHE_ENABLED"),
+    known("AI_CACHE_MEMORY_SIZE_MB", "2048"),
+    alias(known("AI_CACHE_DEFAULT_TTL", "3600"), "CACHE_TIMEOUT"),
+    known("AI_CACHE_ENCRYPTION_ENABLED", "true"),
+    known("AI_CACHE_AUDIT_LOGGING_ENABLED", "true"),
+    known("AI_CACHE_MONITORING_ENABLED", "true"),
+    known("AI_CACHE_ALLOW_INSECURE", "false"),
+    known("AI_CACHE_UPSTREAM", "demo without DATABASE_URL, else none"),
+    known("AI_CACHE_UPSTREAM_URL", "not set"),
+    known("AI_CACHE_UPSTREAM_NAME", "the kind of upstream"),
+    secret("AI_CACHE_UPSTREAM_API_KEY", "not set"),
+    known("AI_CACHE_UPSTREAM_MODEL", "gpt-4o-mini"),
+    known("AI_CACHE_UPSTREAM_TIMEOUT_SECONDS", "60"),
+    known("AI_CACHE_UPSTREAM_DEMO_DELAY_MS", "300"),
+    known("AI_CACHE_PRICE_PROMPT_USD_PER_MILLION", "0"),
+    known("AI_CACHE_PRICE_COMPLETION_USD_PER_MILLION", "0"),
+    secret("AI_CACHE_MASTER_KEYS", "not set"),
+    known("AI_CACHE_MASTER_KEY_FILE", "master.key in the data folder"),
+    known("AI_CACHE_LOG", "info"),
+    known("AI_CACHE_LOG_FORMAT", "text"),
+    later("AI_CACHE_MAX_ENTRIES"),
+    later("AI_CACHE_MEMORY_MAX_MB"),
+    later("AI_CACHE_SEASONAL_SCALING_ENABLED"),
+    later("AI_CACHE_AUTO_SCALE_THRESHOLD"),
+    later("AI_CACHE_SCALE_UP_FACTOR"),
+    later("AI_CACHE_SCALE_DOWN_FACTOR"),
+    later("AI_CACHE_ALERT_THRESHOLD_MS"),
+    later("AI_CACHE_HIT_RATE_ALERT_THRESHOLD"),
+    later("AI_CACHE_GDPR_RETENTION_DAYS"),
+    later("AI_CACHE_ERASURE_LEDGER_FILE"),
+    later("AI_CACHE_AUDIT_SPOOL_DIR"),
+    later("AI_CACHE_AUDIT_SPOOL_MAX_MB"),
+    later("AI_CACHE_AUDIT_SPOOL_MAX_MINUTES"),
+    later("AI_CACHE_AUDIT_CHECKPOINT_FILE"),
+    later("AI_CACHE_STALE_WHILE_REVALIDATE_SECONDS"),
+    later("AI_CACHE_STALE_IF_ERROR_SECONDS"),
+];
+
+/// The known name nearest to an unknown one.
+pub fn nearest(name: &str) -> &'static str {
+    let names = KNOWN.iter().map(|known| known.name);
+    names
+        .min_by_key(|known| strsim::damerau_levenshtein(known, name))
+        .unwrap_or("AI_CACHE_BIND")
+}

@@ -1,0 +1,120 @@
+//! Who answers what is not cached, and what its tokens cost.
+
+use std::time::Duration;
+
+use crate::domain::decimal::Decimal;
+use crate::domain::money::{Prices, Usd};
+
+use super::reader::Reader;
+use super::secret::SecretText;
+
+/// What kind of upstream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UpstreamKind {
+    /// A chat-completions server under this base URL.
+    OpenAi {
+        /// The base URL.
+        url: String,
+    },
+    /// Canned answers after this delay.
+    Demo {
+        /// The delay.
+        delay: Duration,
+    },
+    /// Nobody.
+    None,
+}
+
+/// The upstream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpstreamConfig {
+    /// What kind.
+    pub kind: UpstreamKind,
+    /// The name replies show.
+    pub name: String,
+    /// Its key.
+    pub api_key: Option<SecretText>,
+    /// The model used when a request names none.
+    pub model: String,
+    /// Limit of a call with all its tries.
+    pub timeout: Duration,
+    /// What tokens cost.
+    pub prices: Prices,
+}
+
+/// Dollars a million tokens as picodollars a token; at most six decimals.
+fn parse_price(text: &str) -> Option<Usd> {
+    let price = Decimal::parse(text).filter(|price| !price.is_negative())?;
+    let per_token = price.shifted(6).to_u64()?;
+    (per_token <= 1_000_000_000_000).then_some(Usd(per_token))
+}
+
+fn parse_name(text: &str) -> Option<String> {
+    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    let reserved = ["hot", "warm", "cold", "none"].contains(&text);
+    let whole = (1..=32).contains(&text.len()) && text.bytes().all(allowed);
+    (whole && !reserved).then(|| text.to_owned())
+}
+
+fn parse_url(text: &str) -> Option<String> {
+    let http = text.starts_with("http://") || text.starts_with("https://");
+    (http && !text.contains(['?', '#', ' '])).then(|| text.to_owned())
+}
+
+impl UpstreamConfig {
+    pub(super) fn read(reader: &mut Reader<'_>, has_database: bool) -> Self {
+        let rule = "openai, demo or none";
+        let known = |text: &str| {
+            ["openai", "demo", "none"]
+                .into_iter()
+                .find(|kind| *kind == text)
+        };
+        let default = if has_database { "none" } else { "demo" };
+        let kind_name = reader
+            .parsed("AI_CACHE_UPSTREAM", rule, known)
+            .unwrap_or(default);
+        let url_rule = "a base URL that begins with http:// or https://, without a query";
+        let url = reader.parsed("AI_CACHE_UPSTREAM_URL", url_rule, parse_url);
+        let delay = reader.number("AI_CACHE_UPSTREAM_DEMO_DELAY_MS", 0..=60_000, 300);
+        let kind = match (kind_name, url) {
+            ("openai", Some(url)) => UpstreamKind::OpenAi { url },
+            ("openai", None) => {
+                reader.refuse(
+                    "AI_CACHE_UPSTREAM_URL",
+                    "is needed with AI_CACHE_UPSTREAM=openai",
+                );
+                UpstreamKind::None
+            }
+            ("demo", _) => UpstreamKind::Demo {
+                delay: Duration::from_millis(delay),
+            },
+            _ => UpstreamKind::None,
+        };
+        let name_rule = "1 to 32 of a-z, 0-9 and -, and not hot, warm, cold or none";
+        let name = reader.parsed("AI_CACHE_UPSTREAM_NAME", name_rule, parse_name);
+        let seconds = reader.number("AI_CACHE_UPSTREAM_TIMEOUT_SECONDS", 1..=600, 60);
+        let price_rule = "US dollars from 0 to 1000000 with at most six decimals";
+        let mut price = |name| {
+            reader
+                .parsed(name, price_rule, parse_price)
+                .unwrap_or_default()
+        };
+        let prices = Prices {
+            prompt: price("AI_CACHE_PRICE_PROMPT_USD_PER_MILLION"),
+            completion: price("AI_CACHE_PRICE_COMPLETION_USD_PER_MILLION"),
+        };
+        Self {
+            kind,
+            name: name.unwrap_or_else(|| kind_name.to_owned()),
+            api_key: reader
+                .text("AI_CACHE_UPSTREAM_API_KEY")
+                .map(SecretText::new),
+            model: reader
+                .text("AI_CACHE_UPSTREAM_MODEL")
+                .unwrap_or("gpt-4o-mini")
+                .to_owned(),
+            timeout: Duration::from_secs(seconds),
+            prices,
+        }
+    }
+}

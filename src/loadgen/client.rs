@@ -1,0 +1,166 @@
+//! One caller: a connection, one request under way at a time, the next as soon as the reply is
+//! read. Never retries a request and never spins: after a failure it pauses.
+
+use std::cell::RefCell;
+use std::io;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use super::Request;
+use super::deadline::{Expired, Watched};
+use super::outcome::{FailureKind, Outcome};
+use super::reply::{HEAD_BYTES_MAX, Head, ReplyError, Reuse, parse_head};
+use super::schedule::Schedule;
+
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(50);
+
+/// Why a request brought no complete reply.
+#[derive(Debug, thiserror::Error)]
+enum CallError {
+    #[error("no connection could be opened: {0}")]
+    Connect(#[source] io::Error),
+    #[error("nothing complete arrived within the time allowed")]
+    Timeout,
+    #[error("the connection broke: {0}")]
+    Broken(#[source] io::Error),
+    #[error("the server closed the connection before its reply was complete")]
+    Closed,
+    #[error(transparent)]
+    Reply(#[from] ReplyError),
+}
+
+impl From<Expired> for CallError {
+    fn from(Expired: Expired) -> Self {
+        Self::Timeout
+    }
+}
+
+impl CallError {
+    fn kind(&self) -> FailureKind {
+        match self {
+            Self::Connect(_) => FailureKind::Connect,
+            Self::Timeout => FailureKind::Timeout,
+            Self::Broken(_) | Self::Closed => FailureKind::Disconnected,
+            Self::Reply(_) => FailureKind::Protocol,
+        }
+    }
+}
+
+/// What all callers of a thread share.
+pub struct Shared<'a> {
+    /// Where connections are opened.
+    pub target: SocketAddr,
+    /// What is asked.
+    pub requests: &'a [Request],
+    /// Requests begun earlier are not counted.
+    pub measured_from: Instant,
+    /// Borrowed only between awaits.
+    pub outcome: &'a RefCell<Outcome>,
+}
+
+/// Sends what `schedule` gives until it gives nothing more.
+pub async fn run(shared: &Shared<'_>, watched: &Watched, mut schedule: Schedule) {
+    let mut caller = Caller {
+        target: shared.target,
+        watched,
+        connection: None,
+        buffer: vec![0; HEAD_BYTES_MAX].into_boxed_slice(),
+    };
+    let mut now = Instant::now();
+    while let Some(index) = schedule.next(now, shared.requests.len()) {
+        let called = caller.call(shared.requests[index].bytes(), now).await;
+        let begun = now;
+        now = Instant::now();
+        match called {
+            Ok(reply) if reply.asked >= shared.measured_from => {
+                shared
+                    .outcome
+                    .borrow_mut()
+                    .count_reply(&reply.head, now - reply.asked);
+            }
+            Ok(_) => {}
+            Err(error) => {
+                if begun >= shared.measured_from {
+                    let mut outcome = shared.outcome.borrow_mut();
+                    outcome.count_failure(error.kind(), || error.to_string());
+                }
+                tokio::time::sleep(PAUSE_AFTER_FAILURE).await;
+                now = Instant::now();
+            }
+        }
+    }
+}
+
+struct Caller<'a> {
+    target: SocketAddr,
+    watched: &'a Watched,
+    connection: Option<TcpStream>,
+    buffer: Box<[u8]>,
+}
+
+struct Reply {
+    /// When the request was begun, a connection being there.
+    asked: Instant,
+    head: Head,
+}
+
+impl Caller<'_> {
+    /// One request and its whole reply, over the open connection or a new one. The connection is
+    /// kept only when the reply says so.
+    async fn call(&mut self, request: &[u8], now: Instant) -> Result<Reply, CallError> {
+        let (mut stream, asked) = match self.connection.take() {
+            Some(stream) => (stream, now),
+            None => (
+                self.watched.watch(now, connect(self.target)).await??,
+                Instant::now(),
+            ),
+        };
+        let exchange = exchange(&mut stream, request, &mut self.buffer);
+        let head = self.watched.watch(asked, exchange).await??;
+        if head.reuse == Reuse::KeepAlive {
+            self.connection = Some(stream);
+        }
+        Ok(Reply { asked, head })
+    }
+}
+
+async fn connect(target: SocketAddr) -> Result<TcpStream, CallError> {
+    let stream = TcpStream::connect(target)
+        .await
+        .map_err(CallError::Connect)?;
+    stream.set_nodelay(true).map_err(CallError::Connect)?;
+    Ok(stream)
+}
+
+async fn exchange(
+    stream: &mut TcpStream,
+    request: &[u8],
+    buffer: &mut [u8],
+) -> Result<Head, CallError> {
+    stream.write_all(request).await.map_err(CallError::Broken)?;
+    let mut filled = 0;
+    let head = loop {
+        filled += read_some(stream, &mut buffer[filled..]).await?;
+        if let Some(head) = parse_head(&buffer[..filled])? {
+            break head;
+        }
+    };
+    let mut body_read = filled - head.length_bytes;
+    while body_read < head.body_bytes {
+        body_read += read_some(stream, buffer).await?;
+    }
+    if body_read > head.body_bytes {
+        return Err(ReplyError::Surplus.into());
+    }
+    Ok(head)
+}
+
+async fn read_some(stream: &mut TcpStream, buffer: &mut [u8]) -> Result<usize, CallError> {
+    match stream.read(buffer).await.map_err(CallError::Broken)? {
+        0 => Err(CallError::Closed),
+        read => Ok(read),
+    }
+}

@@ -1,0 +1,207 @@
+//! The little of HTTP/1.1 that a load client must read: status, length, and whether the cache
+//! answered. Bodies are counted by the caller, never looked at.
+
+use std::io::BufRead as _;
+
+/// Longest head accepted, in bytes.
+pub const HEAD_BYTES_MAX: usize = 16 * 1024;
+
+/// Where the reply came from, as its headers say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Origin {
+    /// From the cache.
+    Hit,
+    /// From elsewhere, or nothing was said.
+    #[default]
+    Other,
+}
+
+/// Whether the reply names its audit record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AuditMark {
+    /// X-Audit-Id is there.
+    Present,
+    /// It is not.
+    #[default]
+    Absent,
+}
+
+/// Whether the connection may be used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reuse {
+    /// It stays open.
+    KeepAlive,
+    /// The server closes it after this reply.
+    Close,
+}
+
+/// What the head of a reply says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Head {
+    /// Status code, 200 to 599.
+    pub status: u16,
+    /// Bytes of the head, blank line included.
+    pub length_bytes: usize,
+    /// Bytes of the body.
+    pub body_bytes: usize,
+    /// Cached or not.
+    pub origin: Origin,
+    /// Audited or not.
+    pub audit: AuditMark,
+    /// Kept open or not.
+    pub reuse: Reuse,
+}
+
+/// Why bytes are no reply this client reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ReplyError {
+    /// The first line is not `HTTP/1.1 NNN …`.
+    #[error("the reply does not begin with an HTTP/1.1 status line")]
+    StatusLine,
+    /// An informational reply nobody asked for.
+    #[error("the reply is informational (status {0}), which was not asked for")]
+    Informational(u16),
+    /// Content-Length is not a number, or is there twice with different values.
+    #[error("the reply's Content-Length is not one number")]
+    ContentLength,
+    /// No Content-Length on a reply that has a body.
+    #[error("the reply has no Content-Length, so its end cannot be told")]
+    NoContentLength,
+    /// A body in pieces.
+    #[error("the reply is chunked; load is measured on replies with a Content-Length only")]
+    Chunked,
+    /// No blank line within [`HEAD_BYTES_MAX`].
+    #[error("the reply's head is longer than {HEAD_BYTES_MAX} bytes")]
+    HeadTooLong,
+    /// Bytes follow the reply although nothing else was asked.
+    #[error("more bytes arrived than the reply's Content-Length says")]
+    Surplus,
+}
+
+/// Reads the head at the start of `bytes`; `None` while its blank line has not arrived.
+pub fn parse_head(bytes: &[u8]) -> Result<Option<Head>, ReplyError> {
+    let Some((status_line, mut rest)) = split_line(bytes) else {
+        return incomplete(bytes);
+    };
+    let mut found = Found {
+        status: parse_status(status_line)?,
+        ..Found::default()
+    };
+    loop {
+        let Some((line, after)) = split_line(rest) else {
+            return incomplete(bytes);
+        };
+        rest = after;
+        if line.is_empty() {
+            return found.into_head(bytes.len() - rest.len()).map(Some);
+        }
+        found.take(line)?;
+    }
+}
+
+fn incomplete(bytes: &[u8]) -> Result<Option<Head>, ReplyError> {
+    if bytes.len() >= HEAD_BYTES_MAX {
+        Err(ReplyError::HeadTooLong)
+    } else {
+        Ok(None)
+    }
+}
+
+/// The first line without its end, and what follows. `skip_until` on a slice cannot fail and
+/// searches with the C library's memchr, which a loop over bytes does not come near.
+fn split_line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let mut rest = bytes;
+    let length = rest.skip_until(b'\n').ok()?;
+    let line = bytes[..length].strip_suffix(b"\n")?;
+    Some((line.strip_suffix(b"\r").unwrap_or(line), rest))
+}
+
+fn parse_status(line: &[u8]) -> Result<u16, ReplyError> {
+    let code = line
+        .strip_prefix(b"HTTP/1.1 ")
+        .and_then(|rest| rest.get(..3));
+    let status = code
+        .and_then(|code| std::str::from_utf8(code).ok())
+        .and_then(|code| code.parse().ok())
+        .ok_or(ReplyError::StatusLine)?;
+    match status {
+        100..200 => Err(ReplyError::Informational(status)),
+        200..600 => Ok(status),
+        _ => Err(ReplyError::StatusLine),
+    }
+}
+
+#[derive(Default)]
+struct Found {
+    status: u16,
+    body_bytes: Option<usize>,
+    x_cache: Option<Origin>,
+    cache_status: Origin,
+    audit: AuditMark,
+    closes: bool,
+}
+
+impl Found {
+    fn take(&mut self, line: &[u8]) -> Result<(), ReplyError> {
+        // Most headers are none of ours: their first letter tells, before any search.
+        if !matches!(line.first(), Some(b'c' | b'C' | b't' | b'T' | b'x' | b'X')) {
+            return Ok(());
+        }
+        let Some(colon) = line.iter().position(|&byte| byte == b':') else {
+            return Ok(());
+        };
+        let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
+        if name.eq_ignore_ascii_case(b"content-length") {
+            self.take_length(value)?;
+        } else if name.eq_ignore_ascii_case(b"x-cache") {
+            let hit = value.eq_ignore_ascii_case(b"HIT");
+            self.x_cache = Some(if hit { Origin::Hit } else { Origin::Other });
+        } else if name.eq_ignore_ascii_case(b"cache-status") {
+            let mut parameters = value.split(|&byte| byte == b';').skip(1);
+            if parameters.any(|parameter| parameter.trim_ascii() == b"hit") {
+                self.cache_status = Origin::Hit;
+            }
+        } else if name.eq_ignore_ascii_case(b"x-audit-id") {
+            self.audit = AuditMark::Present;
+        } else if name.eq_ignore_ascii_case(b"connection") {
+            self.closes = value.eq_ignore_ascii_case(b"close");
+        } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
+            return Err(ReplyError::Chunked);
+        }
+        Ok(())
+    }
+
+    fn take_length(&mut self, value: &[u8]) -> Result<(), ReplyError> {
+        let length = std::str::from_utf8(value)
+            .ok()
+            .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))
+            .and_then(|text| text.parse().ok())
+            .ok_or(ReplyError::ContentLength)?;
+        if self.body_bytes.is_some_and(|before| before != length) {
+            return Err(ReplyError::ContentLength);
+        }
+        self.body_bytes = Some(length);
+        Ok(())
+    }
+
+    /// `X-Cache` decides; `Cache-Status` (RFC 9211) where it is missing.
+    fn into_head(self, length_bytes: usize) -> Result<Head, ReplyError> {
+        let body_bytes = match (self.status, self.body_bytes) {
+            (204 | 304, _) => 0,
+            (_, Some(length)) => length,
+            (_, None) => return Err(ReplyError::NoContentLength),
+        };
+        Ok(Head {
+            status: self.status,
+            length_bytes,
+            body_bytes,
+            origin: self.x_cache.unwrap_or(self.cache_status),
+            audit: self.audit,
+            reuse: if self.closes {
+                Reuse::Close
+            } else {
+                Reuse::KeepAlive
+            },
+        })
+    }
+}
