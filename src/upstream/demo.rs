@@ -23,6 +23,9 @@ const SENTENCES: [&str; 8] = [
     "Write down what matters most before looking at pictures.",
 ];
 
+/// What every answer begins with.
+const LABEL: &str = "[demo answer]";
+
 /// The demonstration upstream.
 #[derive(Debug, Clone)]
 pub struct Demo {
@@ -46,13 +49,13 @@ impl Demo {
     fn text(&self, prompt: &Prompt) -> String {
         let seed =
             sha256(format!("{}\n{}\n{}", prompt.system, prompt.user, prompt.model).as_bytes());
-        let mut text = String::from("[demo answer]");
+        let mut text = String::from(LABEL);
         for byte in seed.iter().cycle() {
+            text.push(' ');
+            text.push_str(SENTENCES[usize::from(*byte) % SENTENCES.len()]);
             if text.len() >= self.answer_bytes {
                 break;
             }
-            text.push(' ');
-            text.push_str(SENTENCES[usize::from(*byte) % SENTENCES.len()]);
         }
         text
     }

@@ -4,6 +4,7 @@
 mod demo;
 mod nothing;
 mod openai;
+mod retry;
 mod wire;
 
 use std::time::Duration;
@@ -17,7 +18,7 @@ use crate::domain::prompt::Prompt;
 
 pub use demo::Demo;
 pub use nothing::Nothing;
-pub use openai::{OpenAi, OpenAiSettings};
+pub use openai::{OpenAi, OpenAiSettings, OpenAiSettingsError};
 
 /// A model that answers.
 pub trait Upstream: Send + Sync + 'static {
@@ -118,7 +119,9 @@ fn answer(
             completion_tokens: usage.completion_tokens,
         }),
     };
-    let text = serde_json::to_vec(&data).map_err(|_| UpstreamError::BadAnswer {
+    // Room for the text and its escapes, so that growing leaves no copies behind.
+    let mut text = Vec::with_capacity(response.len() + response.len() / 8 + 256);
+    serde_json::to_writer(&mut text, &data).map_err(|_| UpstreamError::BadAnswer {
         what: "it cannot be written as JSON",
     })?;
     let usage = usage.unwrap_or_default();

@@ -1,41 +1,47 @@
-//! Any server that speaks the chat-completions protocol. One limit covers all tries; a try is
-//! repeated only after a status that invites it or when the request did not get there.
+//! Any server that speaks the chat-completions protocol. One limit covers all tries of a question,
+//! and after failures in a row the server is left alone. Follows no redirect and uses no proxy.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use backon::{BackoffBuilder, ExponentialBuilder};
-use chrono::{DateTime, TimeDelta, Utc};
+use backon::Retryable;
+use bytes::Bytes;
+use chrono::TimeDelta;
 use futures_util::future::BoxFuture;
-use reqwest::header::{HeaderMap, RETRY_AFTER};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::redirect::Policy;
-use reqwest::{Client, Response};
+use reqwest::{Client, Response, Url};
+use tokio::time::Instant;
+use zeroize::Zeroizing;
 
 use crate::domain::breaker::Breaker;
 use crate::domain::clock::Clock;
 use crate::domain::money::Prices;
 use crate::domain::prompt::Prompt;
 
+use super::retry::{self, Failure};
 use super::wire::{self, Request};
 use super::{Answer, Upstream, UpstreamError, answer};
 
 /// Longest accepted answer in bytes.
-const MAX_ANSWER: usize = 8 * 1024 * 1024;
+const MAX_ANSWER_BYTES: usize = 8 * 1024 * 1024;
 
-/// Tries after the first.
-const RETRIES: usize = 2;
-
-/// Failures in a row after which the upstream is left alone, and for how long.
+/// Failures in a row, retries counted as one with their first try, after which the upstream is left
+/// alone, and for how long.
 const FAILURES: u32 = 5;
 const PAUSE: Duration = Duration::from_secs(10);
 
 /// Longest time to connect.
 const CONNECT: Duration = Duration::from_secs(5);
 
+/// How long an unused connection is kept. Shorter than servers keep theirs, so that a question is
+/// not sent into one that is being closed.
+const IDLE: Duration = Duration::from_secs(30);
+
 /// How to reach the upstream.
 #[derive(Clone)]
 pub struct OpenAiSettings {
-    /// Its base URL; `/chat/completions` is added.
+    /// Its base URL; `/chat/completions` is added to the path.
     pub base_url: String,
     /// The name replies show.
     pub name: String,
@@ -49,47 +55,62 @@ pub struct OpenAiSettings {
     pub prices: Prices,
 }
 
+/// Why the upstream cannot be used as set. Tells neither URL nor key.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenAiSettingsError {
+    /// The base URL is none.
+    #[error(
+        "the upstream's URL must begin with http:// or https:// and hold no user name or password"
+    )]
+    BaseUrl,
+    /// The key has characters that no header can carry.
+    #[error("the upstream's API key holds characters that cannot be sent")]
+    ApiKey,
+    /// The HTTP client cannot be made; for https mostly for want of the system's root certificates.
+    #[error("connections to the upstream cannot be made: are root certificates installed?")]
+    Client(#[source] reqwest::Error),
+}
+
 /// A chat-completions upstream.
 pub struct OpenAi {
     client: Client,
-    url: String,
-    settings: OpenAiSettings,
+    url: Url,
+    name: String,
+    model: String,
+    timeout: Duration,
+    prices: Prices,
     breaker: Breaker,
     clock: Arc<dyn Clock>,
 }
 
-/// How a try ended that gave no answer.
-struct Failure {
-    error: UpstreamError,
-    /// When it may be tried again; `None`: never.
-    retry: Option<Retry>,
-}
-
-enum Retry {
-    Backoff,
-    After(Duration),
-}
-
 impl OpenAi {
-    /// Prepares the client.
-    pub fn new(settings: OpenAiSettings, clock: Arc<dyn Clock>) -> Result<Self, UpstreamError> {
-        let client = Client::builder()
+    /// Prepares the connections; makes none yet.
+    pub fn new(
+        settings: OpenAiSettings,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, OpenAiSettingsError> {
+        let url = endpoint(&settings.base_url).ok_or(OpenAiSettingsError::BaseUrl)?;
+        let key = settings.api_key.map(Zeroizing::new);
+        let mut builder = Client::builder()
             .connect_timeout(CONNECT.min(settings.timeout))
+            .pool_idle_timeout(IDLE)
             .redirect(Policy::none())
-            .user_agent(concat!("ai-cache/", env!("CARGO_PKG_VERSION")))
             .no_proxy()
-            .build()
-            .map_err(|_| UpstreamError::NotConfigured)?;
-        let url = format!(
-            "{}/chat/completions",
-            settings.base_url.trim_end_matches('/')
-        );
-        let pause = TimeDelta::from_std(PAUSE).unwrap_or(TimeDelta::MAX);
+            .user_agent(concat!("ai-cache/", env!("CARGO_PKG_VERSION")))
+            .default_headers(headers(key.as_deref().map(String::as_str))?);
+        if url.scheme() == "http" {
+            // Without TLS there is nothing to trust, so the system's root certificates, which a
+            // slim image lacks, are not asked for.
+            builder = builder.tls_certs_only([]);
+        }
         Ok(Self {
-            client,
+            client: builder.build().map_err(OpenAiSettingsError::Client)?,
             url,
-            settings,
-            breaker: Breaker::new(FAILURES, pause),
+            name: settings.name,
+            model: settings.model,
+            timeout: settings.timeout,
+            prices: settings.prices,
+            breaker: Breaker::new(FAILURES, TimeDelta::from_std(PAUSE).unwrap_or_default()),
             clock,
         })
     }
@@ -98,111 +119,95 @@ impl OpenAi {
         if !self.breaker.permits(self.clock.now()) {
             return Err(UpstreamError::CircuitOpen { retry_after: PAUSE });
         }
-        let tries = tokio::time::timeout(self.settings.timeout, self.try_all(prompt));
-        let result = tries.await.unwrap_or(Err(UpstreamError::TimedOut));
-        match &result {
+        let tries = tokio::time::timeout(self.timeout, self.try_all(prompt));
+        let outcome = tries.await.unwrap_or(Err(UpstreamError::TimedOut));
+        match &outcome {
             Err(
                 UpstreamError::TimedOut | UpstreamError::Unreachable | UpstreamError::Failed { .. },
             ) => self.breaker.failed(self.clock.now()),
+            // Any other reply, also one that helps nobody, shows that it is there.
             _ => self.breaker.succeeded(),
         }
-        result
+        outcome
     }
 
     async fn try_all(&self, prompt: &Prompt) -> Result<Answer, UpstreamError> {
-        let mut pauses = ExponentialBuilder::default()
-            .with_min_delay(Duration::from_millis(100))
-            .with_jitter()
-            .with_max_times(RETRIES)
-            .build();
-        loop {
-            let failure = match self.try_once(prompt).await {
-                Ok(answer) => return Ok(answer),
-                Err(failure) => failure,
-            };
-            let pause = match (failure.retry, pauses.next()) {
-                (Some(Retry::Backoff), Some(pause)) => pause,
-                (Some(Retry::After(asked)), Some(_)) if asked < self.settings.timeout => asked,
-                _ => return Err(failure.error),
-            };
-            tokio::time::sleep(pause).await;
-        }
+        let started = Instant::now();
+        let body = serde_json::to_vec(&Request(prompt)).map_err(|_| UpstreamError::BadAnswer {
+            what: "the question cannot be written as JSON",
+        })?;
+        let body = Bytes::from(body);
+        (|| self.try_once(&prompt.model, body.clone()))
+            .retry(retry::plan())
+            // Open by now: others failed meanwhile, or this is the one call let through to see.
+            .when(|_| !self.breaker.is_open(self.clock.now()))
+            .adjust(|failure, planned| {
+                failure.pause(planned, self.timeout.saturating_sub(started.elapsed()))
+            })
+            .await
+            .map_err(|failure| failure.error)
     }
 
-    async fn try_once(&self, prompt: &Prompt) -> Result<Answer, Failure> {
-        let never = |error| Failure { error, retry: None };
-        let mut request = self.client.post(&self.url).json(&Request::of(prompt));
-        if let Some(key) = &self.settings.api_key {
-            request = request.bearer_auth(key);
-        }
-        let reply = request.send().await.map_err(|error| Failure {
-            error: UpstreamError::Unreachable,
-            // What broke after connecting may have been answered and paid for.
-            retry: error.is_connect().then_some(Retry::Backoff),
-        })?;
-        let status = reply.status().as_u16();
+    async fn try_once(&self, asked_model: &str, body: Bytes) -> Result<Answer, Failure> {
+        let sent = self.client.post(self.url.clone()).body(body).send().await;
+        let reply = sent.map_err(|error| Failure::of_sending(&error))?;
         if !reply.status().is_success() {
-            return Err(refusal(
+            let status = reply.status().as_u16();
+            return Err(Failure::of_status(
                 status,
-                retry_after(reply.headers(), self.clock.now()),
+                reply.headers(),
+                self.clock.now(),
             ));
         }
-        let body = read(reply).await.map_err(never)?;
-        let parsed = wire::parse(&body).map_err(never)?;
-        let model = parsed.model.as_deref().unwrap_or(&prompt.model);
-        let prices = self.settings.prices;
-        answer((&parsed.text, model), parsed.usage, prices, parsed.complete).map_err(never)
+        let body = read(reply).await.map_err(Failure::last)?;
+        let parsed = wire::parse(&body).map_err(Failure::last)?;
+        let model = parsed.model.as_deref().unwrap_or(asked_model);
+        let text = (parsed.text.as_str(), model);
+        answer(text, parsed.usage, self.prices, parsed.complete).map_err(Failure::last)
     }
 }
 
-/// What a status other than success means.
-fn refusal(status: u16, asked: Option<Duration>) -> Failure {
-    let again = Some(asked.map_or(Retry::Backoff, Retry::After));
-    match status {
-        429 => Failure {
-            error: UpstreamError::RateLimited { retry_after: asked },
-            retry: again,
-        },
-        500 | 502 | 503 | 504 => Failure {
-            error: UpstreamError::Failed { status },
-            retry: again,
-        },
-        505.. | 501 => Failure {
-            error: UpstreamError::Failed { status },
-            retry: None,
-        },
-        _ => Failure {
-            error: UpstreamError::Refused { status },
-            retry: None,
-        },
+/// Where questions go; keeps a query that the base has.
+fn endpoint(base: &str) -> Option<Url> {
+    let mut url = Url::parse(base).ok()?;
+    let usable = matches!(url.scheme(), "http" | "https")
+        && url.username().is_empty()
+        && url.password().is_none();
+    if !usable {
+        return None;
     }
+    url.set_fragment(None);
+    url.path_segments_mut()
+        .ok()?
+        .pop_if_empty()
+        .extend(["chat", "completions"]);
+    Some(url)
 }
 
-/// The `Retry-After` header: seconds or a date (RFC 9110 §10.2.3).
-fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> {
-    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = text.parse::<u64>() {
-        return Some(Duration::from_secs(seconds));
+/// What every request carries.
+fn headers(key: Option<&str>) -> Result<HeaderMap, OpenAiSettingsError> {
+    let json = HeaderValue::from_static("application/json");
+    let mut headers = HeaderMap::from_iter([(CONTENT_TYPE, json.clone()), (ACCEPT, json)]);
+    if let Some(key) = key {
+        let bearer = Zeroizing::new(format!("Bearer {key}"));
+        let mut value = HeaderValue::from_str(&bearer).map_err(|_| OpenAiSettingsError::ApiKey)?;
+        value.set_sensitive(true);
+        headers.insert(AUTHORIZATION, value);
     }
-    let until = DateTime::parse_from_rfc2822(text).ok()?;
-    Some(
-        (until.with_timezone(&Utc) - now)
-            .to_std()
-            .unwrap_or(Duration::ZERO),
-    )
+    Ok(headers)
 }
 
-/// Reads a body up to the limit.
-async fn read(mut reply: Response) -> Result<Vec<u8>, UpstreamError> {
-    let broken = |_| UpstreamError::BadAnswer {
-        what: "it was cut off",
-    };
-    let mut body = Vec::new();
-    while let Some(part) = reply.chunk().await.map_err(broken)? {
-        if body.len() + part.len() > MAX_ANSWER {
-            return Err(UpstreamError::BadAnswer {
-                what: "it is longer than 8 MiB",
-            });
+/// Reads a body, up to the limit and not a part further.
+async fn read(mut reply: Response) -> Result<Zeroizing<Vec<u8>>, UpstreamError> {
+    let bad = |what| UpstreamError::BadAnswer { what };
+    let announced = usize::try_from(reply.content_length().unwrap_or(0)).unwrap_or(usize::MAX);
+    if announced > MAX_ANSWER_BYTES {
+        return Err(bad("it is longer than 8 MiB"));
+    }
+    let mut body = Zeroizing::new(Vec::with_capacity(announced));
+    while let Some(part) = reply.chunk().await.map_err(|_| bad("it was cut off"))? {
+        if body.len() + part.len() > MAX_ANSWER_BYTES {
+            return Err(bad("it is longer than 8 MiB"));
         }
         body.extend_from_slice(&part);
     }
@@ -211,11 +216,11 @@ async fn read(mut reply: Response) -> Result<Vec<u8>, UpstreamError> {
 
 impl Upstream for OpenAi {
     fn name(&self) -> &str {
-        &self.settings.name
+        &self.name
     }
 
     fn default_model(&self) -> &str {
-        &self.settings.model
+        &self.model
     }
 
     fn complete<'a>(&'a self, prompt: &'a Prompt) -> BoxFuture<'a, Result<Answer, UpstreamError>> {

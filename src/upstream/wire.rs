@@ -1,21 +1,23 @@
 //! The chat-completions protocol as far as it is used: the request's body, and the answer's parts.
+//! What is not read here is skipped, whatever it is.
 
-use serde::{Deserialize, Serialize};
+use serde::de::IgnoredAny;
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::value::RawValue;
+use zeroize::Zeroizing;
 
-use crate::domain::json::Object;
 use crate::domain::money::Usage;
 use crate::domain::prompt::Prompt;
 
 use super::UpstreamError;
 
-#[derive(Serialize)]
-pub(super) struct Request<'a> {
-    model: &'a str,
-    messages: [Message<'a>; 2],
-    stream: bool,
-    #[serde(flatten)]
-    parameters: &'a Object,
-}
+/// Members that only this module sets; a client's parameter of that name is left out, because the
+/// same key twice means something else to every reader.
+const OWN_KEYS: [&str; 3] = ["model", "messages", "stream"];
+
+/// The body of a request.
+pub(super) struct Request<'a>(pub(super) &'a Prompt);
 
 #[derive(Serialize)]
 struct Message<'a> {
@@ -23,33 +25,39 @@ struct Message<'a> {
     content: &'a str,
 }
 
-impl<'a> Request<'a> {
-    pub(super) fn of(prompt: &'a Prompt) -> Self {
-        Self {
-            model: &prompt.model,
-            messages: [
-                Message {
-                    role: "system",
-                    content: prompt.system,
-                },
-                Message {
-                    role: "user",
-                    content: &prompt.user,
-                },
-            ],
-            stream: false,
-            parameters: &prompt.parameters,
+impl Serialize for Request<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let prompt = self.0;
+        let messages = [
+            Message {
+                role: "system",
+                content: prompt.system,
+            },
+            Message {
+                role: "user",
+                content: &prompt.user,
+            },
+        ];
+        let mut body = serializer.serialize_map(None)?;
+        body.serialize_entry("model", &prompt.model)?;
+        body.serialize_entry("messages", &messages)?;
+        body.serialize_entry("stream", &false)?;
+        for (key, value) in &prompt.parameters {
+            if !OWN_KEYS.contains(&key.as_str()) {
+                body.serialize_entry(key, value)?;
+            }
         }
+        body.end()
     }
 }
 
 #[derive(Deserialize)]
-struct Reply {
-    #[serde(default)]
-    choices: Vec<Choice>,
+struct Reply<'a> {
+    choices: Option<Vec<Choice>>,
     model: Option<String>,
-    usage: Option<ReplyUsage>,
-    error: Option<serde::de::IgnoredAny>,
+    #[serde(borrow)]
+    usage: Option<&'a RawValue>,
+    error: Option<IgnoredAny>,
 }
 
 #[derive(Deserialize)]
@@ -61,6 +69,7 @@ struct Choice {
 #[derive(Deserialize)]
 struct ReplyMessage {
     content: Option<Content>,
+    refusal: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -73,55 +82,79 @@ enum Content {
 #[derive(Deserialize)]
 struct Part {
     text: Option<String>,
+    refusal: Option<String>,
 }
 
 #[derive(Deserialize)]
 struct ReplyUsage {
-    #[serde(default)]
     prompt_tokens: u32,
-    #[serde(default)]
     completion_tokens: u32,
+}
+
+impl ReplyMessage {
+    /// What was said, and whether it is a refusal to say anything.
+    fn words(self) -> (String, bool) {
+        let (said, refused): (String, String) = match self.content {
+            Some(Content::Text(text)) => (text, String::new()),
+            Some(Content::Parts(parts)) => parts
+                .into_iter()
+                .map(|part| {
+                    (
+                        part.text.unwrap_or_default(),
+                        part.refusal.unwrap_or_default(),
+                    )
+                })
+                .unzip(),
+            None => (String::new(), String::new()),
+        };
+        let refused = refused + &self.refusal.unwrap_or_default();
+        if refused.is_empty() {
+            (said, false)
+        } else if said.trim().is_empty() {
+            (refused, true)
+        } else {
+            (said, true)
+        }
+    }
 }
 
 /// What an answer says.
 pub(super) struct Parsed {
-    pub(super) text: String,
+    pub(super) text: Zeroizing<String>,
     pub(super) model: Option<String>,
     pub(super) usage: Option<Usage>,
-    /// It ended by itself.
+    /// It ended by itself, and is no refusal.
     pub(super) complete: bool,
 }
 
 /// Reads the body of a successful reply.
 pub(super) fn parse(body: &[u8]) -> Result<Parsed, UpstreamError> {
     let bad = |what| UpstreamError::BadAnswer { what };
-    let reply: Reply =
+    let reply: Reply<'_> =
         serde_json::from_slice(body).map_err(|_| bad("it is not a chat completion"))?;
     if reply.error.is_some() {
         return Err(bad("it is an error under a status of success"));
     }
-    let choice = reply
-        .choices
-        .into_iter()
-        .next()
-        .ok_or_else(|| bad("it has no choice"))?;
-    let text = match choice.message.and_then(|message| message.content) {
-        Some(Content::Text(text)) => text,
-        Some(Content::Parts(parts)) => parts.into_iter().filter_map(|part| part.text).collect(),
-        None => String::new(),
-    };
-    if text.is_empty() {
+    let choice = reply.choices.and_then(|choices| choices.into_iter().next());
+    let choice = choice.ok_or_else(|| bad("it has no choice"))?;
+    let message = choice.message.ok_or_else(|| bad("it has no message"))?;
+    let (text, refused) = message.words();
+    if text.trim().is_empty() {
         return Err(bad("it has no text"));
     }
-    let usage = reply.usage.map(|usage| Usage {
-        prompt_tokens: usage.prompt_tokens,
-        completion_tokens: usage.completion_tokens,
-    });
-    let complete = choice.finish_reason.as_deref() == Some("stop");
     Ok(Parsed {
-        text,
-        model: reply.model,
-        usage,
-        complete,
+        text: Zeroizing::new(text),
+        model: reply.model.filter(|model| !model.is_empty()),
+        usage: reply.usage.and_then(usage),
+        complete: choice.finish_reason.as_deref() == Some("stop") && !refused,
+    })
+}
+
+/// Token counts, where they are given as the protocol says: an answer is not lost over them.
+fn usage(raw: &RawValue) -> Option<Usage> {
+    let counts: ReplyUsage = serde_json::from_str(raw.get()).ok()?;
+    Some(Usage {
+        prompt_tokens: counts.prompt_tokens,
+        completion_tokens: counts.completion_tokens,
     })
 }

@@ -1,15 +1,9 @@
-#[test]
-fn t() {
-    use ai_cache::domain::json::Json;
-    for s in [
-        "1",
-        "{}",
-        "{\"a\":1}",
-        "[1,2]",
-        "{\"a\":\"x\"}",
-        "{\"a\":{\"b\":1}}",
-        "{\"a\":{\"b\":\"x\"}}",
-    ] {
-        eprintln!("{s} {:?}", Json::parse(s.as_bytes()));
-    }
-}
+//! The one test binary: everything through HTTP or the command line, over a real Postgres and a
+//! real Redis; only the upstream and the clock are ours.
+
+mod api;
+mod bench;
+mod embedded;
+mod loadgen;
+mod support;
+mod upstream;

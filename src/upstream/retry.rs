@@ -1,0 +1,100 @@
+//! When a failed try is made again: after a status that invites it, or when the request did not get
+//! there; as late as the upstream asks, and never so late that the limit of all tries is over.
+
+use std::time::Duration;
+
+use backon::ExponentialBuilder;
+use chrono::{DateTime, Utc};
+use reqwest::header::{HeaderMap, RETRY_AFTER};
+
+use super::UpstreamError;
+
+/// Tries after the first.
+const RETRIES: usize = 2;
+
+/// Shortest pause before the first of them. Each next one is twice as long, and up to as much again
+/// is added by chance, so that replicas do not come back together.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// How a try ended that gave no answer.
+pub(super) struct Failure {
+    pub(super) error: UpstreamError,
+    pub(super) again: Again,
+}
+
+/// Whether a try may be made again.
+#[derive(Clone, Copy)]
+pub(super) enum Again {
+    /// The request may have been answered and paid for, or would fail the same way.
+    Never,
+    /// After a pause.
+    Soon,
+    /// After a pause that the upstream asked for.
+    After(Duration),
+}
+
+impl Failure {
+    /// A failure for good.
+    pub(super) const fn last(error: UpstreamError) -> Self {
+        let again = Again::Never;
+        Self { error, again }
+    }
+
+    /// What it means that the request got no reply.
+    pub(super) fn of_sending(error: &reqwest::Error) -> Self {
+        let again = if error.is_connect() {
+            Again::Soon
+        } else {
+            Again::Never
+        };
+        Self {
+            error: UpstreamError::Unreachable,
+            again,
+        }
+    }
+
+    /// What a status other than success means.
+    pub(super) fn of_status(status: u16, headers: &HeaderMap, now: DateTime<Utc>) -> Self {
+        let retry_after = retry_after(headers, now);
+        let again = match status {
+            429 | 500 | 502 | 503 | 504 => retry_after.map_or(Again::Soon, Again::After),
+            _ => Again::Never,
+        };
+        let error = match status {
+            429 => UpstreamError::RateLimited { retry_after },
+            500.. => UpstreamError::Failed { status },
+            _ => UpstreamError::Refused { status },
+        };
+        Self { error, again }
+    }
+
+    /// The pause before the next try, where `planned` is what the plan has left and `remaining`
+    /// what the limit has. `None`: there is no next try.
+    pub(super) fn pause(&self, planned: Option<Duration>, remaining: Duration) -> Option<Duration> {
+        let pause = match self.again {
+            Again::Never => return None,
+            Again::Soon => planned?,
+            Again::After(asked) => planned?.max(asked),
+        };
+        (pause < remaining).then_some(pause)
+    }
+}
+
+/// The pauses between tries.
+pub(super) const fn plan() -> ExponentialBuilder {
+    ExponentialBuilder::new()
+        .with_min_delay(PAUSE)
+        .with_jitter()
+        .with_max_times(RETRIES)
+}
+
+/// The `Retry-After` header: seconds or a date (RFC 9110 §10.2.3).
+fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let until = DateTime::parse_from_rfc2822(text).ok()?;
+    let left = until.signed_duration_since(now).to_std();
+    Some(left.unwrap_or(Duration::ZERO))
+}

@@ -1,0 +1,3 @@
+//! The HTTP contract, route by route.
+
+mod query;

@@ -1,0 +1,260 @@
+//! The service in the test's own process, over the test's own database, on a free port.
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ai_cache::app::{App, AppError, AppSettings, Auditing, Deps, Running};
+use ai_cache::crypto::KeyProvider;
+use ai_cache::domain::caller::Role;
+use ai_cache::domain::clock::{Clock, SystemClock};
+use ai_cache::domain::ids::{SystemIds, TenantId};
+use ai_cache::domain::money::{Prices, Usd};
+use ai_cache::http::Monitoring;
+use ai_cache::keyring::Encryption;
+use ai_cache::redis::RedisSettings;
+use ai_cache::service::{Grant, Service, Switch, TenantSlug};
+use ai_cache::store::StoreSettings;
+use ai_cache::upstream::{Nothing, OpenAi, OpenAiSettings, Upstream};
+use chrono::TimeDelta;
+
+use super::client::Client;
+use super::services::{TestDb, redis};
+use super::upstream::TestUpstream;
+
+/// The master key of tests.
+pub const MASTER_KEYS: &str = "k1:MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
+
+/// The prices of the tests' upstream: 0.15 and 0.60 dollars a million.
+pub const PRICES: Prices = Prices {
+    prompt: Usd(150_000),
+    completion: Usd(600_000),
+};
+
+/// What a test wants of its service.
+pub struct Builder {
+    db: Option<TestDb>,
+    clock: Arc<dyn Clock>,
+    settings: AppSettings,
+    upstream: Option<Arc<dyn Upstream>>,
+    keys: &'static str,
+}
+
+/// A running service.
+pub struct TestApp {
+    /// Its database.
+    pub db: TestDb,
+    /// A caller without a token.
+    pub client: Client,
+    /// Its upstream; not asked when a test gave another.
+    pub upstream: TestUpstream,
+    running: Running,
+}
+
+/// A tenant with a token for each role it may hold.
+pub struct Tenant {
+    /// Its id.
+    pub id: TenantId,
+    /// Its slug.
+    pub slug: String,
+    /// A caller with the role app.
+    pub app: Client,
+    /// A caller with the role admin.
+    pub admin: Client,
+    /// A caller with the role compliance.
+    pub compliance: Client,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        let settings = AppSettings {
+            database_url: String::new(),
+            store: StoreSettings {
+                pool_size: 8,
+                limit: Duration::from_secs(2),
+            },
+            redis: None,
+            memory_bytes: 64 * 1024 * 1024,
+            switch: Switch::On,
+            default_ttl: TimeDelta::seconds(3_600),
+            encryption: Encryption::On,
+            auditing: Auditing::On,
+            monitoring: Monitoring::On,
+            trusted_proxies: Vec::new(),
+            workers: 1,
+        };
+        let clock = Arc::new(SystemClock);
+        Self {
+            db: None,
+            clock,
+            settings,
+            upstream: None,
+            keys: MASTER_KEYS,
+        }
+    }
+}
+
+impl Builder {
+    /// On this database instead of a fresh one.
+    pub fn db(mut self, db: &TestDb) -> Self {
+        self.db = Some(db.clone());
+        self
+    }
+
+    /// With this clock.
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// With the run's Redis.
+    pub async fn redis(self) -> Self {
+        let url = redis().await.url();
+        self.redis_url(&url)
+    }
+
+    /// With this Redis.
+    pub fn redis_url(mut self, url: &str) -> Self {
+        let timeout = Duration::from_millis(500);
+        self.settings.redis = Some(RedisSettings {
+            urls: vec![url.to_owned()],
+            timeout,
+        });
+        self
+    }
+
+    /// Without an upstream.
+    pub fn no_upstream(mut self) -> Self {
+        self.upstream = Some(Arc::new(Nothing));
+        self
+    }
+
+    /// With this upstream.
+    pub fn upstream(mut self, upstream: Arc<dyn Upstream>) -> Self {
+        self.upstream = Some(upstream);
+        self
+    }
+
+    /// With other settings.
+    pub fn settings(mut self, change: impl FnOnce(&mut AppSettings)) -> Self {
+        change(&mut self.settings);
+        self
+    }
+
+    /// Starts it.
+    pub async fn start(self) -> TestApp {
+        self.try_start().await.unwrap()
+    }
+
+    /// Starts it, or says why not.
+    pub async fn try_start(self) -> Result<TestApp, AppError> {
+        let db = match self.db {
+            Some(db) => db,
+            None => TestDb::new().await,
+        };
+        let mut settings = self.settings;
+        if settings.database_url.is_empty() {
+            settings.database_url = db.app_url().await;
+        }
+        let fake = TestUpstream::start().await;
+        let upstream = self
+            .upstream
+            .unwrap_or_else(|| openai(&fake, Arc::clone(&self.clock)));
+        let deps = Deps {
+            clock: self.clock,
+            ids: Arc::new(SystemIds),
+            upstream,
+            keys: Arc::new(KeyProvider::from_text(self.keys).unwrap()),
+        };
+        let app = App::start(settings, deps).await?;
+        let running = app.serve(TcpListener::bind(("127.0.0.1", 0)).unwrap())?;
+        let client = Client::new(&format!("http://{}", running.address()));
+        Ok(TestApp {
+            db,
+            client,
+            upstream: fake,
+            running,
+        })
+    }
+}
+
+/// The tests' upstream as the service sees it.
+pub fn openai(fake: &TestUpstream, clock: Arc<dyn Clock>) -> Arc<dyn Upstream> {
+    let settings = OpenAiSettings {
+        base_url: fake.url().to_owned(),
+        name: "openai".to_owned(),
+        api_key: None,
+        model: "gpt-4o-mini".to_owned(),
+        timeout: Duration::from_secs(20),
+        prices: PRICES,
+    };
+    Arc::new(OpenAi::new(settings, clock).unwrap())
+}
+
+impl TestApp {
+    /// What a test wants of its service.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// A service as most tests want it.
+    pub async fn start() -> Self {
+        Builder::default().start().await
+    }
+
+    /// The use cases.
+    pub fn service(&self) -> &Arc<Service> {
+        self.running.service()
+    }
+
+    /// Where it listens.
+    pub fn base(&self) -> String {
+        format!("http://{}", self.running.address())
+    }
+
+    /// A new tenant.
+    pub async fn tenant(&self, slug: &str) -> Tenant {
+        let service = self.service();
+        let record = service.command_line_record();
+        let parsed = TenantSlug::parse(slug).unwrap();
+        let row = service.create_tenant(&parsed, slug, record).await.unwrap();
+        Tenant {
+            id: row.id,
+            slug: slug.to_owned(),
+            app: self
+                .client
+                .with_token(&self.token(row.id, &[Role::App]).await),
+            admin: self
+                .client
+                .with_token(&self.token(row.id, &[Role::Admin]).await),
+            compliance: self
+                .client
+                .with_token(&self.token(row.id, &[Role::Compliance]).await),
+        }
+    }
+
+    /// A caller with the role operator.
+    pub async fn operator(&self) -> Client {
+        let slug = TenantSlug::parse("installation").unwrap();
+        let tenant = self.service().find_tenant(&slug).await.unwrap();
+        self.client
+            .with_token(&self.token(tenant.id, &[Role::Operator]).await)
+    }
+
+    /// A new token of a tenant.
+    pub async fn token(&self, tenant: TenantId, roles: &[Role]) -> String {
+        let roles = roles.iter().copied().collect();
+        let grant = (Grant::CommandLine, self.service().command_line_record());
+        let made = self
+            .service()
+            .create_token(tenant, roles, None, grant)
+            .await
+            .unwrap();
+        made.text.to_string()
+    }
+
+    /// Stops it; every task must end by itself.
+    pub async fn stop(self) {
+        assert!(self.running.stop().await, "a task was left behind");
+    }
+}

@@ -1,0 +1,237 @@
+//! A client that checks every reply against the API document.
+
+use std::sync::LazyLock;
+
+use ai_cache::http::openapi;
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use reqwest::{Method, RequestBuilder};
+use serde_json::{Value, json};
+
+/// The document, as a client gets it.
+pub static DOCUMENT: LazyLock<Value> =
+    LazyLock::new(|| serde_json::from_str(&openapi::text().unwrap()).unwrap());
+
+/// A caller of the service.
+#[derive(Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    base: String,
+    headers: HeaderMap,
+}
+
+/// What came back.
+#[derive(Debug, Clone)]
+pub struct Reply {
+    /// HTTP status.
+    pub status: u16,
+    /// Headers.
+    pub headers: HeaderMap,
+    /// The body's text.
+    pub text: String,
+    /// The body as JSON; null when it is none.
+    pub body: Value,
+}
+
+impl Reply {
+    /// A header's text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    /// The last part of a problem's `type`.
+    pub fn problem(&self) -> &str {
+        let kind = self.body["type"].as_str().unwrap_or("none");
+        kind.rsplit(':').next().unwrap()
+    }
+
+    /// The pointers of a problem's fields.
+    pub fn pointers(&self) -> Vec<&str> {
+        let errors = self.body["errors"]
+            .as_array()
+            .map(Vec::as_slice)
+            .unwrap_or_default();
+        errors
+            .iter()
+            .map(|error| error["pointer"].as_str().unwrap())
+            .collect()
+    }
+
+    /// The reply, which must have this status.
+    #[track_caller]
+    pub fn expect(self, status: u16) -> Self {
+        assert_eq!(self.status, status, "{}", self.text);
+        self
+    }
+}
+
+impl Client {
+    /// A caller without a token.
+    pub fn new(base: &str) -> Self {
+        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        Self {
+            http,
+            base: base.to_owned(),
+            headers: HeaderMap::new(),
+        }
+    }
+
+    /// The same caller with a token.
+    pub fn with_token(&self, token: &str) -> Self {
+        self.with_header("authorization", &format!("Bearer {token}"))
+    }
+
+    /// The same caller with one more header, in place of one of the same name.
+    pub fn with_header(&self, name: &str, value: &str) -> Self {
+        let mut caller = self.clone();
+        let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+        caller
+            .headers
+            .insert(name, HeaderValue::from_str(value).unwrap());
+        caller
+    }
+
+    /// The same caller with one more header beside those of the same name.
+    pub fn with_another_header(&self, name: &str, value: &str) -> Self {
+        let mut caller = self.clone();
+        let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+        caller
+            .headers
+            .append(name, HeaderValue::from_str(value).unwrap());
+        caller
+    }
+
+    fn request(&self, method: &str, path: &str) -> RequestBuilder {
+        let method = Method::from_bytes(method.as_bytes()).unwrap();
+        self.http
+            .request(method, format!("{}{path}", self.base))
+            .headers(self.headers.clone())
+    }
+
+    /// Sends without a body.
+    pub async fn send(&self, method: &str, path: &str) -> Reply {
+        receive(method, path, self.request(method, path)).await
+    }
+
+    /// Sends JSON.
+    pub async fn send_json(&self, method: &str, path: &str, body: &Value) -> Reply {
+        self.send_raw(method, path, serde_json::to_vec(body).unwrap())
+            .await
+    }
+
+    /// Sends bytes declared as JSON.
+    pub async fn send_raw(&self, method: &str, path: &str, body: Vec<u8>) -> Reply {
+        let mut request = self.request(method, path).body(body);
+        if !self.headers.contains_key("content-type") {
+            request = request.header("content-type", "application/json");
+        }
+        receive(method, path, request).await
+    }
+
+    /// GETs a path.
+    pub async fn get(&self, path: &str) -> Reply {
+        self.send("GET", path).await
+    }
+
+    /// POSTs JSON.
+    pub async fn post(&self, path: &str, body: &Value) -> Reply {
+        self.send_json("POST", path, body).await
+    }
+
+    /// Asks a question.
+    pub async fn query(&self, body: &Value) -> Reply {
+        self.post("/api/ai-cache/query", body).await
+    }
+
+    /// Asks a question in words only.
+    pub async fn ask(&self, query: &str) -> Reply {
+        self.query(&json!({ "query": query })).await
+    }
+}
+
+async fn receive(method: &str, path: &str, request: RequestBuilder) -> Reply {
+    let reply = request.send().await.unwrap();
+    let (status, headers) = (reply.status().as_u16(), reply.headers().clone());
+    let text = reply.text().await.unwrap();
+    let body = serde_json::from_str(&text).unwrap_or(Value::Null);
+    let reply = Reply {
+        status,
+        headers,
+        text,
+        body,
+    };
+    check(method, path, &reply);
+    reply
+}
+
+/// Whether a path of the document is what was asked for.
+fn matches(template: &str, path: &str) -> bool {
+    let path = path.split('?').next().unwrap();
+    let (wanted, given) = (template.split('/'), path.split('/'));
+    template.split('/').count() == path.split('/').count()
+        && wanted
+            .zip(given)
+            .all(|(wanted, given)| wanted.starts_with('{') || wanted == given)
+}
+
+/// Panics when a reply is not what the document says of its route. Requests for what the document
+/// does not name must get a problem.
+fn check(method: &str, path: &str, reply: &Reply) {
+    assert!(
+        reply.header("x-request-id").is_some(),
+        "{method} {path} has no request id"
+    );
+    let paths = DOCUMENT["paths"].as_object().unwrap();
+    let item = paths
+        .iter()
+        .filter(|(template, _)| matches(template, path))
+        .find_map(|(_, item)| item.get(method.to_ascii_lowercase()));
+    let responses = match item {
+        Some(item) => &item["responses"],
+        None if reply.status < 400 => return,
+        None => &DOCUMENT["paths"]["/api/ai-cache/query"]["post"]["responses"],
+    };
+    let class = format!("{}XX", reply.status / 100);
+    let response = responses
+        .get(reply.status.to_string())
+        .or_else(|| responses.get(&class));
+    let response = response
+        .unwrap_or_else(|| panic!("{method} {path}: {} is not in the document", reply.status));
+    let Some(content) = response.get("content").and_then(Value::as_object) else {
+        assert_eq!(
+            reply.text, "",
+            "{method} {path} has a body that is not in the document"
+        );
+        return;
+    };
+    let kind = reply
+        .header("content-type")
+        .unwrap_or_default()
+        .split(';')
+        .next()
+        .unwrap();
+    let media = content
+        .get(kind)
+        .unwrap_or_else(|| panic!("{method} {path}: {kind}"));
+    if kind.ends_with("json") {
+        check_schema(
+            &media["schema"],
+            &reply.body,
+            &format!("{method} {path} {}", reply.status),
+        );
+    }
+}
+
+fn check_schema(schema: &Value, body: &Value, what: &str) {
+    let mut whole = schema.clone();
+    whole["$schema"] = json!("https://json-schema.org/draft/2020-12/schema");
+    whole["components"] = DOCUMENT["components"].clone();
+    let validator = jsonschema::validator_for(&whole).unwrap();
+    let faults: Vec<String> = validator
+        .iter_errors(body)
+        .map(|fault| format!("{}: {fault}", fault.instance_path()))
+        .collect();
+    assert!(
+        faults.is_empty(),
+        "{what} is not what the document says: {faults:?}\n{body:#}"
+    );
+}

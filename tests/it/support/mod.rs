@@ -1,0 +1,41 @@
+//! What tests stand on: a real Postgres and Redis of the test run's own, the service on a free
+//! port, a client that checks every reply against the API document, an upstream of ours.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails here"
+)]
+
+pub mod app;
+pub mod client;
+pub mod clock;
+pub mod services;
+pub mod upstream;
+
+pub use app::{Builder, Tenant, TestApp};
+pub use client::{Client, Reply};
+pub use clock::TestClock;
+pub use services::TestDb;
+
+use std::future::Future;
+use std::time::Duration;
+
+/// Polls until `probe` gives a value; panics with `what` after ten seconds.
+pub async fn wait_until<T, F: Future<Output = Option<T>>>(
+    what: &str,
+    mut probe: impl FnMut() -> F,
+) -> T {
+    let wait = async {
+        let mut ticks = tokio::time::interval(Duration::from_millis(10));
+        loop {
+            ticks.tick().await;
+            if let Some(value) = probe().await {
+                return value;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), wait)
+        .await
+        .unwrap_or_else(|_| panic!("this did not come true: {what}"))
+}

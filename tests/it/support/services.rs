@@ -1,0 +1,178 @@
+//! One Postgres and one Redis for the whole run, gone when the run ends however it ends. Each test
+//! has a database of its own, copied from a migrated template.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use ai_cache::domain::clock::SystemClock;
+use ai_cache::domain::ids::SystemIds;
+use ai_cache::embedded::{
+    APP_ROLE, Lifetime, Listen, OWNER_ROLE, Postgres, PostgresOptions, Redis, RedisOptions,
+    SUPERUSER,
+};
+use ai_cache::store::migrate;
+use tokio::sync::OnceCell;
+use tokio_postgres::{Client, NoTls};
+
+const TEMPLATE: &str = "template_ai_cache";
+
+static POSTGRES: OnceCell<Postgres> = OnceCell::const_new();
+static REDIS: OnceCell<Redis> = OnceCell::const_new();
+static DATABASES: AtomicU64 = AtomicU64::new(0);
+
+/// Where programs are looked for.
+pub fn search_path() -> String {
+    option_env!("PATH")
+        .unwrap_or("/usr/bin:/usr/sbin:/bin:/usr/local/bin")
+        .to_owned()
+}
+
+/// A folder of this run under the system's folder for such.
+pub fn scratch(name: &str) -> PathBuf {
+    let count = DATABASES.fetch_add(1, Ordering::SeqCst);
+    let folder =
+        std::env::temp_dir().join(format!("ai-cache-{}-{count}-{name}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+/// The run's Postgres.
+pub async fn postgres() -> &'static Postgres {
+    POSTGRES
+        .get_or_init(|| async {
+            let options = PostgresOptions {
+                lifetime: Lifetime::Disposable,
+                max_connections: 400,
+                ..PostgresOptions::new(search_path())
+            };
+            let postgres = Postgres::start(&scratch("postgres"), options)
+                .await
+                .unwrap();
+            postgres.ensure_roles_and_database().await.unwrap();
+            let admin = connect(&postgres.url(SUPERUSER, "postgres")).await;
+            let make = format!("CREATE DATABASE {TEMPLATE} OWNER {OWNER_ROLE}");
+            admin.batch_execute(&make).await.unwrap();
+            migrate_template(&postgres).await;
+            postgres
+        })
+        .await
+}
+
+async fn migrate_template(postgres: &Postgres) {
+    let owner = connect(&postgres.url(SUPERUSER, TEMPLATE)).await;
+    let own = format!("ALTER SCHEMA public OWNER TO {OWNER_ROLE}");
+    owner.batch_execute(&own).await.unwrap();
+    drop(owner);
+    let (admin, app) = (
+        postgres.url(OWNER_ROLE, TEMPLATE),
+        postgres.url(APP_ROLE, TEMPLATE),
+    );
+    migrate::migrate(&admin, Some(&app), &SystemClock, &SystemIds)
+        .await
+        .unwrap();
+}
+
+/// The run's Redis.
+pub async fn redis() -> &'static Redis {
+    REDIS.get_or_init(|| start_redis(Listen::Unix)).await
+}
+
+/// A Redis for one test alone.
+pub async fn start_redis(listen: Listen) -> Redis {
+    let options = RedisOptions {
+        lifetime: Lifetime::Disposable,
+        listen,
+        ..RedisOptions::new(search_path())
+    };
+    Redis::start(&scratch("redis"), options).await.unwrap()
+}
+
+/// Connects and reads the socket until the client is dropped.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the driver's socket task, owned by its client"
+)]
+pub async fn connect(url: &str) -> Client {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
+    tokio::spawn(async move {
+        let _ended = connection.await;
+    });
+    client
+}
+
+/// A database of one test.
+#[derive(Clone)]
+pub struct TestDb {
+    name: String,
+}
+
+impl TestDb {
+    /// A copy of the migrated template.
+    pub async fn new() -> Self {
+        Self::create(&format!("TEMPLATE {TEMPLATE}")).await
+    }
+
+    /// A database without any table of ours.
+    pub async fn empty() -> Self {
+        let db = Self::create("").await;
+        let owner = db.superuser().await;
+        let own = format!("ALTER SCHEMA public OWNER TO {OWNER_ROLE}");
+        owner.batch_execute(&own).await.unwrap();
+        db
+    }
+
+    async fn create(from: &str) -> Self {
+        let postgres = postgres().await;
+        let count = DATABASES.fetch_add(1, Ordering::SeqCst);
+        let name = format!("test_{count}");
+        let admin = connect(&postgres.url(SUPERUSER, "postgres")).await;
+        let make = format!("CREATE DATABASE {name} OWNER {OWNER_ROLE} {from}");
+        admin.batch_execute(&make).await.unwrap();
+        Self { name }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its URL for a role.
+    pub async fn url(&self, role: &str) -> String {
+        postgres().await.url(role, &self.name)
+    }
+
+    /// Its URL for the service's role.
+    pub async fn app_url(&self) -> String {
+        self.url(APP_ROLE).await
+    }
+
+    /// Its URL for the owner of the tables.
+    pub async fn owner_url(&self) -> String {
+        self.url(OWNER_ROLE).await
+    }
+
+    /// Connected as the superuser, who sees everything.
+    pub async fn superuser(&self) -> Client {
+        connect(&self.url(SUPERUSER).await).await
+    }
+
+    /// Connected as the service's role.
+    pub async fn app(&self) -> Client {
+        connect(&self.app_url().await).await
+    }
+
+    /// The one number a query gives, seen as the superuser.
+    pub async fn count(&self, query: &str) -> i64 {
+        self.superuser()
+            .await
+            .query_one(query, &[])
+            .await
+            .unwrap()
+            .get(0)
+    }
+}
+
+/// The folder of the sources.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
