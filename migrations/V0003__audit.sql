@@ -55,6 +55,34 @@ COMMENT ON COLUMN ai_cache_audit_logs.row_hash IS 'SHA-256 over the canonical fi
 COMMENT ON COLUMN ai_cache_audit_logs.row_mac IS 'HMAC-SHA-256 of row_hash under a key Postgres never sees.';
 COMMENT ON COLUMN ai_cache_audit_logs.mac_key_id IS 'Which key of the key provider made row_mac.';
 
+CREATE TYPE audit_batch_row AS (
+    retention_class smallint,
+    tenant_id       uuid,
+    id              uuid,
+    occurred_at     timestamptz,
+    request_id      uuid,
+    actor_kind      text,
+    actor_token_id  uuid,
+    actor_roles     text,
+    actor_network   text,
+    action          text,
+    outcome         text,
+    operation       text,
+    tier            text,
+    entry_id        uuid,
+    subject_key_id  uuid,
+    object_id       uuid,
+    status          smallint,
+    item_count      bigint,
+    duration_us     bigint,
+    cost_picousd    bigint,
+    writer_seq      bigint,
+    row_hash        bytea,
+    row_mac         bytea
+);
+COMMENT ON TYPE audit_batch_row IS
+    'A row as the audit writer sends it: one array of these is unnested at half the cost of an array a column.';
+
 CREATE TABLE audit_logs_y1 PARTITION OF ai_cache_audit_logs FOR VALUES IN (1) PARTITION BY RANGE (id);
 CREATE TABLE audit_logs_y3 PARTITION OF ai_cache_audit_logs FOR VALUES IN (3) PARTITION BY RANGE (id);
 CREATE TABLE audit_logs_y7 PARTITION OF ai_cache_audit_logs FOR VALUES IN (7) PARTITION BY RANGE (id);

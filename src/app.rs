@@ -5,7 +5,6 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::web;
 use chrono::TimeDelta;
 use ipnet::IpNet;
 
@@ -156,11 +155,7 @@ impl App {
             audit,
             keyring,
             coherence: Arc::clone(&coherence),
-            stack: Stack {
-                hot,
-                warm,
-                cold: Cold::new(store.clone()),
-            },
+            stack: Stack { hot, warm, cold: Cold::new(store.clone()) },
             upstream: Arc::clone(&deps.upstream),
             hasher: hasher.clone(),
             clock: Arc::clone(&deps.clock),
@@ -173,14 +168,7 @@ impl App {
         let clock = Arc::clone(&deps.clock);
         let authenticator = Authenticator::new(store, coherence, remembered, hasher, clock);
         let authenticator = Arc::new(authenticator);
-        let app = Self {
-            service,
-            authenticator,
-            metrics,
-            deps,
-            settings,
-            lifecycle,
-        };
+        let app = Self { service, authenticator, metrics, deps, settings, lifecycle };
         app.spawn_tasks(used);
         Ok(app)
     }
@@ -223,7 +211,7 @@ impl App {
         if self.settings.auditing == Auditing::Off {
             insecure.push("AI_CACHE_AUDIT_LOGGING_ENABLED=false");
         }
-        let state = web::Data::new(State {
+        let state = State {
             service: Arc::clone(&self.service),
             authenticator: Arc::clone(&self.authenticator),
             metrics: Arc::clone(&self.metrics),
@@ -232,11 +220,8 @@ impl App {
             trusted_proxies: self.settings.trusted_proxies.clone(),
             monitoring: self.settings.monitoring,
             insecure,
-        });
-        let settings = ServerSettings {
-            workers: self.settings.workers,
-            grace: GRACE,
         };
+        let settings = ServerSettings { workers: self.settings.workers, grace: GRACE };
         let server = Server::start(listener, state, settings, &self.lifecycle)?;
         Ok(Running { app: self, server })
     }
@@ -287,13 +272,9 @@ async fn start_audit(
     let stamper = Stamper::new(&deps.keys, ledger);
     let writer = WriterId::fresh(&*deps.ids, now);
     Ok(match settings.auditing {
-        Auditing::On => Audit::start(
-            store.clone(),
-            stamper,
-            writer,
-            Arc::clone(metrics),
-            lifecycle,
-        ),
+        Auditing::On => {
+            Audit::start(store.clone(), stamper, writer, Arc::clone(metrics), lifecycle)
+        }
         Auditing::Off => Audit::off(stamper),
     })
 }
@@ -309,12 +290,7 @@ fn start_warm(
     };
     let redis = Redis::new(redis, Arc::clone(&deps.clock))?;
     let clock = Arc::clone(&deps.clock);
-    Ok(Arc::new(RedisTier::start(
-        redis,
-        clock,
-        Arc::clone(metrics),
-        lifecycle,
-    )))
+    Ok(Arc::new(RedisTier::start(redis, clock, Arc::clone(metrics), lifecycle)))
 }
 
 /// Who must react to steps of the invalidation stream.

@@ -3,7 +3,7 @@
 
 use crate::domain::audit_record::{AuditRecord, Outcome};
 
-use super::{Audit, AuditError, Receipt};
+use super::{Audit, Recording};
 
 /// A record being written up. Dropped unsettled, it is recorded as aborted.
 pub struct Draft {
@@ -15,20 +15,14 @@ pub struct Draft {
 impl Draft {
     /// Begins a record.
     pub const fn new(audit: Audit, record: AuditRecord) -> Self {
-        Self {
-            audit,
-            record: Some(record),
-        }
+        Self { audit, record: Some(record) }
     }
 
-    /// Completes the record with `complete` and makes it durable.
-    pub async fn settle(
-        mut self,
-        complete: impl FnOnce(&mut AuditRecord),
-    ) -> Result<Receipt, AuditError> {
-        let mut record = self.record.take().ok_or(AuditError::Unavailable)?;
+    /// Completes the record with `complete` and hands it over. `None` only if it was before.
+    pub fn settle(mut self, complete: impl FnOnce(&mut AuditRecord)) -> Option<Recording> {
+        let mut record = self.record.take()?;
         complete(&mut record);
-        self.audit.record(record).await
+        Some(self.audit.record(record))
     }
 
     /// Notes something learned on the way.

@@ -3,6 +3,7 @@
 
 mod draft;
 mod receipt;
+mod recording;
 mod stamp;
 mod writer;
 
@@ -21,8 +22,11 @@ use crate::telemetry::Metrics;
 
 pub use draft::Draft;
 pub use receipt::Receipt;
+pub use recording::Recording;
+
 pub use stamp::Stamper;
 
+use recording::State;
 use writer::{Pending, Writer};
 
 /// Longest a batch may take to become durable; after it the replies it holds are refused.
@@ -64,39 +68,27 @@ impl Audit {
         let available = Arc::new(AtomicBool::new(true));
         // Bounded, many senders, one receiver: the writer takes all that waits at once.
         let (queue, receiver) = mpsc::channel(QUEUE);
-        let writer = Writer::new(
-            id,
-            store,
-            Arc::clone(&stamper),
-            Arc::clone(&available),
-            metrics,
-        );
+        let writer = Writer::new(id, store, Arc::clone(&stamper), Arc::clone(&available), metrics);
         lifecycle.spawn(writer.run(receiver, lifecycle.clone()));
-        Self {
-            queue: Some(queue),
-            stamper,
-            available,
-        }
+        Self { queue: Some(queue), stamper, available }
     }
 
     /// A handle that grants receipts and writes nothing. For development only.
     pub fn off(stamper: Stamper) -> Self {
         let available = Arc::new(AtomicBool::new(true));
-        Self {
-            queue: None,
-            stamper: Arc::new(stamper),
-            available,
-        }
+        Self { queue: None, stamper: Arc::new(stamper), available }
     }
 
-    /// Makes a record durable. Once this was polled the record is written even if the future is
-    /// dropped.
-    pub async fn record(&self, record: AuditRecord) -> Result<Receipt, AuditError> {
+    /// Hands a record over at once; the receipt comes when it is durable. The record is written
+    /// even if nobody waits.
+    pub fn record(&self, record: AuditRecord) -> Recording {
         let receipt = Receipt::of(&record);
-        if let Some(done) = self.enqueue(record)? {
-            done.await.map_err(|_| AuditError::Unavailable)??;
-        }
-        Ok(receipt)
+        let state = match self.enqueue(record) {
+            Ok(None) => State::Granted,
+            Ok(Some(done)) => State::Waits(done),
+            Err(error) => State::Refused(error),
+        };
+        Recording { receipt: Some(receipt), state }
     }
 
     /// Hands a record over without waiting for it.
@@ -117,12 +109,10 @@ impl Audit {
             return Err(AuditError::Unavailable);
         }
         let (done, waits) = oneshot::channel();
-        queue
-            .try_send(Pending { record, done })
-            .map_err(|refused| match refused {
-                mpsc::error::TrySendError::Full(_) => AuditError::QueueFull,
-                mpsc::error::TrySendError::Closed(_) => AuditError::Unavailable,
-            })?;
+        queue.try_send(Pending { record, done }).map_err(|refused| match refused {
+            mpsc::error::TrySendError::Full(_) => AuditError::QueueFull,
+            mpsc::error::TrySendError::Closed(_) => AuditError::Unavailable,
+        })?;
         Ok(Some(waits))
     }
 

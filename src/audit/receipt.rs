@@ -15,11 +15,7 @@ pub struct Receipt {
 
 impl Receipt {
     pub(super) const fn of(record: &AuditRecord) -> Self {
-        Self {
-            audit: record.id,
-            tenant: record.tenant,
-            entry: record.entry,
-        }
+        Self { audit: record.id, tenant: record.tenant, entry: record.entry }
     }
 
     /// The record.

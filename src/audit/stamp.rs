@@ -18,11 +18,7 @@ impl Stamper {
     /// Stamps with the key provider's present audit key.
     pub fn new(keys: &KeyProvider, ledger: LedgerId) -> Self {
         let mac_key_id = keys.active_id().as_str().to_owned();
-        Self {
-            mac: keys.audit_mac_key(),
-            mac_key_id,
-            ledger,
-        }
+        Self { mac: keys.audit_mac_key(), mac_key_id, ledger }
     }
 
     /// Stamps one record.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use crate::domain::audit_record::{AuditRecord, WriterPlace};
 use crate::domain::ids::WriterId;
@@ -61,15 +61,7 @@ impl Writer {
         available: Arc<AtomicBool>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self {
-            store,
-            stamper,
-            available,
-            metrics,
-            id,
-            next_seq: 1,
-            connection: None,
-        }
+        Self { store, stamper, available, metrics, id, next_seq: 1, connection: None }
     }
 
     /// Runs until `lifecycle` stops and the queue is empty.
@@ -109,10 +101,7 @@ impl Writer {
         let mut tries = 0;
         let mut tries_after_stop = 0;
         loop {
-            match self
-                .attempt(&rows, tries > 0 || self.connection.is_none())
-                .await
-            {
+            match self.attempt(&rows, tries > 0).await {
                 Ok(()) => {
                     self.available.store(true, Ordering::Release);
                     self.metrics.audit_available(true);
@@ -152,17 +141,11 @@ impl Writer {
     fn stamp(
         &mut self,
         batch: &mut Vec<Pending>,
-    ) -> (
-        Vec<StampedRecord>,
-        Vec<oneshot::Sender<Result<(), AuditError>>>,
-    ) {
+    ) -> (Vec<StampedRecord>, Vec<oneshot::Sender<Result<(), AuditError>>>) {
         let mut rows = Vec::with_capacity(batch.len());
         let mut waiting = Vec::with_capacity(batch.len());
         for Pending { record, done } in batch.drain(..) {
-            let place = WriterPlace {
-                writer: self.id,
-                seq: self.next_seq,
-            };
+            let place = WriterPlace { writer: self.id, seq: self.next_seq };
             self.next_seq += 1;
             rows.push(self.stamper.stamp(record, Some(place)));
             waiting.push(done);
@@ -173,28 +156,22 @@ impl Writer {
     /// One try within the limit. After an unknown outcome the same rows are written again and, as
     /// a skipped insert alone proves nothing, what is there is compared.
     async fn attempt(&mut self, rows: &[StampedRecord], replay: bool) -> Result<(), BatchError> {
-        let deadline = Instant::now() + BATCH_LIMIT;
         let work = async {
-            let mut connection = match self.connection.take() {
-                Some(connection) => connection,
-                None => BatchConnection::open(&self.store, BATCH_LIMIT).await?,
-            };
-            let first = connection.insert(rows).await;
-            let (mut connection, added) = match first {
-                Ok(added) => (connection, added),
-                Err(error) if replay || !error.is_outage() => return Err(error.into()),
-                Err(_) => {
-                    let mut fresh = BatchConnection::open(&self.store, BATCH_LIMIT).await?;
-                    let added = fresh.insert(rows).await?;
-                    (fresh, added)
-                }
-            };
+            if !replay
+                && let Some(mut connection) = self.connection.take()
+                && connection.insert(rows).await.is_ok()
+            {
+                return Ok(connection);
+            }
+            // The connection is gone, or whatever was wrong with it is tried on a fresh one.
+            let mut connection = BatchConnection::open(&self.store, BATCH_LIMIT).await?;
+            let added = connection.insert_missing(rows).await?;
             if added != rows.len() as u64 {
                 compare(&mut connection, rows).await?;
             }
             Ok(connection)
         };
-        let connection = timeout_at(deadline, work)
+        let connection = tokio::time::timeout(BATCH_LIMIT, work)
             .await
             .unwrap_or(Err(BatchError::Store(StoreError::TimedOut)))?;
         self.connection = Some(connection);
@@ -233,13 +210,7 @@ async fn compare(
 ) -> Result<(), BatchError> {
     let stored = connection.list_hashes(rows).await?;
     let same = rows.iter().all(|row| {
-        stored
-            .iter()
-            .any(|(id, hash)| *id == row.record.id && hash[..] == row.row_hash[..])
+        stored.iter().any(|(id, hash)| *id == row.record.id && hash[..] == row.row_hash[..])
     });
-    if same {
-        Ok(())
-    } else {
-        Err(BatchError::Differs)
-    }
+    if same { Ok(()) } else { Err(BatchError::Differs) }
 }

@@ -55,12 +55,7 @@ impl Hasher {
         let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
         let nobody = random::<32>().map_err(|_| HasherError::Stopped)?;
         let dummy = hash(&argon2, &nobody)?.into();
-        Ok(Self {
-            argon2,
-            turns: Arc::new(Semaphore::new(turns.max(1))),
-            dummy,
-            lifecycle,
-        })
+        Ok(Self { argon2, turns: Arc::new(Semaphore::new(turns.max(1))), dummy, lifecycle })
     }
 
     /// The PHC string of a new token's secret.
@@ -91,9 +86,7 @@ impl Hasher {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, HasherError> {
         let turn = tokio::time::timeout(TURN, Arc::clone(&self.turns).acquire_owned()).await;
-        let turn = turn
-            .map_err(|_| HasherError::Busy)?
-            .map_err(|_| HasherError::Stopped)?;
+        let turn = turn.map_err(|_| HasherError::Busy)?.map_err(|_| HasherError::Stopped)?;
         let done = self.lifecycle.spawn_blocking(move || {
             let result = work();
             drop(turn);

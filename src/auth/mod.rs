@@ -87,14 +87,7 @@ impl Authenticator {
         let at_least_one = |count| NonZeroU32::new(count).unwrap_or(NonZeroU32::MIN);
         let quota = Quota::per_second(at_least_one(PER_SECOND)).allow_burst(at_least_one(BURST));
         let networks = RateLimiter::keyed(quota);
-        Self {
-            store,
-            coherence,
-            remembered,
-            hasher,
-            networks,
-            clock,
-        }
+        Self { store, coherence, remembered, hasher, networks, clock }
     }
 
     /// The pool tokens are hashed on.
@@ -118,14 +111,10 @@ impl Authenticator {
         let name = self.remembered.name(text);
         let verified = match self.remembered.get(&name, now) {
             Some(verified) => verified,
-            None => self.verify_once(text, name, network).await?,
+            None => Box::pin(self.verify_once(text, name, network)).await?,
         };
         let current = verified.expires_at.is_none_or(|end| now < end);
-        if current && verified.view.is_active() {
-            Ok(verified)
-        } else {
-            Err(AuthError::Refused)
-        }
+        if current && verified.view.is_active() { Ok(verified) } else { Err(AuthError::Refused) }
     }
 
     /// One verification for all who bring the same token at the same time.
@@ -140,13 +129,11 @@ impl Authenticator {
             Ok(verified) => return Ok(verified),
             Err(guard) => guard,
         };
-        self.networks
-            .check_key(&network)
-            .map_err(|until| AuthError::Limited {
-                retry_after: until.wait_time_from(governor::clock::Clock::now(
-                    &governor::clock::DefaultClock::default(),
-                )),
-            })?;
+        self.networks.check_key(&network).map_err(|until| AuthError::Limited {
+            retry_after: until.wait_time_from(governor::clock::Clock::now(
+                &governor::clock::DefaultClock::default(),
+            )),
+        })?;
         let verified = Arc::new(self.verify(&token).await?);
         // A failure means the place was taken meanwhile, which changes nothing for this caller.
         let _taken = guard.insert(Arc::clone(&verified));
@@ -158,39 +145,24 @@ impl Authenticator {
     }
 
     async fn verify(&self, token: &BearerToken) -> Result<Verified, AuthError> {
-        let secret = self
-            .find_secret(token)
-            .await
-            .map_err(AuthError::Unavailable)?;
+        let secret = self.find_secret(token).await.map_err(AuthError::Unavailable)?;
         // A token nobody has costs the same time as a wrong one.
         let hash = secret.as_ref().map(|secret| secret.secret_hash.clone());
-        let right = self
-            .hasher
-            .verify(token, hash)
-            .await
-            .map_err(|error| match error {
-                HasherError::Busy => AuthError::Overloaded,
-                other => AuthError::Hasher(other),
-            })?;
+        let right = self.hasher.verify(token, hash).await.map_err(|error| match error {
+            HasherError::Busy => AuthError::Overloaded,
+            other => AuthError::Hasher(other),
+        })?;
         let Some(secret) = secret.filter(|_| right) else {
             return Err(AuthError::Refused);
         };
         let usable = secret.token.revoked_at.is_none() && secret.tenant_active;
-        let view = self
-            .coherence
-            .view(secret.tenant)
-            .await
-            .map_err(AuthError::Unavailable)?;
+        let view = self.coherence.view(secret.tenant).await.map_err(AuthError::Unavailable)?;
         let Some(view) = view.filter(|_| usable) else {
             return Err(AuthError::Refused);
         };
         let roles = secret.token.roles;
         Ok(Verified {
-            caller: Caller {
-                tenant: secret.tenant,
-                token: token.id,
-                roles,
-            },
+            caller: Caller { tenant: secret.tenant, token: token.id, roles },
             roles: roles.to_string().into(),
             view,
             expires_at: secret.token.expires_at,

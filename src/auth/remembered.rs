@@ -53,8 +53,7 @@ impl Remembered {
         if now - verified.checked_at < REMEMBERED {
             return Some(verified);
         }
-        self.verified
-            .remove_if(name, |held| Arc::ptr_eq(held, &verified));
+        self.verified.remove_if(name, |held| Arc::ptr_eq(held, &verified));
         None
     }
 
@@ -68,13 +67,11 @@ impl Remembered {
     }
 
     pub(super) fn forget(&self, token: TokenId) {
-        self.verified
-            .retain(|_, verified| verified.caller.token != token);
+        self.verified.retain(|_, verified| verified.caller.token != token);
     }
 
     pub(super) fn forget_expired(&self, now: DateTime<Utc>) {
-        self.verified
-            .retain(|_, verified| now - verified.checked_at < REMEMBERED);
+        self.verified.retain(|_, verified| now - verified.checked_at < REMEMBERED);
     }
 
     /// Hears of a revocation: the token is refused from now on. First noted, then forgotten, so

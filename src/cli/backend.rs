@@ -72,9 +72,7 @@ impl Servers {
 
     /// The command line that opens the embedded database.
     pub(super) fn psql_command(&self) -> Option<String> {
-        self.postgres
-            .as_ref()
-            .map(|postgres| postgres.psql_command(OWNER_ROLE, DATABASE))
+        self.postgres.as_ref().map(|postgres| postgres.psql_command(OWNER_ROLE, DATABASE))
     }
 }
 
@@ -96,20 +94,12 @@ impl Backend {
         hold: Hold,
         lifetime: Lifetime,
     ) -> Result<Self, Failure> {
-        let configured: Vec<String> = config
-            .redis
-            .urls
-            .iter()
-            .map(|url| url.reveal().to_owned())
-            .collect();
+        let configured: Vec<String> =
+            config.redis.urls.iter().map(|url| url.reveal().to_owned()).collect();
         if let Some(url) = &config.database.url {
             let database_url = url.reveal().to_owned();
             let servers = Servers::default();
-            return Ok(Self {
-                servers,
-                database_url,
-                redis_urls: configured,
-            });
+            return Ok(Self { servers, database_url, redis_urls: configured });
         }
         let folder = &config.server.data_dir;
         let options = PostgresOptions {
@@ -125,20 +115,13 @@ impl Backend {
         let database_url = postgres.url(APP_ROLE, DATABASE);
         let owner_url = postgres.url(OWNER_ROLE, DATABASE);
         migrate::migrate(&owner_url, Some(&database_url), &SystemClock, &SystemIds).await?;
-        let mut servers = Servers {
-            postgres: Some(postgres),
-            redis: None,
-        };
+        let mut servers = Servers { postgres: Some(postgres), redis: None };
         let mut redis_urls = configured;
         if redis_urls.is_empty() && hold == Hold::Alone {
             servers.redis = start_redis(folder, source, lifetime).await?;
             redis_urls.extend(servers.redis.as_ref().map(Redis::url));
         }
-        Ok(Self {
-            servers,
-            database_url,
-            redis_urls,
-        })
+        Ok(Self { servers, database_url, redis_urls })
     }
 
     /// Starts the parts of the service.
@@ -163,28 +146,17 @@ impl Backend {
         let choose = |on: bool| if on { Monitoring::On } else { Monitoring::Off };
         AppSettings {
             database_url: self.database_url.clone(),
-            store: StoreSettings {
-                pool_size: config.database.pool,
-                limit: STORE_LIMIT,
-            },
+            store: StoreSettings { pool_size: config.database.pool, limit: STORE_LIMIT },
             redis: (!urls.is_empty()).then_some(RedisSettings { urls, timeout }),
             memory_bytes: cache.memory_bytes,
-            switch: if cache.enabled {
-                Switch::On
-            } else {
-                Switch::PassThrough
-            },
+            switch: if cache.enabled { Switch::On } else { Switch::PassThrough },
             default_ttl: cache.default_ttl,
             encryption: if cache.encryption_enabled {
                 Encryption::On
             } else {
                 Encryption::PublicKey
             },
-            auditing: if cache.audit_logging_enabled {
-                Auditing::On
-            } else {
-                Auditing::Off
-            },
+            auditing: if cache.audit_logging_enabled { Auditing::On } else { Auditing::Off },
             monitoring: choose(cache.monitoring_enabled),
             trusted_proxies: config.server.trusted_proxies.clone(),
             workers: std::thread::available_parallelism().map_or(2, std::num::NonZero::get),
@@ -201,10 +173,7 @@ async fn start_redis(
         tracing::warn!("no redis-server or valkey-server is installed: there is no warm tier");
         return Ok(None);
     }
-    let options = RedisOptions {
-        lifetime,
-        ..RedisOptions::new(source.search_path())
-    };
+    let options = RedisOptions { lifetime, ..RedisOptions::new(source.search_path()) };
     Ok(Some(Redis::start(folder, options).await?))
 }
 
@@ -225,27 +194,13 @@ fn master_keys(config: &Config) -> Result<KeyProvider, Failure> {
 
 /// The upstream that is configured.
 pub(super) fn upstream(config: &UpstreamConfig) -> Result<Arc<dyn Upstream>, Failure> {
-    let UpstreamConfig {
-        kind,
-        name,
-        api_key,
-        model,
-        timeout,
-        prices,
-    } = config.clone();
+    let UpstreamConfig { kind, name, api_key, model, timeout, prices } = config.clone();
     Ok(match kind {
         UpstreamKind::None => Arc::new(Nothing),
         UpstreamKind::Demo { delay } => Arc::new(Demo::new(name, delay, DEMO_ANSWER_BYTES, prices)),
         UpstreamKind::OpenAi { url: base_url } => {
             let api_key = api_key.as_ref().map(SecretText::reveal).map(str::to_owned);
-            let settings = OpenAiSettings {
-                base_url,
-                name,
-                api_key,
-                model,
-                timeout,
-                prices,
-            };
+            let settings = OpenAiSettings { base_url, name, api_key, model, timeout, prices };
             let upstream = OpenAi::new(settings, Arc::new(SystemClock));
             Arc::new(upstream.map_err(Failure::usage)?)
         }

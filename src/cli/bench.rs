@@ -122,10 +122,9 @@ impl BenchArgs {
     /// resolver.
     pub fn target(&self) -> Result<Option<Target>, BenchError> {
         match (&self.url, &self.token) {
-            (Some(url), Some(token)) => Ok(Some(Target {
-                address: Address::parse(url)?,
-                token: token.clone(),
-            })),
+            (Some(url), Some(token)) => {
+                Ok(Some(Target { address: Address::parse(url)?, token: token.clone() }))
+            }
             _ => Ok(None),
         }
     }
@@ -137,31 +136,19 @@ pub async fn run(args: &BenchArgs, target: &Target) -> Result<ExitCode, BenchErr
     let cache = Side::new("cache", &target.address, &target.token);
     prime(target, &cache).await?;
     let body_bytes = reply_size(target, &cache).await?;
-    let floor = if args.floor {
-        Some(start_floor(body_bytes, target)?)
-    } else {
-        None
-    };
+    let floor = if args.floor { Some(start_floor(body_bytes, target)?) } else { None };
     let measured = measure(args, &cache, floor.as_ref().map(|(_, side)| side)).await?;
     if let Some((server, _)) = floor {
         server.stop().map_err(BenchError::Floor)?;
     }
     let report = Report::new(&measured);
-    let text = if args.json {
-        report.to_json()?
-    } else {
-        report.to_table()
-    };
+    let text = if args.json { report.to_json()? } else { report.to_table() };
     writeln!(io::stdout(), "{text}").map_err(BenchError::Output)?;
     let failures = report::failure_lines(&measured);
     for line in &failures {
         writeln!(io::stderr(), "{line}").map_err(BenchError::Output)?;
     }
-    Ok(if failures.is_empty() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// All that was measured.
@@ -213,26 +200,14 @@ fn question(number: u32) -> String {
 /// measured is not the cache.
 async fn prime(target: &Target, cache: &Side) -> Result<Outcome, BenchError> {
     let concurrency = NonZeroUsize::MIN.saturating_add(PRIMING_CONCURRENCY_MAX - 1);
-    let plan = Plan {
-        concurrency,
-        request_timeout: PRIMING_TIMEOUT,
-        ..cache.plan.clone()
-    };
+    let plan = Plan { concurrency, request_timeout: PRIMING_TIMEOUT, ..cache.plan.clone() };
     let outcome = loadgen::run(plan, Arc::new(Progress::default())).await?;
     let address = target.address.clone();
-    let first = outcome
-        .failures
-        .iter()
-        .next()
-        .map(|(kind, _, why)| (kind, why.to_owned()));
+    let first = outcome.failures.iter().next().map(|(kind, _, why)| (kind, why.to_owned()));
     match first {
         None => Ok(outcome),
         Some((FailureKind::Connect, reason)) => Err(BenchError::Unreachable { address, reason }),
-        Some((kind, reason)) => Err(BenchError::Priming {
-            address,
-            kind,
-            reason,
-        }),
+        Some((kind, reason)) => Err(BenchError::Priming { address, kind, reason }),
     }
 }
 
@@ -263,10 +238,7 @@ async fn measure(
     let Some(floor) = floor else {
         let meter = Meter::new(args, load.length());
         load.run(&mut [(cache, &mut on_cache)], &meter).await?;
-        return Ok(Measured {
-            cache: on_cache,
-            compared: None,
-        });
+        return Ok(Measured { cache: on_cache, compared: None });
     };
     let single = Turns::single_caller(args.duration_seconds);
     let meter = Meter::new(args, 2 * (load.length() + single.length()));
@@ -275,20 +247,10 @@ async fn measure(
         cache_single: Outcome::empty().map_err(LoadError::from)?,
         floor_single: Outcome::empty().map_err(LoadError::from)?,
     };
-    load.run(
-        &mut [(cache, &mut on_cache), (floor, &mut compared.floor)],
-        &meter,
-    )
-    .await?;
-    let singles = &mut [
-        (cache, &mut compared.cache_single),
-        (floor, &mut compared.floor_single),
-    ];
+    load.run(&mut [(cache, &mut on_cache), (floor, &mut compared.floor)], &meter).await?;
+    let singles = &mut [(cache, &mut compared.cache_single), (floor, &mut compared.floor_single)];
     single.run(singles, &meter).await?;
-    Ok(Measured {
-        cache: on_cache,
-        compared: Some(compared),
-    })
+    Ok(Measured { cache: on_cache, compared: Some(compared) })
 }
 
 /// Equal slices of load, given to each side by turns.
@@ -304,12 +266,7 @@ impl Turns {
     fn of(seconds: u32, concurrency: NonZeroUsize) -> Self {
         let count = (seconds / SLICE_SECONDS).max(1);
         let slice = Duration::from_secs(seconds.into()) / count;
-        Self {
-            count,
-            slice,
-            first_warm_up: FIRST_WARM_UP.min(slice),
-            concurrency,
-        }
+        Self { count, slice, first_warm_up: FIRST_WARM_UP.min(slice), concurrency }
     }
 
     /// A few seconds of one caller for each side, after load that has warmed both.
@@ -335,18 +292,11 @@ impl Turns {
         meter: &Meter,
     ) -> Result<(), LoadError> {
         for turn in 0..self.count {
-            let warm_up = if turn == 0 {
-                self.first_warm_up
-            } else {
-                LATER_WARM_UP
-            };
+            let warm_up = if turn == 0 { self.first_warm_up } else { LATER_WARM_UP };
             for (side, total) in &mut *sides {
                 let plan = Plan {
                     concurrency: self.concurrency,
-                    amount: Amount::For {
-                        warm_up,
-                        measured: self.slice,
-                    },
+                    amount: Amount::For { warm_up, measured: self.slice },
                     seed: turn.into(),
                     ..side.plan.clone()
                 };

@@ -31,9 +31,7 @@ pub(super) async fn run(args: &BenchArgs, source: &Source) -> Result<ExitCode, F
         Err(error) => Ok(refuse(&error)),
         Ok(Some(target)) => Ok(measure(args, &target).await),
         Ok(None) => {
-            let folder = source
-                .temp_dir()
-                .join(format!("ai-cache-bench-{}", folder_name()?));
+            let folder = source.temp_dir().join(format!("ai-cache-bench-{}", folder_name()?));
             std::fs::create_dir(&folder).map_err(Failure::internal)?;
             let measured = measure_local(args, source, &folder).await;
             std::fs::remove_dir_all(&folder).map_err(Failure::internal)?;
@@ -43,15 +41,11 @@ pub(super) async fn run(args: &BenchArgs, source: &Source) -> Result<ExitCode, F
 }
 
 fn folder_name() -> Result<String, Failure> {
-    crypto::random::<8>()
-        .map(hex::encode)
-        .map_err(Failure::internal)
+    crypto::random::<8>().map(hex::encode).map_err(Failure::internal)
 }
 
 async fn measure(args: &BenchArgs, target: &Target) -> ExitCode {
-    bench::run(args, target)
-        .await
-        .unwrap_or_else(|error| refuse(&error))
+    bench::run(args, target).await.unwrap_or_else(|error| refuse(&error))
 }
 
 fn refuse(error: &bench::BenchError) -> ExitCode {
@@ -80,33 +74,18 @@ async fn measure_local(
 }
 
 async fn start(config: &Config, backend: &Backend) -> Result<(Running, Target), Failure> {
-    let prices = Prices {
-        prompt: Usd(150_000),
-        completion: Usd(600_000),
-    };
+    let prices = Prices { prompt: Usd(150_000), completion: Usd(600_000) };
     let upstream = Demo::new("demo".to_owned(), Duration::ZERO, ANSWER_BYTES, prices);
     let app = backend.start_app(config, Arc::new(upstream)).await?;
     let slug = TenantSlug::parse("bench").ok_or_else(|| Failure::internal("no slug"))?;
     let record = app.service().command_line_record();
-    let tenant = app
-        .service()
-        .create_tenant(&slug, "Benchmark", record)
-        .await?;
+    let tenant = app.service().create_tenant(&slug, "Benchmark", record).await?;
     let roles = [Role::App].into_iter().collect();
     let grant = (Grant::CommandLine, app.service().command_line_record());
-    let token = app
-        .service()
-        .create_token(tenant.id, roles, None, grant)
-        .await?;
+    let token = app.service().create_token(tenant.id, roles, None, grant).await?;
     let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(Failure::internal)?;
     let running = app.serve(listener)?;
     let address = Address::parse(&format!("http://{}", running.address()));
     let token = BearerToken::parse(&token.text).ok_or_else(|| Failure::internal("no token"))?;
-    Ok((
-        running,
-        Target {
-            address: address.map_err(Failure::internal)?,
-            token,
-        },
-    ))
+    Ok((running, Target { address: address.map_err(Failure::internal)?, token }))
 }

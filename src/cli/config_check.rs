@@ -24,17 +24,10 @@ pub(super) fn run(command: &ConfigCommand, source: &Source) -> Result<ExitCode, 
     let ConfigCommand::Check { json } = command;
     let config = Config::load(source).map_err(Failure::usage)?;
     let settings = config.report();
-    let width = settings
-        .iter()
-        .map(|setting| setting.name.len())
-        .max()
-        .unwrap_or(0);
+    let width = settings.iter().map(|setting| setting.name.len()).max().unwrap_or(0);
     output::show(Style::of(*json), &settings, || {
         let lines = settings.iter().map(|setting| {
-            format!(
-                "{:width$}  {}  ({})",
-                setting.name, setting.value, setting.origin
-            )
+            format!("{:width$}  {}  ({})", setting.name, setting.value, setting.origin)
         });
         lines.collect::<Vec<_>>().join("\n")
     })

@@ -31,26 +31,17 @@ pub(super) struct Failure {
 impl Failure {
     /// Bad usage or settings.
     pub(super) fn usage(line: impl fmt::Display) -> Self {
-        Self {
-            kind: Kind::Usage,
-            line: line.to_string(),
-        }
+        Self { kind: Kind::Usage, line: line.to_string() }
     }
 
     /// What was asked about is not so.
     pub(super) fn not_so(line: impl fmt::Display) -> Self {
-        Self {
-            kind: Kind::NotSo,
-            line: line.to_string(),
-        }
+        Self { kind: Kind::NotSo, line: line.to_string() }
     }
 
     /// A needed service is out of reach.
     pub(super) fn out_of_reach(line: impl fmt::Display) -> Self {
-        Self {
-            kind: Kind::OutOfReach,
-            line: line.to_string(),
-        }
+        Self { kind: Kind::OutOfReach, line: line.to_string() }
     }
 
     /// Something of this process failed.
@@ -79,11 +70,7 @@ impl fmt::Display for Failure {
 
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
-        if error.is_outage() {
-            Self::out_of_reach(error)
-        } else {
-            Self::not_so(error)
-        }
+        if error.is_outage() { Self::out_of_reach(error) } else { Self::not_so(error) }
     }
 }
 

@@ -40,10 +40,7 @@ pub(super) async fn run(
         (Some(admin), service) => {
             let service = service.as_ref().map(SecretText::reveal);
             let done = migrate::migrate(admin.reveal(), service, &SystemClock, &SystemIds).await?;
-            Report {
-                applied: done.applied,
-                version: done.version,
-            }
+            Report { applied: done.applied, version: done.version }
         }
         (None, Some(_)) => {
             let rule = "AI_CACHE_ADMIN_DATABASE_URL must name the owner of the database";
@@ -53,16 +50,10 @@ pub(super) async fn run(
             let backend =
                 Backend::open(config, source, Hold::Shared, Lifetime::Independent).await?;
             backend.servers.stop().await;
-            Report {
-                applied: 0,
-                version: migrate::newest_version(),
-            }
+            Report { applied: 0, version: migrate::newest_version() }
         }
     };
     output::show(Style::of(args.json), &report, || {
-        format!(
-            "the schema is at version {} ({} applied now)",
-            report.version, report.applied
-        )
+        format!("the schema is at version {} ({} applied now)", report.version, report.applied)
     })
 }

@@ -61,12 +61,7 @@ async fn serve(
         Some(_) => None,
     };
     let running = app.serve(listener)?;
-    announce(
-        config,
-        backend,
-        &running,
-        token.as_deref().map(String::as_str),
-    );
+    announce(config, backend, &running, token.as_deref().map(String::as_str));
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
@@ -115,9 +110,7 @@ async fn demo_token(app: &App, folder: &Path) -> Result<Zeroizing<String>, Failu
     let tenant = match service.find_tenant(&slug).await {
         Err(TenantError::NotFound) => {
             let record = service.command_line_record();
-            service
-                .create_tenant(&slug, "Demonstration", record)
-                .await?
+            service.create_tenant(&slug, "Demonstration", record).await?
         }
         other => other?,
     };
@@ -126,36 +119,22 @@ async fn demo_token(app: &App, folder: &Path) -> Result<Zeroizing<String>, Failu
         && let Some(token) = BearerToken::parse(text.trim())
     {
         let known = service.list_tokens(tenant.id).await?;
-        if known
-            .iter()
-            .any(|row| row.id == token.id && row.revoked_at.is_none())
-        {
+        if known.iter().any(|row| row.id == token.id && row.revoked_at.is_none()) {
             return Ok(token.reveal());
         }
     }
-    let roles = [Role::App, Role::Admin, Role::Compliance]
-        .into_iter()
-        .collect();
+    let roles = [Role::App, Role::Admin, Role::Compliance].into_iter().collect();
     let grant = (Grant::CommandLine, service.command_line_record());
     let made = service.create_token(tenant.id, roles, None, grant).await?;
     write_private(&path, &made.text).map_err(|error| {
-        Failure::usage(format!(
-            "{} cannot be written: {}",
-            path.display(),
-            error.kind()
-        ))
+        Failure::usage(format!("{} cannot be written: {}", path.display(), error.kind()))
     })?;
     Ok(made.text)
 }
 
 fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
     let mut options = fs::OpenOptions::new();
-    let mut file = options
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path)?;
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(path)?;
     file.write_all(text.as_bytes())?;
     file.write_all(b"\n")
 }

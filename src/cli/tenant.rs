@@ -47,11 +47,7 @@ struct Shown {
 
 impl From<TenantRow> for Shown {
     fn from(row: TenantRow) -> Self {
-        Self {
-            id: row.id.to_string(),
-            slug: row.slug,
-            name: row.name,
-        }
+        Self { id: row.id.to_string(), slug: row.slug, name: row.name }
     }
 }
 

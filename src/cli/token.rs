@@ -107,9 +107,7 @@ fn parse_life(text: &str) -> Result<TimeDelta, String> {
         _ => return Err(rule()),
     };
     let count: i64 = text[..text.len() - 1].parse().map_err(|_| rule())?;
-    let life = count
-        .checked_mul(seconds)
-        .filter(|life| (1..=315_360_000).contains(life));
+    let life = count.checked_mul(seconds).filter(|life| (1..=315_360_000).contains(life));
     life.map(TimeDelta::seconds).ok_or_else(rule)
 }
 
@@ -120,19 +118,11 @@ pub(super) async fn run(
     source: &Source,
 ) -> Result<ExitCode, Failure> {
     match command {
-        TokenCommand::Create {
-            tenant,
-            roles,
-            expires_in,
-            json,
-        } => {
+        TokenCommand::Create { tenant, roles, expires_in, json } => {
             let roles: Roles = roles.iter().copied().collect();
             let made = create(tenant, roles, *expires_in, config, source).await?;
             output::show(Style::of(*json), &made, || {
-                format!(
-                    "made the token {}, shown this once:\n{}",
-                    made.id, made.token
-                )
+                format!("made the token {}, shown this once:\n{}", made.id, made.token)
             })
         }
         TokenCommand::List { tenant, json } => {
@@ -156,10 +146,7 @@ pub(super) async fn run(
                 Ok(app.service().revoke_token(tenant, token, record).await?)
             })
             .await?;
-            let revoked = Revoked {
-                id: token.to_string(),
-                revoked: true,
-            };
+            let revoked = Revoked { id: token.to_string(), revoked: true };
             output::show(Style::of(*json), &revoked, || format!("revoked {token}"))
         }
     }
@@ -177,10 +164,7 @@ async fn create(
     with_app(config, source, async |app: &App| {
         let tenant = app.service().find_tenant(&slug).await?;
         let grant = (Grant::CommandLine, app.service().command_line_record());
-        let new = app
-            .service()
-            .create_token(tenant.id, roles, expires_at, grant)
-            .await?;
+        let new = app.service().create_token(tenant.id, roles, expires_at, grant).await?;
         Ok(Made {
             id: new.row.id.to_string(),
             tenant: tenant.slug,

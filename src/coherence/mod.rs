@@ -52,9 +52,7 @@ impl Coherence {
     ) -> Result<Self, StoreError> {
         let tail = store
             .bounded(async {
-                let mut tx = store
-                    .system("find the end of the invalidation stream")
-                    .await?;
+                let mut tx = store.system("find the end of the invalidation stream").await?;
                 let tail = invalidations::get_tail(&mut tx).await?;
                 replicas::upsert(&mut tx, replica, started_at, tail).await?;
                 tx.end().await?;

@@ -41,10 +41,7 @@ impl TenantView {
             slug: row.slug,
             active: AtomicBool::new(row.active),
             generation: AtomicI64::new(row.generation.0),
-            recent: ArcSwap::from_pointee(Recent {
-                unknown_up_to: position,
-                gone: Vec::new(),
-            }),
+            recent: ArcSwap::from_pointee(Recent { unknown_up_to: position, gone: Vec::new() }),
         }
     }
 
@@ -70,11 +67,7 @@ impl TenantView {
 
     /// Where an entry under `key` is for this tenant now.
     pub fn place(&self, key: CacheKey) -> Place {
-        Place {
-            tenant: self.id,
-            key,
-            generation: self.generation(),
-        }
+        Place { tenant: self.id, key, generation: self.generation() }
     }
 
     /// Whether what was proven at `position` for `place` is still true. The one function that

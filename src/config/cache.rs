@@ -6,10 +6,7 @@ use super::reader::Reader;
 
 /// The cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is a switch of its own in the contract"
-)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own in the contract")]
 pub struct CacheConfig {
     /// Whether it takes part.
     pub enabled: bool,

@@ -36,34 +36,19 @@ pub struct Known {
 
 const fn known(name: &'static str, default: &'static str) -> Known {
     let (secrecy, availability) = (Secrecy::Shown, Availability::Now);
-    Known {
-        name,
-        alias: None,
-        default,
-        secrecy,
-        availability,
-    }
+    Known { name, alias: None, default, secrecy, availability }
 }
 
 const fn secret(name: &'static str, default: &'static str) -> Known {
-    Known {
-        secrecy: Secrecy::Secret,
-        ..known(name, default)
-    }
+    Known { secrecy: Secrecy::Secret, ..known(name, default) }
 }
 
 const fn later(name: &'static str) -> Known {
-    Known {
-        availability: Availability::Later,
-        ..known(name, "")
-    }
+    Known { availability: Availability::Later, ..known(name, "") }
 }
 
 const fn alias(known: Known, alias: &'static str) -> Known {
-    Known {
-        alias: Some(alias),
-        ..known
-    }
+    Known { alias: Some(alias), ..known }
 }
 
 /// Every variable of the service.
@@ -117,7 +102,5 @@ pub const KNOWN: &[Known] = &[
 /// The known name nearest to an unknown one.
 pub fn nearest(name: &str) -> &'static str {
     let names = KNOWN.iter().map(|known| known.name);
-    names
-        .min_by_key(|known| strsim::damerau_levenshtein(known, name))
-        .unwrap_or("AI_CACHE_BIND")
+    names.min_by_key(|known| strsim::damerau_levenshtein(known, name)).unwrap_or("AI_CACHE_BIND")
 }

@@ -74,16 +74,7 @@ impl Config {
         let keys = KeysConfig::read(&mut reader);
         let log = LogConfig::read(&mut reader);
         let report = reader.finish()?;
-        Ok(Self {
-            server,
-            database,
-            redis,
-            cache,
-            upstream,
-            keys,
-            log,
-            report,
-        })
+        Ok(Self { server, database, redis, cache, upstream, keys, log, report })
     }
 
     /// Every setting with its value and origin, in the order of [`KNOWN`].

@@ -15,27 +15,20 @@ pub(super) struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     pub(super) fn new(source: &'a Source) -> Self {
-        let mut reader = Self {
-            source,
-            errors: Vec::new(),
-        };
+        let mut reader = Self { source, errors: Vec::new() };
         reader.check_names();
         reader
     }
 
     fn check_names(&mut self) {
         for name in self.source.names() {
-            let known = KNOWN
-                .iter()
-                .find(|known| known.name == name || known.alias == Some(name));
+            let known = KNOWN.iter().find(|known| known.name == name || known.alias == Some(name));
             match known {
-                None => self.errors.push(format!(
-                    "{name} is not a setting; did you mean {}?",
-                    nearest(name)
-                )),
+                None => self
+                    .errors
+                    .push(format!("{name} is not a setting; did you mean {}?", nearest(name))),
                 Some(known) if known.availability == Availability::Later => {
-                    self.errors
-                        .push(format!("{name} is not available in this release"));
+                    self.errors.push(format!("{name} is not available in this release"));
                 }
                 Some(_) => {}
             }
@@ -77,14 +70,9 @@ impl<'a> Reader<'a> {
         let text = self.text(name)?;
         let value = parse(text.trim());
         if value.is_none() {
-            let secret = KNOWN
-                .iter()
-                .any(|known| known.name == name && known.secrecy == Secrecy::Secret);
-            let given = if secret {
-                String::new()
-            } else {
-                format!(", not {text:?}")
-            };
+            let secret =
+                KNOWN.iter().any(|known| known.name == name && known.secrecy == Secrecy::Secret);
+            let given = if secret { String::new() } else { format!(", not {text:?}") };
             self.refuse(name, &format!("must be {rule}{given}"));
         }
         value
@@ -112,9 +100,7 @@ impl<'a> Reader<'a> {
         if !self.errors.is_empty() {
             return Err(ConfigErrors(self.errors));
         }
-        let now = KNOWN
-            .iter()
-            .filter(|known| known.availability == Availability::Now);
+        let now = KNOWN.iter().filter(|known| known.availability == Availability::Now);
         Ok(now.map(|known| self.setting(known)).collect())
     }
 
@@ -128,11 +114,7 @@ impl<'a> Reader<'a> {
             Some((value, origin)) => {
                 let shown = known.secrecy == Secrecy::Shown;
                 let value = if shown { value } else { "[set]" }.to_owned();
-                Setting {
-                    name: known.name,
-                    value,
-                    origin,
-                }
+                Setting { name: known.name, value, origin }
             }
         }
     }

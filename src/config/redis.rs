@@ -28,9 +28,6 @@ impl RedisConfig {
         let rule = "a URL that begins with redis://, or several separated by commas for a cluster";
         let urls = reader.parsed("AI_CACHE_REDIS_URL", rule, parse_urls);
         let timeout = reader.number("AI_CACHE_REDIS_TIMEOUT_MS", 1..=10_000, 100);
-        Self {
-            urls: urls.unwrap_or_default(),
-            timeout: Duration::from_millis(timeout),
-        }
+        Self { urls: urls.unwrap_or_default(), timeout: Duration::from_millis(timeout) }
     }
 }

@@ -56,18 +56,13 @@ impl fmt::Debug for Source {
 
 fn is_ours(name: &str) -> bool {
     name.starts_with("AI_CACHE_")
-        || KNOWN
-            .iter()
-            .any(|known| known.name == name || known.alias == Some(name))
+        || KNOWN.iter().any(|known| known.name == name || known.alias == Some(name))
 }
 
 impl Source {
     /// The process's environment, the file asked for, and `.env` in the working folder.
     pub fn read(file: Option<&Path>) -> Result<Self, SourceError> {
-        let mut source = Self {
-            temp_dir: std::env::temp_dir(),
-            ..Self::default()
-        };
+        let mut source = Self { temp_dir: std::env::temp_dir(), ..Self::default() };
         source.add_environment()?;
         if let Some(file) = file {
             source.add_file(file)?;
@@ -123,9 +118,7 @@ impl Source {
     }
 
     pub(super) fn get(&self, name: &str) -> Option<(&str, &Origin)> {
-        self.values
-            .get(name)
-            .map(|(value, origin)| (value.as_str(), origin))
+        self.values.get(name).map(|(value, origin)| (value.as_str(), origin))
     }
 
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {

@@ -64,41 +64,26 @@ fn parse_url(text: &str) -> Option<String> {
 impl UpstreamConfig {
     pub(super) fn read(reader: &mut Reader<'_>, has_database: bool) -> Self {
         let rule = "openai, demo or none";
-        let known = |text: &str| {
-            ["openai", "demo", "none"]
-                .into_iter()
-                .find(|kind| *kind == text)
-        };
+        let known = |text: &str| ["openai", "demo", "none"].into_iter().find(|kind| *kind == text);
         let default = if has_database { "none" } else { "demo" };
-        let kind_name = reader
-            .parsed("AI_CACHE_UPSTREAM", rule, known)
-            .unwrap_or(default);
+        let kind_name = reader.parsed("AI_CACHE_UPSTREAM", rule, known).unwrap_or(default);
         let url_rule = "a base URL that begins with http:// or https://, without a query";
         let url = reader.parsed("AI_CACHE_UPSTREAM_URL", url_rule, parse_url);
         let delay = reader.number("AI_CACHE_UPSTREAM_DEMO_DELAY_MS", 0..=60_000, 300);
         let kind = match (kind_name, url) {
             ("openai", Some(url)) => UpstreamKind::OpenAi { url },
             ("openai", None) => {
-                reader.refuse(
-                    "AI_CACHE_UPSTREAM_URL",
-                    "is needed with AI_CACHE_UPSTREAM=openai",
-                );
+                reader.refuse("AI_CACHE_UPSTREAM_URL", "is needed with AI_CACHE_UPSTREAM=openai");
                 UpstreamKind::None
             }
-            ("demo", _) => UpstreamKind::Demo {
-                delay: Duration::from_millis(delay),
-            },
+            ("demo", _) => UpstreamKind::Demo { delay: Duration::from_millis(delay) },
             _ => UpstreamKind::None,
         };
         let name_rule = "1 to 32 of a-z, 0-9 and -, and not hot, warm, cold or none";
         let name = reader.parsed("AI_CACHE_UPSTREAM_NAME", name_rule, parse_name);
         let seconds = reader.number("AI_CACHE_UPSTREAM_TIMEOUT_SECONDS", 1..=600, 60);
         let price_rule = "US dollars from 0 to 1000000 with at most six decimals";
-        let mut price = |name| {
-            reader
-                .parsed(name, price_rule, parse_price)
-                .unwrap_or_default()
-        };
+        let mut price = |name| reader.parsed(name, price_rule, parse_price).unwrap_or_default();
         let prices = Prices {
             prompt: price("AI_CACHE_PRICE_PROMPT_USD_PER_MILLION"),
             completion: price("AI_CACHE_PRICE_COMPLETION_USD_PER_MILLION"),
@@ -106,13 +91,8 @@ impl UpstreamConfig {
         Self {
             kind,
             name: name.unwrap_or_else(|| kind_name.to_owned()),
-            api_key: reader
-                .text("AI_CACHE_UPSTREAM_API_KEY")
-                .map(SecretText::new),
-            model: reader
-                .text("AI_CACHE_UPSTREAM_MODEL")
-                .unwrap_or("gpt-4o-mini")
-                .to_owned(),
+            api_key: reader.text("AI_CACHE_UPSTREAM_API_KEY").map(SecretText::new),
+            model: reader.text("AI_CACHE_UPSTREAM_MODEL").unwrap_or("gpt-4o-mini").to_owned(),
             timeout: Duration::from_secs(seconds),
             prices,
         }

@@ -67,9 +67,7 @@ pub struct KeyProvider {
 
 impl std::fmt::Debug for KeyProvider {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("KeyProvider")
-            .field("active", &self.active.0)
-            .finish_non_exhaustive()
+        f.debug_struct("KeyProvider").field("active", &self.active.0).finish_non_exhaustive()
     }
 }
 
@@ -77,16 +75,10 @@ impl KeyProvider {
     /// Reads `id:base64,id:base64…`; commas and line ends separate.
     pub fn from_text(text: &str) -> Result<Self, KeyProviderError> {
         let mut keys = Vec::new();
-        for item in text
-            .split([',', '\n'])
-            .map(str::trim)
-            .filter(|item| !item.is_empty())
-        {
+        for item in text.split([',', '\n']).map(str::trim).filter(|item| !item.is_empty()) {
             let (id, encoded) = item.split_once(':').ok_or(KeyProviderError::Malformed)?;
             let id = MasterKeyId::parse(id).ok_or(KeyProviderError::Malformed)?;
-            let bytes = STANDARD
-                .decode(encoded)
-                .map_err(|_| KeyProviderError::Malformed)?;
+            let bytes = STANDARD.decode(encoded).map_err(|_| KeyProviderError::Malformed)?;
             let bytes = Zeroizing::new(bytes);
             let key = Key::from_slice(&bytes).ok_or(KeyProviderError::Malformed)?;
             if keys.iter().any(|(known, _)| *known == id) {
@@ -96,26 +88,17 @@ impl KeyProvider {
         }
         let mut keys = keys.into_iter();
         let active = keys.next().ok_or(KeyProviderError::Malformed)?;
-        Ok(Self {
-            active,
-            others: keys.collect(),
-        })
+        Ok(Self { active, others: keys.collect() })
     }
 
     /// Reads a key file, refusing one that others than its owner can read.
     pub fn from_file(path: &Path) -> Result<Self, KeyProviderError> {
-        let failed = |source| KeyProviderError::File {
-            path: path.to_owned(),
-            verb: "read",
-            source,
-        };
+        let failed =
+            |source| KeyProviderError::File { path: path.to_owned(), verb: "read", source };
         let mut file = File::open(path).map_err(failed)?;
         let mode = file.metadata().map_err(failed)?.mode() & 0o777;
         if mode & 0o077 != 0 {
-            return Err(KeyProviderError::FileMode {
-                path: path.to_owned(),
-                mode,
-            });
+            return Err(KeyProviderError::FileMode { path: path.to_owned(), mode });
         }
         let mut text = Zeroizing::new(String::new());
         file.read_to_string(&mut text).map_err(failed)?;
@@ -124,17 +107,9 @@ impl KeyProvider {
 
     /// Reads a key file, making it with one fresh key and mode 0600 when it is not there.
     pub fn from_file_or_new(path: &Path) -> Result<Self, KeyProviderError> {
-        let failed = |source| KeyProviderError::File {
-            path: path.to_owned(),
-            verb: "made",
-            source,
-        };
-        match OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(path)
-        {
+        let failed =
+            |source| KeyProviderError::File { path: path.to_owned(), verb: "made", source };
+        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
             Ok(mut file) => {
                 let key = Zeroizing::new(random::<32>()?);
                 let encoded = Zeroizing::new(STANDARD.encode(*key));
@@ -176,9 +151,5 @@ impl KeyProvider {
 }
 
 const fn wrap_context(bound: &[u8]) -> SealContext<'_> {
-    SealContext {
-        field: "wrapped key",
-        key_version: 1,
-        bound,
-    }
+    SealContext { field: "wrapped key", key_version: 1, bound }
 }

@@ -26,12 +26,7 @@ impl MacKey {
 
     /// The MAC of `message`.
     pub fn mac(&self, message: &[u8]) -> [u8; 32] {
-        self.0
-            .clone()
-            .chain_update(message)
-            .finalize()
-            .into_bytes()
-            .into()
+        self.0.clone().chain_update(message).finalize().into_bytes().into()
     }
 }
 

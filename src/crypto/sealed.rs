@@ -46,12 +46,7 @@ impl CallKeys {
         let version = context.key_version.to_be_bytes();
         let field = context.field.as_bytes();
         let field_length = u32::try_from(field.len()).map_err(|_| CryptoError::TooLong)?;
-        let info: [&[u8]; 4] = [
-            b"ai-cache seal 1",
-            &field_length.to_be_bytes(),
-            field,
-            &version,
-        ];
+        let info: [&[u8]; 4] = [b"ai-cache seal 1", &field_length.to_be_bytes(), field, &version];
         let mut material = Zeroizing::new([0; 32 + 12 + COMMITMENT]);
         Hkdf::<Sha512>::new(Some(salt), key.as_bytes())
             .expand_multi_info(&info, &mut *material)
@@ -75,10 +70,7 @@ impl Sealed {
     ) -> Result<Self, CryptoError> {
         let salt = random::<SALT>()?;
         let keys = CallKeys::derive(key, &salt, context)?;
-        let payload = Payload {
-            msg: plaintext,
-            aad: context.bound,
-        };
+        let payload = Payload { msg: plaintext, aad: context.bound };
         let ciphertext = keys
             .aead
             .encrypt(&Nonce::from(keys.nonce), payload)
@@ -104,13 +96,7 @@ impl Sealed {
             return Err(CryptoError::DoesNotOpen);
         }
         keys.aead
-            .decrypt(
-                &Nonce::from(keys.nonce),
-                Payload {
-                    msg: ciphertext,
-                    aad: context.bound,
-                },
-            )
+            .decrypt(&Nonce::from(keys.nonce), Payload { msg: ciphertext, aad: context.bound })
             .map(Secret::new)
             .map_err(|_| CryptoError::DoesNotOpen)
     }

@@ -226,9 +226,6 @@ impl AuditRecord {
             action,
             outcome,
             operation,
-            ..
-        } = self;
-        let Self {
             tier,
             entry,
             subject_key,
@@ -237,16 +234,13 @@ impl AuditRecord {
             count,
             duration_us,
             cost,
-            ..
         } = self;
         let mut out = Encoder::new("ai-cache audit record 1");
         out.bytes(ledger.0.as_bytes());
         out.option(place, |out, place| {
             out.bytes(place.writer.0.as_bytes()).i64(place.seq);
         });
-        out.bytes(id.0.as_bytes())
-            .bytes(tenant.0.as_bytes())
-            .i64(i64::from(class.years()));
+        out.bytes(id.0.as_bytes()).bytes(tenant.0.as_bytes()).i64(i64::from(class.years()));
         out.i64(at.timestamp_micros()).bytes(request.0.as_bytes());
         out.text(actor.kind());
         if let Actor::Token { id, roles, network } = actor {
@@ -256,17 +250,13 @@ impl AuditRecord {
             });
         }
         out.text(action.name()).text(outcome.name());
-        out.text(operation.map_or("", Operation::name))
-            .text(tier.map_or("", Tier::name));
+        out.text(operation.map_or("", Operation::name)).text(tier.map_or("", Tier::name));
         for id in [entry.map(|id| id.0), subject_key.map(|id| id.0), *object] {
             out.option(id, |out, id| {
                 out.bytes(id.as_bytes());
             });
         }
-        out.u64(u64::from(*status))
-            .i64(*count)
-            .i64(*duration_us)
-            .u64(cost.0);
+        out.u64(u64::from(*status)).i64(*count).i64(*duration_us).u64(cost.0);
         out.finish()
     }
 }

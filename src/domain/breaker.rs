@@ -18,12 +18,7 @@ pub struct Breaker {
 impl Breaker {
     /// Opens after `threshold` failures in a row, for `pause`.
     pub const fn new(threshold: u32, pause: TimeDelta) -> Self {
-        Self {
-            threshold,
-            pause,
-            failures: AtomicU32::new(0),
-            open_until_us: AtomicI64::new(0),
-        }
+        Self { threshold, pause, failures: AtomicU32::new(0), open_until_us: AtomicI64::new(0) }
     }
 
     /// Whether a call may be made now. Once the pause is over exactly one caller is let through,
@@ -50,13 +45,9 @@ impl Breaker {
 
     /// A call failed: opens at the threshold.
     pub fn failed(&self, now: DateTime<Utc>) {
-        let failures = self
-            .failures
-            .fetch_add(1, Ordering::AcqRel)
-            .saturating_add(1);
+        let failures = self.failures.fetch_add(1, Ordering::AcqRel).saturating_add(1);
         if failures >= self.threshold {
-            self.open_until_us
-                .store((now + self.pause).timestamp_micros(), Ordering::Release);
+            self.open_until_us.store((now + self.pause).timestamp_micros(), Ordering::Release);
         }
     }
 

@@ -45,32 +45,14 @@ impl<'a> KeyParts<'a> {
             parameters,
             directives: _, // how to look, not what for
         } = request;
-        Self {
-            operation: *operation,
-            subject_key,
-            model,
-            upstream,
-            parameters,
-            query,
-            context,
-        }
+        Self { operation: *operation, subject_key, model, upstream, parameters, query, context }
     }
 
     /// The canonical bytes: different parts never give the same bytes.
     pub fn canonical(&self) -> Vec<u8> {
-        let Self {
-            operation,
-            subject_key,
-            model,
-            upstream,
-            parameters,
-            query,
-            context,
-        } = self;
+        let Self { operation, subject_key, model, upstream, parameters, query, context } = self;
         let mut out = Encoder::new("ai-cache key");
-        out.u64(SCHEMA_VERSION)
-            .u64(TEMPLATE_VERSION)
-            .text(operation.name());
+        out.u64(SCHEMA_VERSION).u64(TEMPLATE_VERSION).text(operation.name());
         out.option(*subject_key, |out, id| {
             out.bytes(id.0.as_bytes());
         });

@@ -108,9 +108,7 @@ impl fmt::Debug for Roles {
 /// `operator`, which comes from the command line only.
 pub fn grantable(by: Roles) -> Roles {
     let admin = by.has(Role::Admin).then_some([Role::App, Role::Admin]);
-    let operator = by
-        .has(Role::Operator)
-        .then_some([Role::Admin, Role::Compliance]);
+    let operator = by.has(Role::Operator).then_some([Role::Admin, Role::Compliance]);
     admin.into_iter().chain(operator).flatten().collect()
 }
 

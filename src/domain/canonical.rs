@@ -11,9 +11,7 @@ pub struct Encoder {
 impl Encoder {
     /// Starts with a label that keeps encodings made for different purposes apart.
     pub fn new(label: &str) -> Self {
-        let mut encoder = Self {
-            bytes: Vec::with_capacity(256),
-        };
+        let mut encoder = Self { bytes: Vec::with_capacity(256) };
         encoder.text(label);
         encoder
     }

@@ -44,14 +44,7 @@ impl Context {
 
     /// Appends every member to a canonical encoding.
     pub fn encode(&self, out: &mut Encoder) {
-        let Self {
-            location,
-            vendor_types,
-            budget,
-            wedding_date,
-            guest_count,
-            others,
-        } = self;
+        let Self { location, vendor_types, budget, wedding_date, guest_count, others } = self;
         out.option(location.as_deref(), |out, text| {
             out.text(text);
         });
@@ -73,14 +66,7 @@ impl Context {
 
     /// Label and value of every member that is there, in the order the upstream is told them.
     pub fn lines(&self) -> Vec<(&str, String)> {
-        let Self {
-            location,
-            vendor_types,
-            budget,
-            wedding_date,
-            guest_count,
-            others,
-        } = self;
+        let Self { location, vendor_types, budget, wedding_date, guest_count, others } = self;
         let vendor_types = (!vendor_types.is_empty()).then(|| vendor_types.join(", "));
         let known = [
             ("location", location.clone()),
@@ -96,9 +82,7 @@ impl Context {
             };
             (key.as_str(), text)
         });
-        let known = known
-            .into_iter()
-            .filter_map(|(label, value)| Some((label, value?)));
+        let known = known.into_iter().filter_map(|(label, value)| Some((label, value?)));
         known.chain(others).collect()
     }
 }

@@ -19,19 +19,11 @@ impl Decimal {
     fn new(negative: bool, digits: &str, exponent: i64) -> Self {
         let significant = digits.trim_start_matches('0').trim_end_matches('0');
         if significant.is_empty() {
-            return Self {
-                negative: false,
-                digits: "0".to_owned(),
-                exponent: 0,
-            };
+            return Self { negative: false, digits: "0".to_owned(), exponent: 0 };
         }
         let trailing = digits.len() - digits.trim_end_matches('0').len();
         let exponent = exponent.saturating_add(i64::try_from(trailing).unwrap_or(i64::MAX));
-        Self {
-            negative,
-            digits: significant.to_owned(),
-            exponent,
-        }
+        Self { negative, digits: significant.to_owned(), exponent }
     }
 
     /// Reads a JSON number (RFC 8259 §6). `None` when it is none, or its exponent is beyond
@@ -45,9 +37,14 @@ impl Decimal {
             Some((mantissa, exponent)) => (mantissa, parse_exponent(exponent)?),
             None => (unsigned, 0),
         };
-        let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+        let (whole, fraction) = match mantissa.split_once('.') {
+            Some((_, "")) => return None,
+            Some(parts) => parts,
+            None => (mantissa, ""),
+        };
         let all_digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
-        if whole.is_empty() || !all_digits(whole) || !all_digits(fraction) {
+        let padded = whole.len() > 1 && whole.starts_with('0');
+        if whole.is_empty() || padded || !all_digits(whole) || !all_digits(fraction) {
             return None;
         }
         let exponent = exponent - i64::try_from(fraction.len()).ok()?;
@@ -97,11 +94,7 @@ fn parse_exponent(text: &str) -> Option<i64> {
         return None;
     }
     let magnitude = digits.trim_start_matches('0');
-    let value = if magnitude.is_empty() {
-        0
-    } else {
-        magnitude.parse::<i64>().ok()?
-    };
+    let value = if magnitude.is_empty() { 0 } else { magnitude.parse::<i64>().ok()? };
     let value = if text.starts_with('-') { -value } else { value };
     (value.abs() <= MAX_EXPONENT * 2).then_some(value)
 }
@@ -121,9 +114,8 @@ impl fmt::Display for Decimal {
                 (0..self.exponent).try_for_each(|_| f.write_str("0"))
             }
             (..0, 1..) => {
-                let (whole, fraction) = self
-                    .digits
-                    .split_at(usize::try_from(point).unwrap_or(self.digits.len()));
+                let (whole, fraction) =
+                    self.digits.split_at(usize::try_from(point).unwrap_or(self.digits.len()));
                 write!(f, "{whole}.{fraction}")
             }
             (..0, -20..=0) => {

@@ -67,12 +67,8 @@ impl Directives {
         tags.dedup();
         Self {
             mode: fields.parsed("mode", rule, Mode::parse).unwrap_or_default(),
-            ttl: fields
-                .number("ttlSeconds", 1..=MAX_TTL_SECONDS)
-                .map(seconds),
-            max_age: fields
-                .number("maxAgeSeconds", 0..=MAX_TTL_SECONDS)
-                .map(seconds),
+            ttl: fields.number("ttlSeconds", 1..=MAX_TTL_SECONDS).map(seconds),
+            max_age: fields.number("maxAgeSeconds", 0..=MAX_TTL_SECONDS).map(seconds),
             tags,
         }
     }
@@ -88,9 +84,7 @@ impl Directives {
                 "no-cache" => self.mode = self.mode.max(Mode::Refresh),
                 "only-if-cached" => self.mode = self.mode.max(Mode::OnlyIfCached),
                 "max-age" => {
-                    let seconds = value.trim().trim_matches('"').parse::<u64>().unwrap_or(0);
-                    let seconds = i64::try_from(seconds.min(MAX_TTL_SECONDS)).unwrap_or(0);
-                    let given = TimeDelta::seconds(seconds);
+                    let given = delta_seconds(value.trim().trim_matches('"'));
                     self.max_age = Some(self.max_age.map_or(given, |age| age.min(given)));
                 }
                 _ => {}
@@ -101,7 +95,18 @@ impl Directives {
 
     /// The earliest time at which an acceptable answer may have been made.
     pub fn made_since(&self, now: DateTime<Utc>) -> DateTime<Utc> {
-        self.max_age
-            .map_or(DateTime::<Utc>::MIN_UTC, |age| now - age)
+        self.max_age.map_or(DateTime::<Utc>::MIN_UTC, |age| now - age)
     }
+}
+
+/// Reads `delta-seconds` (RFC 9111 §1.2.2): one too large counts as the largest, what is no number
+/// as 0.
+fn delta_seconds(text: &str) -> TimeDelta {
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let seconds = match text.parse::<u64>() {
+        _ if !is_number => 0,
+        Ok(seconds) => seconds.min(MAX_TTL_SECONDS),
+        Err(_) => MAX_TTL_SECONDS,
+    };
+    TimeDelta::seconds(i64::try_from(seconds).unwrap_or(0))
 }

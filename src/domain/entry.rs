@@ -97,31 +97,17 @@ impl EntryMeta {
     /// The additional authenticated data of one sealed field: a value moved to another tenant, key,
     /// entry, field, lifetime, generation or key does not open.
     pub fn bound_data(&self, place: &Place, field: SealedField) -> Vec<u8> {
-        let Self {
-            id,
-            operation,
-            subject_key,
-            key_version,
-            created_at,
-            expires_at,
-            usage,
-            cost,
-        } = self;
+        let Self { id, operation, subject_key, key_version, created_at, expires_at, usage, cost } =
+            self;
         let mut out = Encoder::new("ai-cache entry");
-        out.bytes(place.tenant.0.as_bytes())
-            .bytes(&place.key.0)
-            .i64(place.generation.0);
-        out.bytes(id.0.as_bytes())
-            .text(field.name())
-            .text(operation.name());
+        out.bytes(place.tenant.0.as_bytes()).bytes(&place.key.0).i64(place.generation.0);
+        out.bytes(id.0.as_bytes()).text(field.name()).text(operation.name());
         out.option(*subject_key, |out, id| {
             out.bytes(id.0.as_bytes());
         });
         out.i64(i64::from(*key_version));
-        out.i64(created_at.timestamp_micros())
-            .i64(expires_at.timestamp_micros());
-        out.u64(u64::from(usage.prompt_tokens))
-            .u64(u64::from(usage.completion_tokens));
+        out.i64(created_at.timestamp_micros()).i64(expires_at.timestamp_micros());
+        out.u64(u64::from(usage.prompt_tokens)).u64(u64::from(usage.completion_tokens));
         out.u64(cost.0);
         out.finish()
     }

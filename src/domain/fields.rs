@@ -36,27 +36,18 @@ impl Fields {
     }
 
     fn at(pointer: String, members: Object) -> Self {
-        Self {
-            pointer,
-            members,
-            errors: Vec::new(),
-        }
+        Self { pointer, members, errors: Vec::new() }
     }
 
     /// Removes a member. `null` counts as absent.
     pub fn take(&mut self, name: &str) -> Option<Json> {
-        self.members
-            .remove(name)
-            .filter(|value| *value != Json::Null)
+        self.members.remove(name).filter(|value| *value != Json::Null)
     }
 
     /// Notes that a member breaks a rule.
     pub fn refuse(&mut self, name: &str, detail: impl Into<String>) {
         let pointer = self.pointer_to(name);
-        self.errors.push(FieldError {
-            pointer,
-            detail: detail.into(),
-        });
+        self.errors.push(FieldError { pointer, detail: detail.into() });
     }
 
     fn pointer_to(&self, name: &str) -> String {
@@ -108,10 +99,7 @@ impl Fields {
                 let value = value.to_u64().filter(|value| range.contains(value));
                 if value.is_none() {
                     let (least, most) = range.into_inner();
-                    self.refuse(
-                        name,
-                        format!("must be a whole number from {least} to {most}"),
-                    );
+                    self.refuse(name, format!("must be a whole number from {least} to {most}"));
                 }
                 value
             }
@@ -184,10 +172,6 @@ impl Fields {
         for name in unknown {
             self.refuse(&name, "is not a known field");
         }
-        if self.errors.is_empty() {
-            Ok(())
-        } else {
-            Err(self.errors)
-        }
+        if self.errors.is_empty() { Ok(()) } else { Err(self.errors) }
     }
 }

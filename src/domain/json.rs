@@ -15,7 +15,8 @@ use super::decimal::Decimal;
 pub const MAX_DEPTH: u8 = 128;
 
 /// Under this key `serde_json`, built to keep numbers exactly, hands over a number that is no
-/// 64-bit integer.
+/// 64-bit integer, its text as an owned string. A document's own strings are always lent, so that
+/// an object which happens to have this key stays an object.
 const NUMBER_KEY: &str = "$serde_json::private::Number";
 
 /// An object, by key.
@@ -81,28 +82,23 @@ pub enum JsonError {
 impl Json {
     /// Reads one JSON text.
     pub fn parse(bytes: &[u8]) -> Result<Self, JsonError> {
-        let text = std::str::from_utf8(bytes).map_err(|error| JsonError::NotUtf8 {
-            offset: error.valid_up_to(),
-        })?;
+        let text = std::str::from_utf8(bytes)
+            .map_err(|error| JsonError::NotUtf8 { offset: error.valid_up_to() })?;
         let fault = Cell::new(None);
+        let owned_text = Cell::new(false);
         let mut deserializer = serde_json::Deserializer::from_str(text);
         deserializer.disable_recursion_limit();
-        let seed = Seed {
-            depth: 0,
-            fault: &fault,
-        };
+        let seed = Seed { depth: 0, fault: &fault, owned_text: &owned_text };
         let value = seed.deserialize(&mut deserializer);
-        value
-            .and_then(|value| deserializer.end().map(|()| value))
-            .map_err(|error| {
-                let (line, column) = (error.line(), error.column());
-                match fault.into_inner() {
-                    None => JsonError::Syntax { line, column },
-                    Some(Fault::DuplicateKey(key)) => JsonError::DuplicateKey { key, line, column },
-                    Some(Fault::TooDeep) => JsonError::TooDeep,
-                    Some(Fault::NumberOutOfRange) => JsonError::NumberOutOfRange { line, column },
-                }
-            })
+        value.and_then(|value| deserializer.end().map(|()| value)).map_err(|error| {
+            let (line, column) = (error.line(), error.column());
+            match fault.into_inner() {
+                None => JsonError::Syntax { line, column },
+                Some(Fault::DuplicateKey(key)) => JsonError::DuplicateKey { key, line, column },
+                Some(Fault::TooDeep) => JsonError::TooDeep,
+                Some(Fault::NumberOutOfRange) => JsonError::NumberOutOfRange { line, column },
+            }
+        })
     }
 
     /// Appends the value to a canonical encoding: tagged, length-prefixed, objects by key.
@@ -190,6 +186,8 @@ enum Fault {
 struct Seed<'a> {
     depth: u8,
     fault: &'a Cell<Option<Fault>>,
+    /// Set when the last text read was an owned one, so a number's.
+    owned_text: &'a Cell<bool>,
 }
 
 impl Seed<'_> {
@@ -199,13 +197,10 @@ impl Seed<'_> {
     }
 
     fn deeper<E: serde::de::Error>(self) -> Result<Self, E> {
-        if self.depth == MAX_DEPTH {
+        if self.depth >= MAX_DEPTH {
             return Err(self.fail(Fault::TooDeep));
         }
-        Ok(Self {
-            depth: self.depth + 1,
-            ..self
-        })
+        Ok(Self { depth: self.depth + 1, ..self })
     }
 }
 
@@ -245,6 +240,7 @@ impl<'de> Visitor<'de> for Seed<'_> {
     }
 
     fn visit_string<E>(self, value: String) -> Result<Json, E> {
+        self.owned_text.set(true);
         Ok(Json::Text(value))
     }
 
@@ -258,13 +254,21 @@ impl<'de> Visitor<'de> for Seed<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Json, A::Error> {
+        if self.depth > MAX_DEPTH {
+            return Err(self.fail(Fault::TooDeep));
+        }
         let mut object = Object::new();
         let mut next = members.next_key::<String>()?;
-        if next.as_deref() == Some(NUMBER_KEY) {
-            let text = members.next_value::<String>()?;
-            return Decimal::parse(&text)
-                .map(Json::Number)
-                .ok_or_else(|| self.fail(Fault::NumberOutOfRange));
+        if let Some(key) = next.take_if(|key| key == NUMBER_KEY) {
+            let depth = self.depth + 1;
+            let value = members.next_value_seed(Self { depth, ..self })?;
+            if let (true, Json::Text(text)) = (self.owned_text.take(), &value) {
+                return Decimal::parse(text)
+                    .map(Json::Number)
+                    .ok_or_else(|| self.fail(Fault::NumberOutOfRange));
+            }
+            object.insert(key, value);
+            next = members.next_key()?;
         }
         let inner = self.deeper()?;
         while let Some(key) = next {

@@ -20,13 +20,8 @@ pub enum Operation {
 
 impl Operation {
     /// Every operation. The position of each is `index`.
-    pub const ALL: [Self; 5] = [
-        Self::WeddingQuery,
-        Self::Chat,
-        Self::WorkoutPlan,
-        Self::MealPlan,
-        Self::ProgressAnalysis,
-    ];
+    pub const ALL: [Self; 5] =
+        [Self::WeddingQuery, Self::Chat, Self::WorkoutPlan, Self::MealPlan, Self::ProgressAnalysis];
 
     /// The name on the wire.
     pub const fn name(self) -> &'static str {
@@ -41,9 +36,7 @@ impl Operation {
 
     /// Reads the name on the wire.
     pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|operation| operation.name() == name)
+        Self::ALL.into_iter().find(|operation| operation.name() == name)
     }
 
     /// Position in [`Self::ALL`].

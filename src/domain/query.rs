@@ -26,9 +26,7 @@ impl SubjectId {
     /// person is found however the name was typed.
     pub fn parse(raw: &str) -> Option<Self> {
         let text = normalize::text(raw);
-        (1..=256)
-            .contains(&text.len())
-            .then(|| Self(Zeroizing::new(text)))
+        (1..=256).contains(&text.len()).then(|| Self(Zeroizing::new(text)))
     }
 
     /// The bytes a blind index is made of.
@@ -64,9 +62,7 @@ pub struct QueryRequest {
 
 impl fmt::Debug for QueryRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("QueryRequest")
-            .field("operation", &self.operation)
-            .finish_non_exhaustive()
+        f.debug_struct("QueryRequest").field("operation", &self.operation).finish_non_exhaustive()
     }
 }
 
@@ -127,23 +123,14 @@ fn read_child<T: Default>(
 }
 
 fn read_operation(fields: &mut Fields) -> Operation {
-    let names: Vec<&str> = Operation::ALL
-        .iter()
-        .map(|operation| operation.name())
-        .collect();
+    let names: Vec<&str> = Operation::ALL.iter().map(|operation| operation.name()).collect();
     let rule = format!("one of {}", names.join(", "));
-    fields
-        .parsed("operation", &rule, Operation::parse)
-        .unwrap_or(Operation::WeddingQuery)
+    fields.parsed("operation", &rule, Operation::parse).unwrap_or(Operation::WeddingQuery)
 }
 
 /// Takes the `subjectId` member.
 pub fn read_subject(fields: &mut Fields) -> Option<SubjectId> {
-    fields.parsed(
-        "subjectId",
-        "1 to 256 bytes of UTF-8, not only white space",
-        SubjectId::parse,
-    )
+    fields.parsed("subjectId", "1 to 256 bytes of UTF-8, not only white space", SubjectId::parse)
 }
 
 fn parse_model(text: &str) -> Option<String> {

@@ -25,16 +25,14 @@ pub struct BearerToken {
 impl BearerToken {
     /// Makes a token of fresh random bytes.
     pub fn new(id: TokenId, random: [u8; RANDOM_BYTES]) -> Self {
-        Self {
-            id,
-            random: Zeroizing::new(random),
-        }
+        Self { id, random: Zeroizing::new(random) }
     }
 
     /// Reads a token; `None` when its form or checksum is wrong.
     pub fn parse(text: &str) -> Option<Self> {
         let (id, secret) = text.strip_prefix(PREFIX)?.split_once('_')?;
-        if id.len() != 32 {
+        let canonical = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        if id.len() != 32 || !id.bytes().all(canonical) {
             return None;
         }
         let id = TokenId(Uuid::try_parse(id).ok()?);

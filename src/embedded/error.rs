@@ -32,10 +32,7 @@ pub enum EmbeddedError {
         "the data folder {} is in use by another ai-cache{}: stop it, or choose another \
          AI_CACHE_DATA_DIR", folder.display(), holder.map(|pid| format!(" (process {pid})")).unwrap_or_default()
     )]
-    InUse {
-        folder: PathBuf,
-        holder: Option<u32>,
-    },
+    InUse { folder: PathBuf, holder: Option<u32> },
 
     #[error(
         "{server} refuses to run as root and there is no user for it ({tried}): install its \
@@ -74,11 +71,7 @@ pub enum EmbeddedError {
     Ended { server: &'static str, log: PathBuf },
 
     #[error("{server} did not accept connections within {} s: see {}", waited.as_secs(), log.display())]
-    NotAccepting {
-        server: &'static str,
-        log: PathBuf,
-        waited: Duration,
-    },
+    NotAccepting { server: &'static str, log: PathBuf, waited: Duration },
 
     #[error("{server} (process {pid}) does not stop")]
     NotStopping { server: &'static str, pid: i32 },
@@ -95,10 +88,6 @@ impl EmbeddedError {
         path: impl Into<PathBuf>,
     ) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
-        move |source| Self::Folder {
-            doing,
-            path,
-            source,
-        }
+        move |source| Self::Folder { doing, path, source }
     }
 }

@@ -62,13 +62,7 @@ impl Place {
         let user = existing_owner(&server_dir, wanted, run_as)?;
         make_own_dir_under(&base, &server_dir, user)?;
         let socket_dir = choose_socket_dir(&data_dir, &server_dir, kind, user)?;
-        Ok(Self {
-            data_dir,
-            server_dir,
-            socket_dir,
-            user,
-            kind,
-        })
+        Ok(Self { data_dir, server_dir, socket_dir, user, kind })
     }
 
     pub(super) fn lock_file(data_dir: &Path, kind: Kind) -> Result<PathBuf, EmbeddedError> {
@@ -99,11 +93,7 @@ impl Place {
 /// The folder itself may be entered by others when root makes it, because the server's user has to
 /// pass through; each file and folder in it is closed.
 fn make_data_dir(data_dir: &Path) -> Result<PathBuf, EmbeddedError> {
-    let mode = if Uid::effective().is_root() {
-        0o711
-    } else {
-        0o700
-    };
+    let mode = if Uid::effective().is_root() { 0o711 } else { 0o700 };
     DirBuilder::new()
         .recursive(true)
         .mode(mode)
@@ -118,10 +108,7 @@ fn choose_user(kind: Kind, run_as: Option<&str>) -> Result<Option<ServerUser>, E
     if !me.is_root() {
         return match run_as {
             Some(name) if find(name).is_none_or(|user| user.uid != me) => {
-                Err(EmbeddedError::NotRoot {
-                    server: kind.name,
-                    user: name.to_owned(),
-                })
+                Err(EmbeddedError::NotRoot { server: kind.name, user: name.to_owned() })
             }
             _ => Ok(None),
         };
@@ -131,16 +118,8 @@ fn choose_user(kind: Kind, run_as: Option<&str>) -> Result<Option<ServerUser>, E
         .iter()
         .filter_map(|name| find(name))
         .find(|user| !user.uid.is_root())
-        .map(|user| {
-            Some(ServerUser {
-                uid: user.uid.as_raw(),
-                gid: user.gid.as_raw(),
-            })
-        })
-        .ok_or_else(|| EmbeddedError::NoUser {
-            server: kind.name,
-            tried: tried.join(", "),
-        })
+        .map(|user| Some(ServerUser { uid: user.uid.as_raw(), gid: user.gid.as_raw() }))
+        .ok_or_else(|| EmbeddedError::NoUser { server: kind.name, tried: tried.join(", ") })
 }
 
 /// A folder that exists already wins over what would be chosen today: data must not seem to vanish
@@ -149,11 +128,7 @@ fn choose_base(data_dir: &Path, elsewhere: &Path, kind: Kind, user: Option<Serve
     let inside = data_dir.join(kind.name).exists();
     let outside = elsewhere.join(kind.name).exists();
     let reachable = user.is_none_or(|user| is_reachable(data_dir, user));
-    if inside || (reachable && !outside) {
-        data_dir.to_path_buf()
-    } else {
-        elsewhere.to_path_buf()
-    }
+    if inside || (reachable && !outside) { data_dir.to_path_buf() } else { elsewhere.to_path_buf() }
 }
 
 /// Whether `user` may pass through each folder down to `folder`.
@@ -179,13 +154,8 @@ fn existing_owner(
     let Ok(meta) = fs::symlink_metadata(server_dir) else {
         return Ok(wanted);
     };
-    let owner = ServerUser {
-        uid: meta.uid(),
-        gid: meta.gid(),
-    };
-    let wrong = || EmbeddedError::WrongOwner {
-        folder: server_dir.to_path_buf(),
-    };
+    let owner = ServerUser { uid: meta.uid(), gid: meta.gid() };
+    let wrong = || EmbeddedError::WrongOwner { folder: server_dir.to_path_buf() };
     match wanted {
         _ if !meta.is_dir() => Err(wrong()),
         None if owner.uid == Uid::effective().as_raw() => Ok(None),
@@ -218,14 +188,10 @@ fn make_own_dir(folder: &Path, user: Option<ServerUser>) -> Result<(), EmbeddedE
     let meta = fs::symlink_metadata(folder).map_err(EmbeddedError::folder("look at", folder))?;
     let me = Uid::effective().as_raw();
     if !meta.is_dir() || (meta.uid() != me && user.is_none_or(|user| user.uid != meta.uid())) {
-        return Err(EmbeddedError::WrongOwner {
-            folder: folder.to_path_buf(),
-        });
+        return Err(EmbeddedError::WrongOwner { folder: folder.to_path_buf() });
     }
     if meta.mode() & 0o077 != 0 {
-        return Err(EmbeddedError::WrongOwner {
-            folder: folder.to_path_buf(),
-        });
+        return Err(EmbeddedError::WrongOwner { folder: folder.to_path_buf() });
     }
     match user {
         Some(user) => lchown(folder, Some(user.uid), Some(user.gid))
@@ -247,11 +213,7 @@ fn choose_socket_dir(
         make_own_dir(&near, user)?;
         return Ok(near);
     }
-    let parents: &[&str] = if user.is_some() {
-        &["/run", "/tmp"]
-    } else {
-        &["/tmp"]
-    };
+    let parents: &[&str] = if user.is_some() { &["/run", "/tmp"] } else { &["/tmp"] };
     let name = format!("ai-cache-{}-{}", kind.name, stable_name(data_dir));
     // Another user may have taken the name in /tmp; then the next one.
     parents
@@ -265,9 +227,7 @@ fn choose_socket_dir(
 fn is_plain_and_short(folder: &Path) -> bool {
     let bytes = folder.as_os_str().as_bytes();
     bytes.len() + SOCKET_NAME_MAX_BYTES <= SOCKET_PATH_MAX_BYTES
-        && bytes
-            .iter()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"/._-".contains(byte))
+        && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"/._-".contains(byte))
 }
 
 /// The same for the same canonical path, on each start.

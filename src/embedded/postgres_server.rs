@@ -36,10 +36,9 @@ impl Postgres {
     pub async fn start(data_dir: &Path, options: PostgresOptions) -> Result<Self, EmbeddedError> {
         match FolderLock::take(&Place::lock_file(data_dir, KIND)?)? {
             Taken::Mine(lock) => Self::start_holding(lock, data_dir, &options).await,
-            Taken::Other(holder) => Err(EmbeddedError::InUse {
-                folder: data_dir.to_path_buf(),
-                holder,
-            }),
+            Taken::Other(holder) => {
+                Err(EmbeddedError::InUse { folder: data_dir.to_path_buf(), holder })
+            }
         }
     }
 
@@ -67,9 +66,7 @@ impl Postgres {
 
     /// Whether the server had been left running by an ai-cache that was killed.
     pub fn is_adopted(&self) -> bool {
-        self.hold
-            .as_ref()
-            .is_some_and(|hold| hold.process.is_adopted())
+        self.hold.as_ref().is_some_and(|hold| hold.process.is_adopted())
     }
 
     /// For sqlx, tokio-postgres and libpq alike. There is no password: who may enter the socket's
@@ -87,12 +84,7 @@ impl Postgres {
     /// Ends the server: fast shutdown, then an immediate one. Does nothing when another ai-cache
     /// holds it.
     pub async fn stop(self) -> Result<(), EmbeddedError> {
-        let Some(Hold {
-            process,
-            watchdog,
-            lock,
-        }) = self.hold
-        else {
+        let Some(Hold { process, watchdog, lock }) = self.hold else {
             return Ok(());
         };
         process.stop().await?;
@@ -121,14 +113,7 @@ impl Postgres {
             elapsed_ms = begun.elapsed().as_millis(),
             "embedded Postgres accepts connections"
         );
-        Ok(Self {
-            socket_dir,
-            hold: Some(Hold {
-                process,
-                watchdog,
-                lock,
-            }),
-        })
+        Ok(Self { socket_dir, hold: Some(Hold { process, watchdog, lock }) })
     }
 
     /// The holder may still be making the cluster: its socket folder is known once it starts.
@@ -139,10 +124,7 @@ impl Postgres {
             if let Some((_, socket_dir)) = postmaster(&place)
                 && accepts_connections(&socket_dir).await
             {
-                return Ok(Self {
-                    socket_dir,
-                    hold: None,
-                });
+                return Ok(Self { socket_dir, hold: None });
             }
             tokio::time::sleep(POLL).await;
         }

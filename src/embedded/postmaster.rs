@@ -22,10 +22,7 @@ use super::programs::PostgresPrograms;
 /// The cluster's superuser: for making roles and databases, never for the service.
 pub const SUPERUSER: &str = "postgres";
 
-pub(super) const KIND: Kind = Kind {
-    name: "postgres",
-    users: &["postgres", "nobody"],
-};
+pub(super) const KIND: Kind = Kind { name: "postgres", users: &["postgres", "nobody"] };
 
 /// Only names the socket file: no TCP port is opened.
 pub(super) const PORT: u16 = 5432;
@@ -102,11 +99,7 @@ pub(super) fn cluster(place: &Place) -> PathBuf {
 
 pub(super) fn not_accepting(place: &Place, options: &PostgresOptions) -> EmbeddedError {
     let waited = options.start_timeout;
-    EmbeddedError::NotAccepting {
-        server: KIND.name,
-        log: place.log_file(),
-        waited,
-    }
+    EmbeddedError::NotAccepting { server: KIND.name, log: place.log_file(), waited }
 }
 
 /// Made under another name and renamed when whole, so that a kill -9 in between leaves no half one.
@@ -121,14 +114,7 @@ pub(super) async fn make_cluster(
     let program = programs.initdb();
     let mut command = apart(&program, place.user);
     command.arg("-D").arg(&unfinished);
-    command.args([
-        "-U",
-        SUPERUSER,
-        "-E",
-        "UTF8",
-        "--locale=C",
-        "--no-instructions",
-    ]);
+    command.args(["-U", SUPERUSER, "-E", "UTF8", "--locale=C", "--no-instructions"]);
     command.args(["--auth-local=trust", "--auth-host=reject"]);
     log_to(&mut command, &place.log_file())?;
     let status = tokio::process::Command::from(command)
@@ -137,10 +123,7 @@ pub(super) async fn make_cluster(
         .await
         .map_err(|source| EmbeddedError::Program { program, source })?;
     if !status.success() {
-        return Err(EmbeddedError::Ended {
-            server: "initdb",
-            log: place.log_file(),
-        });
+        return Err(EmbeddedError::Ended { server: "initdb", log: place.log_file() });
     }
     let whole = cluster(place);
     fs::rename(&unfinished, &whole).map_err(EmbeddedError::folder("make", whole))
@@ -174,10 +157,7 @@ pub(super) async fn run(
                 tokio::time::sleep(POLL).await;
             }
             Waited::Ended => {
-                return Err(EmbeddedError::Ended {
-                    server: KIND.name,
-                    log: place.log_file(),
-                });
+                return Err(EmbeddedError::Ended { server: KIND.name, log: place.log_file() });
             }
             Waited::TimedOut => return Err(not_accepting(place, options)),
         }
@@ -190,24 +170,14 @@ fn server_command(
     options: &PostgresOptions,
 ) -> Result<Command, EmbeddedError> {
     let mut command = apart(&programs.postgres(), place.user);
-    command
-        .arg("-D")
-        .arg(cluster(place))
-        .arg("-k")
-        .arg(&place.socket_dir);
+    command.arg("-D").arg(cluster(place)).arg("-k").arg(&place.socket_dir);
     for setting in SETTINGS {
         command.args(["-c", setting]);
     }
     command.arg("-c").arg(format!("port={PORT}"));
-    command
-        .arg("-c")
-        .arg(format!("max_connections={}", options.max_connections));
-    command
-        .arg("-c")
-        .arg(format!("shared_buffers={}MB", options.shared_buffers_mb));
-    command
-        .arg("-c")
-        .arg(format!("max_wal_size={}MB", options.max_wal_size_mb));
+    command.arg("-c").arg(format!("max_connections={}", options.max_connections));
+    command.arg("-c").arg(format!("shared_buffers={}MB", options.shared_buffers_mb));
+    command.arg("-c").arg(format!("max_wal_size={}MB", options.max_wal_size_mb));
     log_to(&mut command, &place.log_file())?;
     Ok(command)
 }
@@ -217,17 +187,9 @@ pub(super) fn postmaster(place: &Place) -> Option<(Pid, PathBuf)> {
     let text = fs::read_to_string(pid_file(place)).ok()?;
     let pid = pid_in(&text)?;
     let is_ours = process::has_argument(pid, &cluster(place)).unwrap_or(true);
-    let socket_dir = text
-        .lines()
-        .nth(4)
-        .map(str::trim)
-        .filter(|line| !line.is_empty());
-    (is_alive(pid) && is_ours).then(|| {
-        (
-            pid,
-            socket_dir.map_or_else(|| place.socket_dir.clone(), PathBuf::from),
-        )
-    })
+    let socket_dir = text.lines().nth(4).map(str::trim).filter(|line| !line.is_empty());
+    (is_alive(pid) && is_ours)
+        .then(|| (pid, socket_dir.map_or_else(|| place.socket_dir.clone(), PathBuf::from)))
 }
 
 /// Postgres takes whoever has its last id now for itself and refuses to start; ids start over in a
@@ -253,11 +215,7 @@ fn disown_pid_files(place: &Place) -> Result<(), EmbeddedError> {
             fs::remove_file(&new)?;
         }
         let mut options = OpenOptions::new();
-        let mut opened = options
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&new)?;
+        let mut opened = options.write(true).create_new(true).mode(0o600).open(&new)?;
         opened.write_all(format!("{}\n{rest}", i32::MAX).as_bytes())?;
         fchown(&opened, Some(owner.uid()), Some(owner.gid()))?;
         fs::rename(&new, &file)
@@ -270,13 +228,7 @@ fn pid_file(place: &Place) -> PathBuf {
 }
 
 fn pid_in(text: &str) -> Option<Pid> {
-    text.lines()
-        .next()?
-        .trim()
-        .parse()
-        .ok()
-        .filter(|pid| *pid > 1)
-        .map(Pid::from_raw)
+    text.lines().next()?.trim().parse().ok().filter(|pid| *pid > 1).map(Pid::from_raw)
 }
 
 async fn wait_until_accepting(
@@ -301,10 +253,7 @@ async fn wait_until_accepting(
 pub(super) async fn accepts_connections(socket_dir: &Path) -> bool {
     let config = client_config(socket_dir, SUPERUSER, "postgres");
     // Logging in is answer enough; both halves are dropped.
-    matches!(
-        tokio::time::timeout(CONNECT_TIMEOUT, config.connect(NoTls)).await,
-        Ok(Ok(_))
-    )
+    matches!(tokio::time::timeout(CONNECT_TIMEOUT, config.connect(NoTls)).await, Ok(Ok(_)))
 }
 
 /// A tokio-postgres configuration for the socket in `socket_dir`.
@@ -314,11 +263,7 @@ pub(super) fn client_config(
     database: &str,
 ) -> tokio_postgres::Config {
     let mut config = tokio_postgres::Config::new();
-    config
-        .host_path(socket_dir)
-        .port(PORT)
-        .user(user)
-        .dbname(database);
+    config.host_path(socket_dir).port(PORT).user(user).dbname(database);
     config.connect_timeout(CONNECT_TIMEOUT);
     config
 }

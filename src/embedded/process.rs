@@ -61,21 +61,11 @@ impl ServerProcess {
             source,
         })?;
         let pid = Pid::from_raw(child.id().cast_signed());
-        Ok(Self {
-            server,
-            pid,
-            child: Some(child),
-            signals,
-        })
+        Ok(Self { server, pid, child: Some(child), signals })
     }
 
     pub(super) fn adopt(pid: Pid, server: &'static str, signals: StopSignals) -> Self {
-        Self {
-            server,
-            pid,
-            child: None,
-            signals,
-        }
+        Self { server, pid, child: None, signals }
     }
 
     pub(super) fn pid(&self) -> Pid {
@@ -105,10 +95,7 @@ impl ServerProcess {
                 return Ok(());
             }
         }
-        Err(EmbeddedError::NotStopping {
-            server: self.server,
-            pid: self.pid.as_raw(),
-        })
+        Err(EmbeddedError::NotStopping { server: self.server, pid: self.pid.as_raw() })
     }
 
     fn signal(&mut self, signal: Signal) {
@@ -171,23 +158,14 @@ impl Watchdog {
         if lifetime == Lifetime::Disposable {
             command.args(place.belongings());
         }
-        command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        let failed = |source| EmbeddedError::Program {
-            program: shell.clone(),
-            source,
-        };
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        let failed = |source| EmbeddedError::Program { program: shell.clone(), source };
         let mut shell_process = command.spawn().map_err(failed)?;
         let pipe = shell_process
             .stdin
             .take()
             .ok_or_else(|| failed(std::io::ErrorKind::BrokenPipe.into()))?;
-        Ok(Some(Self {
-            pipe,
-            shell: shell_process,
-        }))
+        Ok(Some(Self { pipe, shell: shell_process }))
     }
 
     pub(super) fn watch(&mut self, process: &ServerProcess) {
@@ -231,11 +209,7 @@ pub(super) fn log_to(command: &mut Command, log: &Path) -> Result<(), EmbeddedEr
         if fs::metadata(log).is_ok_and(|meta| meta.len() > LOG_MAX_BYTES) {
             fs::rename(log, log.with_extension("log.1"))?;
         }
-        let file = OpenOptions::new()
-            .append(true)
-            .create(true)
-            .mode(0o600)
-            .open(log)?;
+        let file = OpenOptions::new().append(true).create(true).mode(0o600).open(log)?;
         Ok((file.try_clone()?, file))
     };
     let (out, err) = open().map_err(EmbeddedError::folder("write", log))?;
@@ -255,8 +229,7 @@ pub(super) fn is_alive(pid: Pid) -> bool {
 /// The state is the word after the name in parentheses (proc(5)).
 fn is_zombie(pid: Pid) -> bool {
     fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
-        stat.rsplit_once(") ")
-            .is_some_and(|(_, rest)| rest.starts_with(['Z', 'X']))
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['Z', 'X']))
     })
 }
 
@@ -264,9 +237,5 @@ fn is_zombie(pid: Pid) -> bool {
 pub(super) fn has_argument(pid: Pid, argument: &Path) -> Option<bool> {
     let command_line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
     let wanted = argument.as_os_str().as_bytes();
-    Some(
-        command_line
-            .split(|byte| *byte == 0)
-            .any(|part| part == wanted),
-    )
+    Some(command_line.split(|byte| *byte == 0).any(|part| part == wanted))
 }

@@ -46,10 +46,9 @@ impl PostgresPrograms {
         match (found, made_by) {
             (Some(folder), _) => Ok(Self { folder }),
             (None, None) => Err(EmbeddedError::PostgresMissing),
-            (None, Some(major)) => Err(EmbeddedError::PostgresVersionMissing {
-                cluster: cluster.to_path_buf(),
-                major,
-            }),
+            (None, Some(major)) => {
+                Err(EmbeddedError::PostgresVersionMissing { cluster: cluster.to_path_buf(), major })
+            }
         }
     }
 
@@ -64,15 +63,11 @@ impl PostgresPrograms {
 
 /// `redis-server`, else `valkey-server`.
 pub(super) fn find_redis(search_path: &str) -> Option<PathBuf> {
-    let folders: Vec<PathBuf> = path_folders(search_path)
-        .chain(REDIS_FOLDERS.iter().map(PathBuf::from))
-        .collect();
-    ["redis-server", "valkey-server"].iter().find_map(|name| {
-        folders
-            .iter()
-            .map(|folder| folder.join(name))
-            .find(|p| p.is_file())
-    })
+    let folders: Vec<PathBuf> =
+        path_folders(search_path).chain(REDIS_FOLDERS.iter().map(PathBuf::from)).collect();
+    ["redis-server", "valkey-server"]
+        .iter()
+        .find_map(|name| folders.iter().map(|folder| folder.join(name)).find(|p| p.is_file()))
 }
 
 fn path_folders(search_path: &str) -> impl Iterator<Item = PathBuf> {
@@ -87,10 +82,7 @@ fn candidates(search_path: &str) -> Vec<PathBuf> {
             entries.filter_map(move |entry| {
                 let name = entry.file_name();
                 let tail = name.to_str()?.strip_prefix(start)?;
-                let major = tail
-                    .trim_start_matches(['-', '@'])
-                    .parse()
-                    .unwrap_or_default();
+                let major = tail.trim_start_matches(['-', '@']).parse().unwrap_or_default();
                 Some((major, entry.path().join(rest)))
             })
         })
@@ -105,18 +97,10 @@ fn candidates(search_path: &str) -> Vec<PathBuf> {
 
 /// The major number out of `postgres (PostgreSQL) 15.14 (Debian …)`.
 fn version(folder: &Path) -> Option<u32> {
-    let output = Command::new(folder.join("postgres"))
-        .arg("--version")
-        .env_clear()
-        .output()
-        .ok()?;
+    let output =
+        Command::new(folder.join("postgres")).arg("--version").env_clear().output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
-    let number = text
-        .split_whitespace()
-        .find(|word| word.starts_with(|c: char| c.is_ascii_digit()))?;
-    number
-        .split(|c: char| !c.is_ascii_digit())
-        .next()?
-        .parse()
-        .ok()
+    let number =
+        text.split_whitespace().find(|word| word.starts_with(|c: char| c.is_ascii_digit()))?;
+    number.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }

@@ -17,10 +17,7 @@ use super::place::{Kind, Place};
 use super::process::{Lifetime, POLL, ServerProcess, StopSignals, Watchdog, apart, log_to};
 use super::programs::find_redis;
 
-const KIND: Kind = Kind {
-    name: "redis",
-    users: &["redis", "nobody"],
-};
+const KIND: Kind = Kind { name: "redis", users: &["redis", "nobody"] };
 
 const SIGNALS: StopSignals = StopSignals {
     polite: Signal::SIGTERM,
@@ -103,10 +100,7 @@ impl Redis {
         let lock = match FolderLock::take(&Place::lock_file(data_dir, KIND)?)? {
             Taken::Mine(lock) => lock,
             Taken::Other(holder) => {
-                return Err(EmbeddedError::InUse {
-                    folder: data_dir.to_path_buf(),
-                    holder,
-                });
+                return Err(EmbeddedError::InUse { folder: data_dir.to_path_buf(), holder });
             }
         };
         let program = find_redis(&options.search_path).ok_or(EmbeddedError::RedisMissing)?;
@@ -131,12 +125,7 @@ impl Redis {
             elapsed_ms = begun.elapsed().as_millis(),
             "embedded Redis answers"
         );
-        Ok(Self {
-            address,
-            process,
-            watchdog,
-            lock,
-        })
+        Ok(Self { address, process, watchdog, lock })
     }
 
     /// For the redis crate: `redis+unix:///…` or `redis://127.0.0.1:…`.
@@ -157,12 +146,7 @@ impl Redis {
     }
 
     pub async fn stop(self) -> Result<(), EmbeddedError> {
-        let Self {
-            process,
-            watchdog,
-            lock,
-            ..
-        } = self;
+        let Self { process, watchdog, lock, .. } = self;
         process.stop().await?;
         if let Some(watchdog) = watchdog {
             watchdog.dismiss();
@@ -186,9 +170,7 @@ fn server_command(
     command.arg("--dir").arg(&place.server_dir);
     match address {
         Address::Socket(path) => {
-            command
-                .args(["--port", "0", "--unixsocketperm", "700", "--unixsocket"])
-                .arg(path);
+            command.args(["--port", "0", "--unixsocketperm", "700", "--unixsocket"]).arg(path);
         }
         Address::Port(port) => {
             command.args(["--bind", "127.0.0.1", "--port", &port.to_string()]);
@@ -208,14 +190,8 @@ async fn find_left(address: &Address) -> Option<Pid> {
 }
 
 fn process_id(info: &str) -> Option<Pid> {
-    let line = info
-        .lines()
-        .find_map(|line| line.strip_prefix("process_id:"))?;
-    line.trim()
-        .parse()
-        .ok()
-        .filter(|pid| *pid > 1)
-        .map(Pid::from_raw)
+    let line = info.lines().find_map(|line| line.strip_prefix("process_id:"))?;
+    line.trim().parse().ok().filter(|pid| *pid > 1).map(Pid::from_raw)
 }
 
 /// Answering means: this very process answers, not another that had the port before.
@@ -232,19 +208,12 @@ async fn wait_until_answering(
             return Ok(());
         }
         if !process.is_running() {
-            return Err(EmbeddedError::Ended {
-                server: KIND.name,
-                log: place.log_file(),
-            });
+            return Err(EmbeddedError::Ended { server: KIND.name, log: place.log_file() });
         }
         tokio::time::sleep(POLL).await;
     }
     let waited = options.start_timeout;
-    Err(EmbeddedError::NotAccepting {
-        server: KIND.name,
-        log: place.log_file(),
-        waited,
-    })
+    Err(EmbeddedError::NotAccepting { server: KIND.name, log: place.log_file(), waited })
 }
 
 /// Sends one inline command and reads until the server closes the connection.
@@ -254,11 +223,7 @@ async fn ask(address: &Address, question: &str) -> Option<String> {
         match address {
             Address::Socket(path) => converse(UnixStream::connect(path).await?, &text).await,
             Address::Port(port) => {
-                converse(
-                    TcpStream::connect((Ipv4Addr::LOCALHOST, *port)).await?,
-                    &text,
-                )
-                .await
+                converse(TcpStream::connect((Ipv4Addr::LOCALHOST, *port)).await?, &text).await
             }
         }
     };

@@ -22,14 +22,8 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Name and attributes of each role, as CREATE ROLE and ALTER ROLE both take them.
 const ROLES: [(&str, &str); 2] = [
-    (
-        OWNER_ROLE,
-        "LOGIN NOSUPERUSER CREATEROLE NOCREATEDB NOBYPASSRLS NOREPLICATION INHERIT",
-    ),
-    (
-        APP_ROLE,
-        "LOGIN NOSUPERUSER NOCREATEROLE NOCREATEDB NOBYPASSRLS NOREPLICATION NOINHERIT",
-    ),
+    (OWNER_ROLE, "LOGIN NOSUPERUSER CREATEROLE NOCREATEDB NOBYPASSRLS NOREPLICATION INHERIT"),
+    (APP_ROLE, "LOGIN NOSUPERUSER NOCREATEROLE NOCREATEDB NOBYPASSRLS NOREPLICATION NOINHERIT"),
 ];
 
 impl Postgres {
@@ -39,14 +33,8 @@ impl Postgres {
         self.as_superuser("postgres", "make its roles and database", async |client| {
             for (role, attributes) in ROLES {
                 let exists = "SELECT 1 FROM pg_roles WHERE rolname = $1";
-                let verb = if is_there(client, exists, role).await? {
-                    "ALTER"
-                } else {
-                    "CREATE"
-                };
-                client
-                    .batch_execute(&format!("{verb} ROLE {role} {attributes}"))
-                    .await?;
+                let verb = if is_there(client, exists, role).await? { "ALTER" } else { "CREATE" };
+                client.batch_execute(&format!("{verb} ROLE {role} {attributes}")).await?;
             }
             // From Postgres 16 on, CREATEROLE alone no longer suffices to change another's role.
             let grant = format!("GRANT {APP_ROLE} TO {OWNER_ROLE} WITH ADMIN OPTION");
@@ -61,9 +49,7 @@ impl Postgres {
         })
         .await?;
         self.as_superuser(DATABASE, "close schema public", async |client| {
-            client
-                .batch_execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
-                .await
+            client.batch_execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC").await
         })
         .await
     }
@@ -76,16 +62,10 @@ impl Postgres {
     ) -> Result<T, EmbeddedError> {
         let refused = |error: &tokio_postgres::Error| EmbeddedError::Refused {
             doing,
-            code: error
-                .code()
-                .map_or("none: connection lost", |code| code.code())
-                .to_owned(),
+            code: error.code().map_or("none: connection lost", |code| code.code()).to_owned(),
         };
         let config = client_config(self.socket_dir(), SUPERUSER, database);
-        let (client, connection) = config
-            .connect(NoTls)
-            .await
-            .map_err(|error| refused(&error))?;
+        let (client, connection) = config.connect(NoTls).await.map_err(|error| refused(&error))?;
         // The connection is driven here, beside the work, and ends with it.
         tokio::select! {
             result = work(&client) => result.map_err(|error| refused(&error)),

@@ -24,23 +24,13 @@ pub async fn trace(
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     let Some(state) = request.app_data::<web::Data<State>>().cloned() else {
-        return next
-            .call(request)
-            .await
-            .map(ServiceResponse::map_into_boxed_body);
+        return next.call(request).await.map(ServiceResponse::map_into_boxed_body);
     };
     let at = state.clock.now();
-    let given = request
-        .headers()
-        .get(REQUEST_ID)
-        .and_then(|value| value.to_str().ok());
+    let given = request.headers().get(REQUEST_ID).and_then(|value| value.to_str().ok());
     let id = given.and_then(RequestId::parse);
     let id = id.unwrap_or_else(|| RequestId::fresh(&*state.ids, at));
-    let start = CallStart {
-        request: id,
-        at,
-        arrived: Instant::now(),
-    };
+    let start = CallStart { request: id, at, arrived: Instant::now() };
     request.extensions_mut().insert(start);
     let reply = next.call(request).await?.map_into_boxed_body();
     let mut reply = with_problem_body(reply, id);
@@ -57,11 +47,7 @@ fn with_problem_body(reply: ServiceResponse, id: RequestId) -> ServiceResponse {
     if !status.is_client_error() && !status.is_server_error() {
         return reply;
     }
-    let ours = reply
-        .response()
-        .error()
-        .and_then(|error| error.as_error::<Problem>())
-        .cloned();
+    let ours = reply.response().error().and_then(|error| error.as_error::<Problem>()).cloned();
     let foreign = reply.response().error().is_some();
     let problem = match ours {
         Some(problem) => problem,
@@ -96,12 +82,9 @@ fn foreign_problem(status: u16) -> Problem {
 fn note(state: &State, reply: &ServiceResponse, start: &CallStart) {
     let elapsed = start.arrived.elapsed();
     let status = reply.status().as_u16();
-    let route = super::routes::label(reply.request());
+    let route = super::route::label(reply.request());
     state.metrics.request(route, status);
-    let (request, us) = (
-        start.request,
-        u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),
-    );
+    let (request, us) = (start.request, u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX));
     match status {
         500.. => tracing::warn!(target: "ai_cache::access", %request, route, status, us),
         400..=499 => tracing::info!(target: "ai_cache::access", %request, route, status, us),

@@ -19,7 +19,7 @@ use super::State;
 use super::current::{CallSlot, start_of};
 use super::peer;
 use super::problem::{Problem, ProblemKind};
-use super::routes::{self, Route};
+use super::route::{self, Route};
 
 /// The id of the request's audit record, in replies.
 pub const AUDIT_ID: HeaderName = HeaderName::from_static("x-audit-id");
@@ -32,12 +32,12 @@ pub async fn guard(
     let Some(state) = request.app_data::<web::Data<State>>().cloned() else {
         return Ok(request.error_response(Problem::unauthenticated()));
     };
-    let route = routes::find(request.request());
-    let call = match authenticate(&request, &state, route).await {
+    let found = route::find(request.request());
+    let call = match authenticate(&request, &state, found).await {
         Ok(call) => call,
         Err(refused) => return Ok(request.error_response(refused)),
     };
-    let allowed = route.is_none_or(|route| call.caller.roles.has(route.role));
+    let allowed = found.is_none_or(|route| call.caller.roles.has(route.role));
     let slot = CallSlot::default();
     slot.put(call);
     request.extensions_mut().insert(slot.clone());
@@ -55,7 +55,7 @@ async fn authenticate(
     request: &ServiceRequest,
     state: &State,
     route: Option<&Route>,
-) -> Result<Call, Problem> {
+) -> Result<Box<Call>, Problem> {
     let start = start_of(request).ok_or_else(Problem::unauthenticated)?;
     let network = peer::network_of(request, &state.trusted_proxies);
     let text = bearer(request).inspect_err(|_| {
@@ -74,13 +74,8 @@ async fn authenticate(
     };
     let action = route.map_or(Action::Unrouted, |route| route.action);
     let audit = state.service.parts().audit.clone();
-    Ok(Call::new(
-        start,
-        origin,
-        action,
-        audit,
-        Arc::clone(&state.ids),
-    ))
+    let ids = Arc::clone(&state.ids);
+    Ok(Box::new(Call::new(start, origin, action, audit, ids)))
 }
 
 const fn failure(error: &AuthError) -> AuthFailure {
@@ -148,7 +143,5 @@ async fn settle_now(call: &mut Call, status: u16) -> Result<AuditId, Problem> {
             record.status = status;
         })
         .await;
-    settled
-        .map(|receipt| receipt.audit())
-        .map_err(Problem::from)
+    settled.map(|receipt| receipt.audit()).map_err(Problem::from)
 }

@@ -40,10 +40,7 @@ async fn read(request: &HttpRequest, mut payload: web::Payload) -> Result<BytesM
     let mut body = BytesMut::with_capacity(declared);
     while let Some(part) = payload.next().await {
         let part = part.map_err(|_| {
-            Problem::new(
-                ProblemKind::MalformedRequest,
-                "the body ended before its length",
-            )
+            Problem::new(ProblemKind::MalformedRequest, "the body ended before its length")
         })?;
         if body.len() + part.len() > MAX_BODY {
             return Err(too_large());
@@ -54,8 +51,5 @@ async fn read(request: &HttpRequest, mut payload: web::Payload) -> Result<BytesM
 }
 
 fn too_large() -> Problem {
-    Problem::new(
-        ProblemKind::BodyTooLarge,
-        format!("a body has at most {MAX_BODY} bytes"),
-    )
+    Problem::new(ProblemKind::BodyTooLarge, format!("a body has at most {MAX_BODY} bytes"))
 }

@@ -14,23 +14,23 @@ use super::problem::Problem;
 
 /// Where the call is while no handler has it. One request, one thread.
 #[derive(Clone, Default)]
-pub struct CallSlot(Rc<Cell<Option<Call>>>);
+pub struct CallSlot(Rc<Cell<Option<Box<Call>>>>);
 
 impl CallSlot {
     /// Puts a call in.
-    pub fn put(&self, call: Call) {
+    pub fn put(&self, call: Box<Call>) {
         self.0.set(Some(call));
     }
 
     /// Takes the call out.
-    pub fn take(&self) -> Option<Call> {
+    pub fn take(&self) -> Option<Box<Call>> {
         self.0.take()
     }
 }
 
 /// The request's call, lent to its handler.
 pub struct Current {
-    call: Option<Call>,
+    call: Option<Box<Call>>,
     slot: CallSlot,
 }
 
@@ -39,26 +39,19 @@ impl FromRequest for Current {
     type Future = Ready<Result<Self, Problem>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let slot = request
-            .extensions()
-            .get::<CallSlot>()
-            .cloned()
-            .unwrap_or_default();
+        let slot = request.extensions().get::<CallSlot>().cloned().unwrap_or_default();
         let Some(call) = slot.take() else {
             tracing::error!("a handler needs a call that no middleware made");
             return ready(Err(Problem::unauthenticated()));
         };
-        ready(Ok(Self {
-            call: Some(call),
-            slot,
-        }))
+        ready(Ok(Self { call: Some(call), slot }))
     }
 }
 
 impl Current {
     /// The call.
     pub fn call(&mut self) -> Result<&mut Call, Problem> {
-        self.call.as_mut().ok_or_else(Problem::unauthenticated)
+        self.call.as_deref_mut().ok_or_else(Problem::unauthenticated)
     }
 }
 

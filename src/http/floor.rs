@@ -24,22 +24,16 @@ pub fn start(body: Vec<u8>) -> io::Result<FloorServer> {
     let body = web::Bytes::from(body);
     // Carries the one word whether the start went well; the thread then serves until stopped.
     let (started, outcome) = mpsc::sync_channel(1);
-    let thread = thread::Builder::new()
-        .name("floor".to_owned())
-        .spawn(move || {
-            actix_web::rt::System::new().block_on(async move {
-                let (server, addr) = bind(body)?;
-                // Nobody waits for it any more when the receiver is gone; the handle is gone with it.
-                let _unwanted = started.send((server.handle(), addr));
-                server.await
-            })
-        })?;
+    let thread = thread::Builder::new().name("floor".to_owned()).spawn(move || {
+        actix_web::rt::System::new().block_on(async move {
+            let (server, addr) = bind(body)?;
+            // Nobody waits for it any more when the receiver is gone; the handle is gone with it.
+            let _unwanted = started.send((server.handle(), addr));
+            server.await
+        })
+    })?;
     match outcome.recv() {
-        Ok((handle, addr)) => Ok(FloorServer {
-            addr,
-            handle,
-            thread: Some(thread),
-        }),
+        Ok((handle, addr)) => Ok(FloorServer { addr, handle, thread: Some(thread) }),
         Err(mpsc::RecvError) => match ended(thread) {
             Ok(()) => Err(io::Error::other("the bare server ended before it began")),
             Err(error) => Err(error),
@@ -70,28 +64,19 @@ impl Drop for FloorServer {
 fn bind(body: web::Bytes) -> io::Result<(Server, SocketAddr)> {
     let workers = thread::available_parallelism()?.get();
     let server = HttpServer::new(move || {
-        App::new()
-            .app_data(web::Data::new(body.clone()))
-            .default_service(web::post().to(answer))
+        App::new().app_data(web::Data::new(body.clone())).default_service(web::post().to(answer))
     })
     .workers(workers)
     .disable_signals()
     .bind((Ipv4Addr::LOCALHOST, 0))?;
-    let addr = *server
-        .addrs()
-        .first()
-        .ok_or(io::ErrorKind::AddrNotAvailable)?;
+    let addr = *server.addrs().first().ok_or(io::ErrorKind::AddrNotAvailable)?;
     Ok((server.run(), addr))
 }
 
 async fn answer(_question: web::Bytes, body: web::Data<web::Bytes>) -> HttpResponse {
-    HttpResponse::Ok()
-        .content_type(ContentType::json())
-        .body(web::Bytes::clone(&body))
+    HttpResponse::Ok().content_type(ContentType::json()).body(web::Bytes::clone(&body))
 }
 
 fn ended(thread: JoinHandle<io::Result<()>>) -> io::Result<()> {
-    thread
-        .join()
-        .map_err(|_| io::Error::other("the bare server's thread panicked"))?
+    thread.join().map_err(|_| io::Error::other("the bare server's thread panicked"))?
 }

@@ -89,13 +89,7 @@ fn up(is_up: bool) -> &'static str {
 
 fn part(state: &'static str, latency: Option<Duration>) -> PartBody {
     let latency_ms = latency.map(|latency| latency.as_secs_f64() * 1_000.0);
-    PartBody {
-        state,
-        latency_ms,
-        entries: None,
-        bytes: None,
-        capacity_bytes: None,
-    }
+    PartBody { state, latency_ms, entries: None, bytes: None, capacity_bytes: None }
 }
 
 /// That the process serves; asks nothing of any other part.
@@ -128,11 +122,7 @@ pub async fn ready(state: web::Data<State>) -> HttpResponse {
     let audit = parts.audit.is_available();
     let is_ready = postgres && audit && !parts.lifecycle.is_stopping();
     let status = if is_ready { "ready" } else { "not-ready" };
-    let body = ReadyBody {
-        status,
-        postgres: up(postgres),
-        audit: up(audit),
-    };
+    let body = ReadyBody { status, postgres: up(postgres), audit: up(audit) };
     if is_ready {
         HttpResponse::Ok().json(body)
     } else {
@@ -147,10 +137,7 @@ pub async fn cache(state: web::Data<State>) -> HttpResponse {
     let parts = state.service.parts();
     let asked = Instant::now();
     let postgres = parts.store.ping().await;
-    let cold = part(
-        up(postgres.is_ok()),
-        postgres.is_ok().then(|| asked.elapsed()),
-    );
+    let cold = part(up(postgres.is_ok()), postgres.is_ok().then(|| asked.elapsed()));
     let warm = match parts.stack.warm.ping().await {
         None => part("off", None),
         Some(Ok(latency)) => part("up", Some(latency)),
@@ -163,11 +150,7 @@ pub async fn cache(state: web::Data<State>) -> HttpResponse {
         capacity_bytes: Some(hot.capacity()),
         ..part("up", None)
     };
-    let audit = if parts.audit.is_on() {
-        up(parts.audit.is_available())
-    } else {
-        "off"
-    };
+    let audit = if parts.audit.is_on() { up(parts.audit.is_available()) } else { "off" };
     let degraded = cold.state == "down" || warm.state == "down" || audit == "down";
     HttpResponse::Ok().json(CacheHealthBody {
         status: if degraded { "degraded" } else { "ok" },
@@ -197,14 +180,10 @@ pub async fn metrics(state: web::Data<State>) -> Result<HttpResponse, Problem> {
         return Err(Problem::not_found());
     }
     let hot = &state.service.parts().stack.hot;
-    state
-        .metrics
-        .hot_tier(hot.bytes(), hot.capacity(), hot.len());
+    state.metrics.hot_tier(hot.bytes(), hot.capacity(), hot.len());
     let text = state.metrics.render().map_err(|error| {
         tracing::error!(%error, "metrics cannot be rendered");
         Problem::new(ProblemKind::Internal, "the series cannot be written")
     })?;
-    Ok(HttpResponse::Ok()
-        .content_type("text/plain; version=0.0.4; charset=utf-8")
-        .body(text))
+    Ok(HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text))
 }

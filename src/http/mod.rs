@@ -6,13 +6,15 @@ pub mod api;
 mod audited;
 mod body;
 mod current;
+mod document;
 pub mod floor;
 mod health;
 pub mod openapi;
 mod peer;
 pub mod problem;
 mod query_string;
-pub mod routes;
+pub mod route;
+mod routes;
 mod server;
 
 use std::sync::Arc;

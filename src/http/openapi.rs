@@ -1,22 +1,15 @@
 //! The OpenAPI 3.1 document: generated from the handlers, served, and printed by `ai-cache openapi`.
 
-use actix_web::{App, HttpResponse, get, web};
+use actix_web::App;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::openapi::{InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder};
 use utoipa_actix_web::AppExt;
 
 use super::routes;
 
-/// The document as text, made once.
-#[derive(Clone)]
-pub struct DocumentText(pub std::sync::Arc<str>);
-
 /// What the document says besides its paths.
 fn frame() -> OpenApi {
-    let license = LicenseBuilder::new()
-        .name("Apache-2.0")
-        .identifier(Some("Apache-2.0"))
-        .build();
+    let license = LicenseBuilder::new().name("Apache-2.0").identifier(Some("Apache-2.0")).build();
     let info = InfoBuilder::new()
         .title("ai-cache")
         .version(env!("CARGO_PKG_VERSION"))
@@ -45,17 +38,4 @@ pub fn generate() -> OpenApi {
 /// The whole document as indented JSON, ending in a line break.
 pub fn text() -> Result<String, serde_json::Error> {
     serde_json::to_string_pretty(&generate()).map(|text| text + "\n")
-}
-
-/// The description of this API.
-#[utoipa::path(
-    tag = "health",
-    responses((status = 200, description = "OpenAPI 3.1", body = Object, content_type = "application/json")),
-    security(()),
-)]
-#[get("/api/openapi.json")]
-pub async fn get_document(text: web::Data<DocumentText>) -> HttpResponse {
-    HttpResponse::Ok()
-        .content_type("application/json")
-        .body(text.0.to_string())
 }

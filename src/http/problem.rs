@@ -149,13 +149,7 @@ impl Problem {
     /// A problem of a kind.
     pub fn new(kind: ProblemKind, detail: impl Into<String>) -> Self {
         let retry_after = (kind.status() == 503).then_some(1);
-        Self {
-            kind,
-            detail: detail.into(),
-            errors: Vec::new(),
-            retry_after,
-            allow: Vec::new(),
-        }
+        Self { kind, detail: detail.into(), errors: Vec::new(), retry_after, allow: Vec::new() }
     }
 
     /// Fields break rules.
@@ -164,18 +158,12 @@ impl Problem {
             [only] => format!("{} {}", name_of(&only.pointer), only.detail),
             many => format!("{} fields break a rule", many.len()),
         };
-        Self {
-            errors,
-            ..Self::new(ProblemKind::InvalidField, detail)
-        }
+        Self { errors, ..Self::new(ProblemKind::InvalidField, detail) }
     }
 
     /// One field breaks a rule.
     pub fn invalid_field(pointer: &str, detail: impl Into<String>) -> Self {
-        Self::invalid(vec![FieldError {
-            pointer: pointer.to_owned(),
-            detail: detail.into(),
-        }])
+        Self::invalid(vec![FieldError { pointer: pointer.to_owned(), detail: detail.into() }])
     }
 
     /// The thing is not there, or not the caller's.
@@ -222,11 +210,7 @@ impl Problem {
 }
 
 fn name_of(pointer: &str) -> &str {
-    if pointer.is_empty() {
-        "the body"
-    } else {
-        pointer
-    }
+    if pointer.is_empty() { "the body" } else { pointer }
 }
 
 impl fmt::Display for Problem {
@@ -274,14 +258,12 @@ impl From<AuthError> for Problem {
                 retry_after: Some(retry_after.as_secs() + 1),
                 ..Self::new(ProblemKind::TooManyRequests, "too many tokens to verify")
             },
-            AuthError::Overloaded => Self::new(
-                ProblemKind::Overloaded,
-                "too many tokens wait to be verified",
-            ),
-            AuthError::Unavailable(_) => Self::new(
-                ProblemKind::AuthUnavailable,
-                "the token cannot be looked up now",
-            ),
+            AuthError::Overloaded => {
+                Self::new(ProblemKind::Overloaded, "too many tokens wait to be verified")
+            }
+            AuthError::Unavailable(_) => {
+                Self::new(ProblemKind::AuthUnavailable, "the token cannot be looked up now")
+            }
             AuthError::Hasher(error) => Self::internal(&error),
         }
     }
@@ -290,30 +272,23 @@ impl From<AuthError> for Problem {
 impl Problem {
     /// The one reply for every token that is not accepted.
     pub fn unauthenticated() -> Self {
-        Self::new(
-            ProblemKind::Unauthenticated,
-            "the bearer token is missing or not accepted",
-        )
+        Self::new(ProblemKind::Unauthenticated, "the bearer token is missing or not accepted")
     }
 
     /// Logs the cause, once, and tells the caller nothing of it. A driver's own words stay out: they
     /// may hold row values.
     fn internal(error: &dyn std::error::Error) -> Self {
         tracing::error!(%error, "a request failed");
-        Self::new(
-            ProblemKind::Internal,
-            "the failure was logged under the request's id",
-        )
+        Self::new(ProblemKind::Internal, "the failure was logged under the request's id")
     }
 }
 
 impl From<AuditError> for Problem {
     fn from(error: AuditError) -> Self {
         match error {
-            AuditError::QueueFull | AuditError::Unavailable => Self::new(
-                ProblemKind::AuditUnavailable,
-                "no data is given without its record",
-            ),
+            AuditError::QueueFull | AuditError::Unavailable => {
+                Self::new(ProblemKind::AuditUnavailable, "no data is given without its record")
+            }
         }
     }
 }
@@ -323,10 +298,7 @@ impl From<StoreError> for Problem {
         match error {
             StoreError::Unreachable(_) | StoreError::TimedOut | StoreError::Contended(_) => {
                 tracing::warn!(%error, "a request needed Postgres");
-                Self::new(
-                    ProblemKind::StorageUnavailable,
-                    "the storage cannot be reached now",
-                )
+                Self::new(ProblemKind::StorageUnavailable, "the storage cannot be reached now")
             }
             StoreError::Constraint(_)
             | StoreError::UnknownValue(_)
@@ -355,10 +327,9 @@ impl From<QueryError> for Problem {
         match error {
             QueryError::Service(error) => error.into(),
             QueryError::Upstream(error) => error.into(),
-            QueryError::NotCached => Self::new(
-                ProblemKind::NotCached,
-                "the question is not cached and was not fetched",
-            ),
+            QueryError::NotCached => {
+                Self::new(ProblemKind::NotCached, "the question is not cached and was not fetched")
+            }
         }
     }
 }
@@ -380,10 +351,7 @@ impl From<UpstreamError> for Problem {
             UpstreamError::CircuitOpen { retry_after } => Some(retry_after.as_secs()),
             _ => None,
         };
-        Self {
-            retry_after,
-            ..Self::new(kind, error.to_string())
-        }
+        Self { retry_after, ..Self::new(kind, error.to_string()) }
     }
 }
 
@@ -391,10 +359,9 @@ impl From<InvalidateError> for Problem {
     fn from(error: InvalidateError) -> Self {
         match error {
             InvalidateError::Service(error) => error.into(),
-            InvalidateError::NotPropagated(_) => Self::new(
-                ProblemKind::NotPropagated,
-                "it is committed; repeating it is safe",
-            ),
+            InvalidateError::NotPropagated(_) => {
+                Self::new(ProblemKind::NotPropagated, "it is committed; repeating it is safe")
+            }
         }
     }
 }

@@ -14,12 +14,8 @@ impl Parameters {
     /// Reads the query string.
     pub fn of(request: &HttpRequest) -> Result<Self, Problem> {
         let pairs = web::Query::<Vec<(String, String)>>::from_query(request.query_string());
-        let malformed = |_| {
-            Problem::new(
-                ProblemKind::MalformedRequest,
-                "the query string is malformed",
-            )
-        };
+        let malformed =
+            |_| Problem::new(ProblemKind::MalformedRequest, "the query string is malformed");
         let mut members = Object::new();
         for (name, value) in pairs.map_err(malformed)?.into_inner() {
             let twice = format!("the parameter {name:?} is given twice");
@@ -27,9 +23,7 @@ impl Parameters {
                 return Err(Problem::new(ProblemKind::MalformedRequest, twice));
             }
         }
-        Fields::root(Json::Object(members))
-            .map(Self)
-            .map_err(Problem::from)
+        Fields::root(Json::Object(members)).map(Self).map_err(Problem::from)
     }
 
     /// A parameter that `parse` accepts; `rule` says what it accepts.

@@ -11,7 +11,7 @@ use utoipa_swagger_ui::SwaggerUi;
 
 use crate::lifecycle::Lifecycle;
 
-use super::openapi::DocumentText;
+use super::document::DocumentText;
 use super::{State, access, api, openapi, routes};
 
 /// Time a client has to send its request's head, and to take part in the shutdown.
@@ -47,11 +47,12 @@ impl Server {
     /// Serves `state` on a listener that is bound already.
     pub fn start(
         listener: TcpListener,
-        state: web::Data<State>,
+        state: State,
         settings: ServerSettings,
         lifecycle: &Lifecycle,
     ) -> Result<Self, ServerError> {
         let address = listener.local_addr()?;
+        let state = web::Data::new(state);
         let document = web::Data::new(DocumentText(openapi::text()?.into()));
         let spec = openapi::generate();
         let server = HttpServer::new(move || {

@@ -5,8 +5,8 @@ use std::cell::RefCell;
 
 use super::KeyringError;
 
-/// Shorter texts are left as they are.
-const THRESHOLD: usize = 1_024;
+/// Shorter texts are left as they are: unpacking one costs as much as deriving its key.
+const THRESHOLD: usize = 4_096;
 
 /// Nothing longer is ever sealed, so nothing longer is unpacked.
 const MAX_UNPACKED: usize = 32 * 1024 * 1024;
@@ -22,11 +22,7 @@ thread_local! {
 
 /// The form that is sealed: compressed when that is shorter.
 pub(super) fn pack(text: &[u8]) -> Vec<u8> {
-    let compressed = if text.len() < THRESHOLD {
-        None
-    } else {
-        compress(text)
-    };
+    let compressed = if text.len() < THRESHOLD { None } else { compress(text) };
     let (form, bytes) = match &compressed {
         Some(bytes) if bytes.len() < text.len() => (ZSTD, bytes.as_slice()),
         _ => (PLAIN, text),
@@ -56,12 +52,8 @@ fn compress(text: &[u8]) -> Option<Vec<u8>> {
 }
 
 fn decompress(bytes: &[u8]) -> Option<Vec<u8>> {
-    let length = zstd::zstd_safe::get_frame_content_size(bytes)
-        .ok()
-        .flatten()?;
-    let length = usize::try_from(length)
-        .ok()
-        .filter(|length| *length <= MAX_UNPACKED)?;
+    let length = zstd::zstd_safe::get_frame_content_size(bytes).ok().flatten()?;
+    let length = usize::try_from(length).ok().filter(|length| *length <= MAX_UNPACKED)?;
     UNPACKER.with_borrow_mut(|unpacker| {
         if unpacker.is_none() {
             *unpacker = zstd::bulk::Decompressor::new().ok();

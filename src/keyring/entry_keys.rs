@@ -71,11 +71,7 @@ impl EntryKey {
         let mine = self.tenant().tenant == place.tenant
             && self.subject() == meta.subject_key
             && self.version() == meta.key_version;
-        if mine {
-            Ok(())
-        } else {
-            Err(KeyringError::UnknownVersion)
-        }
+        if mine { Ok(()) } else { Err(KeyringError::UnknownVersion) }
     }
 
     /// Seals one field of an entry.
@@ -89,11 +85,7 @@ impl EntryKey {
         self.check(place, meta)?;
         let bound = meta.bound_data(place, field);
         let packed = zeroize::Zeroizing::new(compress::pack(text));
-        Ok(Sealed::seal(
-            self.key(),
-            &context(meta, field, &bound),
-            &packed,
-        )?)
+        Ok(Sealed::seal(self.key(), &context(meta, field, &bound), &packed)?)
     }
 
     /// Seals an upstream's answer, which nobody has read.
@@ -136,11 +128,7 @@ impl EntryKey {
 }
 
 fn context<'a>(meta: &EntryMeta, field: SealedField, bound: &'a [u8]) -> SealContext<'a> {
-    SealContext {
-        field: field.name(),
-        key_version: meta.key_version,
-        bound,
-    }
+    SealContext { field: field.name(), key_version: meta.key_version, bound }
 }
 
 /// Releases an upstream's answer for the receipt of its reading.
@@ -182,13 +170,8 @@ pub fn open_labels(
     drop(receipt);
     entries
         .iter()
-        .map(
-            |ListedEntry {
-                 key,
-                 place,
-                 meta,
-                 labels,
-             }| { key.open_field(place, meta, SealedField::Labels, labels) },
-        )
+        .map(|ListedEntry { key, place, meta, labels }| {
+            key.open_field(place, meta, SealedField::Labels, labels)
+        })
         .collect()
 }

@@ -91,14 +91,7 @@ pub struct KeyringParts {
 impl Keyring {
     /// An empty keyring.
     pub fn new(parts: KeyringParts) -> Self {
-        let KeyringParts {
-            store,
-            provider,
-            audit,
-            clock,
-            ids,
-            encryption,
-        } = parts;
+        let KeyringParts { store, provider, audit, clock, ids, encryption } = parts;
         Self {
             store,
             provider,

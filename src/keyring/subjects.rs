@@ -37,10 +37,28 @@ impl Keyring {
         keys: &TenantKeys,
         subject: &SubjectId,
     ) -> Result<Option<Arc<SubjectKey>>, KeyringError> {
-        let index = keys.subject_index(subject);
-        if let Some(key) = self.remembered(keys.tenant, index) {
+        if let Some(key) = self.remembered_subject_key(keys, subject) {
             return Ok(Some(key));
         }
+        self.load_subject_key(keys, keys.subject_index(subject)).await
+    }
+
+    /// The key of a person, if it is in memory.
+    pub fn remembered_subject_key(
+        &self,
+        keys: &TenantKeys,
+        subject: &SubjectId,
+    ) -> Option<Arc<SubjectKey>> {
+        let now = self.clock.now();
+        let name = (keys.tenant, keys.subject_index(subject));
+        self.subjects.get(&name).filter(|key| now - key.loaded_at < REMEMBERED)
+    }
+
+    async fn load_subject_key(
+        &self,
+        keys: &TenantKeys,
+        index: BlindIndex,
+    ) -> Result<Option<Arc<SubjectKey>>, KeyringError> {
         let row = self
             .store
             .bounded(async {
@@ -50,8 +68,7 @@ impl Keyring {
                 Ok::<_, StoreError>(row)
             })
             .await?;
-        row.map(|row| self.remember(keys.tenant, index, &row))
-            .transpose()
+        row.map(|row| self.remember(keys.tenant, index, &row)).transpose()
     }
 
     /// The key of a person, made when there is none.
@@ -64,12 +81,9 @@ impl Keyring {
         if let Some(key) = self.find_subject_key(keys, subject).await? {
             return Ok(key);
         }
-        self.insert_subject_key(keys, keys.subject_index(subject), request)
-            .await?;
+        self.insert_subject_key(keys, keys.subject_index(subject), request).await?;
         // Made here or, at the same time, by somebody else.
-        self.find_subject_key(keys, subject)
-            .await?
-            .ok_or(KeyringError::UnknownVersion)
+        self.find_subject_key(keys, subject).await?.ok_or(KeyringError::UnknownVersion)
     }
 
     async fn insert_subject_key(
@@ -119,16 +133,7 @@ impl Keyring {
                 Ok::<_, StoreError>(rows)
             })
             .await?;
-        rows.iter()
-            .map(|row| self.unwrap_subject_key(tenant, row))
-            .collect()
-    }
-
-    fn remembered(&self, tenant: TenantId, index: BlindIndex) -> Option<Arc<SubjectKey>> {
-        let now = self.clock.now();
-        self.subjects
-            .get(&(tenant, index))
-            .filter(|key| now - key.loaded_at < REMEMBERED)
+        rows.iter().map(|row| self.unwrap_subject_key(tenant, row)).collect()
     }
 
     fn remember(
@@ -147,9 +152,7 @@ impl Keyring {
         tenant: TenantId,
         row: &SubjectKeyRow,
     ) -> Result<Arc<SubjectKey>, KeyringError> {
-        let key = self
-            .provider
-            .unwrap(&row.master_key_id, &row.wrapped, &bound(tenant, row.id))?;
+        let key = self.provider.unwrap(&row.master_key_id, &row.wrapped, &bound(tenant, row.id))?;
         Ok(Arc::new(SubjectKey {
             id: row.id,
             key: self.sealing_key(&key),

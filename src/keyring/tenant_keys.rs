@@ -80,21 +80,30 @@ impl TenantKeys {
 /// What a wrapped tenant key is bound to.
 fn bound(tenant: TenantId, purpose: KeyPurpose, version: i32) -> Vec<u8> {
     let mut out = Encoder::new("ai-cache tenant key");
-    out.bytes(tenant.0.as_bytes())
-        .text(purpose.name())
-        .i64(i64::from(version));
+    out.bytes(tenant.0.as_bytes()).text(purpose.name()).i64(i64::from(version));
     out.finish()
 }
 
 impl Keyring {
     /// The keys of a tenant, from memory or Postgres.
     pub async fn tenant_keys(&self, tenant: TenantId) -> Result<Arc<TenantKeys>, KeyringError> {
-        let now = self.clock.now();
-        if let Some(keys) = self.tenants.get(&tenant)
-            && now - keys.loaded_at < REMEMBERED
-        {
-            return Ok(keys);
+        match self.remembered_tenant_keys(tenant) {
+            Some(keys) => Ok(keys),
+            None => self.load_tenant_keys(tenant, self.clock.now()).await,
         }
+    }
+
+    /// The keys of a tenant, if they are in memory.
+    pub fn remembered_tenant_keys(&self, tenant: TenantId) -> Option<Arc<TenantKeys>> {
+        let now = self.clock.now();
+        self.tenants.get(&tenant).filter(|keys| now - keys.loaded_at < REMEMBERED)
+    }
+
+    async fn load_tenant_keys(
+        &self,
+        tenant: TenantId,
+        now: DateTime<Utc>,
+    ) -> Result<Arc<TenantKeys>, KeyringError> {
         let rows = self
             .store
             .bounded(async {
@@ -116,15 +125,11 @@ impl Keyring {
         loaded_at: DateTime<Utc>,
     ) -> Result<TenantKeys, KeyringError> {
         let newest = |purpose| {
-            let row = rows
-                .iter()
-                .filter(|row| row.purpose == purpose)
-                .max_by_key(|row| row.version);
+            let row =
+                rows.iter().filter(|row| row.purpose == purpose).max_by_key(|row| row.version);
             let row = row.ok_or(KeyringError::UnknownVersion)?;
             let bound = bound(tenant, purpose, row.version);
-            let key = self
-                .provider
-                .unwrap(&row.master_key_id, &row.wrapped, &bound)?;
+            let key = self.provider.unwrap(&row.master_key_id, &row.wrapped, &bound)?;
             Ok::<_, KeyringError>((key, row.version))
         };
         let (enc, enc_version) = newest(KeyPurpose::Enc)?;
@@ -150,9 +155,7 @@ impl Keyring {
         let tenant = tx.tenant();
         for purpose in [KeyPurpose::Enc, KeyPurpose::Index] {
             let key = Key::random()?;
-            let wrapped = self
-                .provider
-                .wrap(&key, &bound(tenant, purpose, FIRST_VERSION))?;
+            let wrapped = self.provider.wrap(&key, &bound(tenant, purpose, FIRST_VERSION))?;
             let row = TenantKeyRow {
                 purpose,
                 version: FIRST_VERSION,

@@ -50,19 +50,14 @@ impl Address {
         let authority = rest.strip_suffix('/').unwrap_or(rest);
         let (host, port) =
             split_authority(authority).ok_or_else(|| AddressError::Form(url.to_owned()))?;
-        let unresolved = |source| AddressError::Unresolved {
-            authority: authority.to_owned(),
-            source,
-        };
+        let unresolved =
+            |source| AddressError::Unresolved { authority: authority.to_owned(), source };
         let socket = (host, port)
             .to_socket_addrs()
             .map_err(|error| unresolved(Some(error)))?
             .min_by_key(SocketAddr::is_ipv6)
             .ok_or_else(|| unresolved(None))?;
-        Ok(Self {
-            authority: authority.to_owned(),
-            socket,
-        })
+        Ok(Self { authority: authority.to_owned(), socket })
     }
 
     /// What the Host header says.
@@ -78,10 +73,7 @@ impl Address {
 
 impl From<SocketAddr> for Address {
     fn from(socket: SocketAddr) -> Self {
-        Self {
-            authority: socket.to_string(),
-            socket,
-        }
+        Self { authority: socket.to_string(), socket }
     }
 }
 
@@ -92,22 +84,14 @@ impl fmt::Display for Address {
 }
 
 fn has_prefix_ignoring_case(text: &str, prefix: &str) -> bool {
-    text.get(..prefix.len())
-        .is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+    text.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
 }
 
 fn split_authority(authority: &str) -> Option<(&str, u16)> {
     let (host, port) = match authority.strip_prefix('[') {
         Some(bracketed) => {
             let (host, after) = bracketed.split_once(']')?;
-            (
-                host,
-                if after.is_empty() {
-                    None
-                } else {
-                    Some(after.strip_prefix(':')?)
-                },
-            )
+            (host, if after.is_empty() { None } else { Some(after.strip_prefix(':')?) })
         }
         None => match authority.split_once(':') {
             Some((host, port)) => (host, Some(port)),

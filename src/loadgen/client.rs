@@ -76,10 +76,7 @@ pub async fn run(shared: &Shared<'_>, watched: &Watched, mut schedule: Schedule)
         now = Instant::now();
         match called {
             Ok(reply) if reply.asked >= shared.measured_from => {
-                shared
-                    .outcome
-                    .borrow_mut()
-                    .count_reply(&reply.head, now - reply.asked);
+                shared.outcome.borrow_mut().count_reply(&reply.head, now - reply.asked);
             }
             Ok(_) => {}
             Err(error) => {
@@ -113,10 +110,7 @@ impl Caller<'_> {
     async fn call(&mut self, request: &[u8], now: Instant) -> Result<Reply, CallError> {
         let (mut stream, asked) = match self.connection.take() {
             Some(stream) => (stream, now),
-            None => (
-                self.watched.watch(now, connect(self.target)).await??,
-                Instant::now(),
-            ),
+            None => (self.watched.watch(now, connect(self.target)).await??, Instant::now()),
         };
         let exchange = exchange(&mut stream, request, &mut self.buffer);
         let head = self.watched.watch(asked, exchange).await??;
@@ -128,9 +122,7 @@ impl Caller<'_> {
 }
 
 async fn connect(target: SocketAddr) -> Result<TcpStream, CallError> {
-    let stream = TcpStream::connect(target)
-        .await
-        .map_err(CallError::Connect)?;
+    let stream = TcpStream::connect(target).await.map_err(CallError::Connect)?;
     stream.set_nodelay(true).map_err(CallError::Connect)?;
     Ok(stream)
 }

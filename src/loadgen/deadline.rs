@@ -43,10 +43,7 @@ impl Watched {
 
     /// Ends the work under way when it began more than `limit` before `now`.
     pub fn expire(&self, now: Instant, limit: Duration) {
-        let too_old = self
-            .since
-            .get()
-            .is_some_and(|since| now.duration_since(since) >= limit);
+        let too_old = self.since.get().is_some_and(|since| now.duration_since(since) >= limit);
         if too_old
             && !self.expired.replace(true)
             && let Some(waker) = self.waker.borrow().as_ref()

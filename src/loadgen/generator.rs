@@ -95,10 +95,7 @@ impl Drop for AbandonOnDrop {
 impl Run {
     fn schedule(&self, caller: usize) -> Schedule {
         match self.plan.amount {
-            Amount::Requests(total) => Schedule::Counted {
-                next: Arc::clone(&self.next),
-                total,
-            },
+            Amount::Requests(total) => Schedule::Counted { next: Arc::clone(&self.next), total },
             Amount::For { measured, .. } => {
                 Schedule::timed(self.plan.seed, caller, self.measured_from + measured)
             }
@@ -122,9 +119,7 @@ fn run_thread(run: &Run, index: usize, threads: usize) -> Result<Outcome, LoadEr
 }
 
 async fn run_callers(run: &Run, index: usize, threads: usize, outcome: &RefCell<Outcome>) {
-    let mine: Vec<usize> = (index..run.plan.concurrency.get())
-        .step_by(threads)
-        .collect();
+    let mine: Vec<usize> = (index..run.plan.concurrency.get()).step_by(threads).collect();
     let watched: Vec<Watched> = mine.iter().map(|_| Watched::default()).collect();
     let shared = Shared {
         target: run.plan.target,
@@ -174,8 +169,7 @@ impl Published {
     fn publish(&mut self, run: &Run, outcome: &RefCell<Outcome>) {
         let outcome = outcome.borrow();
         let (requests, failures) = (outcome.requests, outcome.failures.total());
-        run.progress
-            .add(requests - self.requests, failures - self.failures);
+        run.progress.add(requests - self.requests, failures - self.failures);
         *self = Self { requests, failures };
     }
 }

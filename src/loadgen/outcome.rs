@@ -68,19 +68,12 @@ impl Failures {
 
     /// Each kind that occurred: how often, and what the first one said.
     pub fn iter(&self) -> impl Iterator<Item = (FailureKind, u64, &str)> {
-        self.0
-            .iter()
-            .map(|(kind, failure)| (*kind, failure.count, failure.example.as_str()))
+        self.0.iter().map(|(kind, failure)| (*kind, failure.count, failure.example.as_str()))
     }
 
     fn add(&mut self, kind: FailureKind, count: u64, example: impl FnOnce() -> String) {
-        self.0
-            .entry(kind)
-            .or_insert_with(|| Failure {
-                count: 0,
-                example: example(),
-            })
-            .count += count;
+        self.0.entry(kind).or_insert_with(|| Failure { count: 0, example: example() }).count +=
+            count;
     }
 }
 
@@ -123,28 +116,17 @@ impl Outcome {
     #[expect(clippy::cast_precision_loss, reason = "counts stay far under 2^52")]
     pub fn replies_per_second(&self) -> f64 {
         let seconds = self.elapsed.as_secs_f64();
-        if seconds > 0.0 {
-            self.replies as f64 / seconds
-        } else {
-            0.0
-        }
+        if seconds > 0.0 { self.replies as f64 / seconds } else { 0.0 }
     }
 
     /// Share of the 2xx replies that came from the cache, 0 to 1.
     #[expect(clippy::cast_precision_loss, reason = "counts stay far under 2^52")]
     pub fn hit_rate(&self) -> f64 {
-        if self.replies == 0 {
-            0.0
-        } else {
-            self.hits as f64 / self.replies as f64
-        }
+        if self.replies == 0 { 0.0 } else { self.hits as f64 / self.replies as f64 }
     }
 
     /// Latency of the 2xx replies at `quantile` (0 to 1), in milliseconds.
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "microseconds stay far under 2^52"
-    )]
+    #[expect(clippy::cast_precision_loss, reason = "microseconds stay far under 2^52")]
     pub fn latency_ms(&self, quantile: f64) -> f64 {
         self.latencies_micros.value_at_quantile(quantile) as f64 / 1000.0
     }
@@ -185,8 +167,7 @@ impl Outcome {
             _ => Some(FailureKind::ServerError),
         };
         if let Some(kind) = refused {
-            self.failures
-                .add(kind, 1, || format!("status {}", head.status));
+            self.failures.add(kind, 1, || format!("status {}", head.status));
             return;
         }
         self.replies += 1;

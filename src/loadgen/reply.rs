@@ -83,10 +83,7 @@ pub fn parse_head(bytes: &[u8]) -> Result<Option<Head>, ReplyError> {
     let Some((status_line, mut rest)) = split_line(bytes) else {
         return incomplete(bytes);
     };
-    let mut found = Found {
-        status: parse_status(status_line)?,
-        ..Found::default()
-    };
+    let mut found = Found { status: parse_status(status_line)?, ..Found::default() };
     loop {
         let Some((line, after)) = split_line(rest) else {
             return incomplete(bytes);
@@ -100,11 +97,7 @@ pub fn parse_head(bytes: &[u8]) -> Result<Option<Head>, ReplyError> {
 }
 
 fn incomplete(bytes: &[u8]) -> Result<Option<Head>, ReplyError> {
-    if bytes.len() >= HEAD_BYTES_MAX {
-        Err(ReplyError::HeadTooLong)
-    } else {
-        Ok(None)
-    }
+    if bytes.len() >= HEAD_BYTES_MAX { Err(ReplyError::HeadTooLong) } else { Ok(None) }
 }
 
 /// The first line without its end, and what follows. `skip_until` on a slice cannot fail and
@@ -117,9 +110,7 @@ fn split_line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 fn parse_status(line: &[u8]) -> Result<u16, ReplyError> {
-    let code = line
-        .strip_prefix(b"HTTP/1.1 ")
-        .and_then(|rest| rest.get(..3));
+    let code = line.strip_prefix(b"HTTP/1.1 ").and_then(|rest| rest.get(..3));
     let status = code
         .and_then(|code| std::str::from_utf8(code).ok())
         .and_then(|code| code.parse().ok())
@@ -197,11 +188,7 @@ impl Found {
             body_bytes,
             origin: self.x_cache.unwrap_or(self.cache_status),
             audit: self.audit,
-            reuse: if self.closes {
-                Reuse::Close
-            } else {
-                Reuse::KeepAlive
-            },
+            reuse: if self.closes { Reuse::Close } else { Reuse::KeepAlive },
         })
     }
 }

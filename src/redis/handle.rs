@@ -26,10 +26,7 @@ impl Pool {
             [] => Err(RedisError::InvalidUrl),
             [url] => {
                 let config = deadpool_redis::Config::from_url(url.as_str());
-                config
-                    .create_pool(Some(Runtime::Tokio1))
-                    .map(Self::Single)
-                    .map_err(invalid)
+                config.create_pool(Some(Runtime::Tokio1)).map(Self::Single).map_err(invalid)
             }
             many => {
                 let config = cluster::Config::from_urls(many.to_vec());

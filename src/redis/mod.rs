@@ -91,8 +91,7 @@ impl Redis {
     /// Sets a key for `ttl`, at least a millisecond.
     pub async fn set(&self, key: &[u8], value: &[u8], ttl: Duration) -> Result<(), RedisError> {
         let milliseconds = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).max(1);
-        self.run(cmd("SET").arg(key).arg(value).arg("PX").arg(milliseconds))
-            .await
+        self.run(cmd("SET").arg(key).arg(value).arg("PX").arg(milliseconds)).await
     }
 
     /// Removes keys, each with a command of its own since a cluster may hold them apart; returns
@@ -161,8 +160,7 @@ impl Inner {
 
     /// Stops using a connection that failed, unless it was replaced already.
     fn forget(&self, handle: &Arc<Handle>) {
-        self.shared
-            .compare_and_swap(&Some(Arc::clone(handle)), None);
+        self.shared.compare_and_swap(&Some(Arc::clone(handle)), None);
     }
 }
 
@@ -172,9 +170,9 @@ fn classify(error: &deadpool_redis::redis::RedisError) -> RedisError {
         return RedisError::TimedOut;
     }
     match (error.kind(), error.code()) {
-        (ErrorKind::Server(_) | ErrorKind::Extension, code) => RedisError::Refused {
-            code: code.unwrap_or("ERR").to_owned(),
-        },
+        (ErrorKind::Server(_) | ErrorKind::Extension, code) => {
+            RedisError::Refused { code: code.unwrap_or("ERR").to_owned() }
+        }
         _ => RedisError::Unreachable,
     }
 }

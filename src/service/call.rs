@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use chrono::{DateTime, Utc};
 
-use crate::audit::{Audit, AuditError, Draft, Receipt};
+use crate::audit::{Audit, AuditError, Draft, Receipt, Recording};
 use crate::coherence::TenantView;
 use crate::domain::audit_record::{Action, Actor, AuditRecord, Outcome, RetentionClass};
 use crate::domain::caller::Caller;
@@ -67,23 +67,14 @@ impl Call {
         audit: Audit,
         ids: Arc<dyn Ids>,
     ) -> Self {
-        let Origin {
-            caller,
-            roles,
-            view,
-            network,
-        } = origin;
+        let Origin { caller, roles, view, network } = origin;
         let template = AuditRecord {
             id: AuditId::fresh(&*ids, start.at),
             tenant: caller.tenant,
             class: RetentionClass::SevenYears,
             at: start.at,
             request: start.request,
-            actor: Actor::Token {
-                id: caller.token,
-                roles,
-                network: Some(network),
-            },
+            actor: Actor::Token { id: caller.token, roles, network: Some(network) },
             action,
             outcome: Outcome::Error,
             operation: None,
@@ -125,25 +116,22 @@ impl Call {
         &mut self,
         complete: impl FnOnce(&mut AuditRecord),
     ) -> Result<Receipt, AuditError> {
-        let draft = self.draft.take().unwrap_or_else(|| {
-            let id = AuditId::fresh(&*self.ids, self.at);
-            Draft::new(
-                self.audit.clone(),
-                AuditRecord {
-                    id,
-                    ..self.template.clone()
-                },
-            )
-        });
-        let duration_us = i64::try_from(self.arrived.elapsed().as_micros()).unwrap_or(i64::MAX);
-        let receipt = draft
-            .settle(|record| {
-                record.duration_us = duration_us;
-                complete(record);
-            })
-            .await?;
+        let recording = self.hand_over(complete).ok_or(AuditError::Unavailable)?;
+        let receipt = recording.await?;
         self.settled = Some(receipt.audit());
         Ok(receipt)
+    }
+
+    fn hand_over(&mut self, complete: impl FnOnce(&mut AuditRecord)) -> Option<Recording> {
+        let draft = self.draft.take().unwrap_or_else(|| {
+            let id = AuditId::fresh(&*self.ids, self.at);
+            Draft::new(self.audit.clone(), AuditRecord { id, ..self.template.clone() })
+        });
+        let duration_us = i64::try_from(self.arrived.elapsed().as_micros()).unwrap_or(i64::MAX);
+        draft.settle(|record| {
+            record.duration_us = duration_us;
+            complete(record);
+        })
     }
 
     /// The newest durable record of this request, if there is one and it tells the end.

@@ -91,10 +91,7 @@ impl Service {
         let index = |kind, text: &String| keys.blind_index(kind, text.as_bytes());
         let filter = EntryFilter {
             operation: query.operation,
-            location: query
-                .location
-                .as_ref()
-                .map(|text| index(BlindKind::Location, text)),
+            location: query.location.as_ref().map(|text| index(BlindKind::Location, text)),
             tag: query.tag.as_ref().map(|text| index(BlindKind::Tag, text)),
             before: query.after,
         };
@@ -110,11 +107,7 @@ impl Service {
             .await?;
         let more = rows.len() > limit;
         rows.truncate(limit);
-        let next = if more {
-            rows.last().map(|row| row.meta.id)
-        } else {
-            None
-        };
+        let next = if more { rows.last().map(|row| row.meta.id) } else { None };
         let count = i64::try_from(rows.len()).unwrap_or(i64::MAX);
         let receipt = call
             .settle(|record| {
@@ -130,18 +123,10 @@ impl Service {
     /// One entry of the caller's tenant.
     pub async fn entry(&self, call: &mut Call, id: EntryId) -> Result<EntryView, EntriesError> {
         call.note(|record| record.entry = Some(id));
-        let row = self
-            .find_row(call.caller.tenant, id)
-            .await
-            .map_err(ServiceError::from)?;
+        let row = self.find_row(call.caller.tenant, id).await.map_err(ServiceError::from)?;
         let row = row.ok_or(EntriesError::NotFound)?;
         let tenant = call.caller.tenant;
-        let keys = self
-            .parts
-            .keyring
-            .tenant_keys(tenant)
-            .await
-            .map_err(ServiceError::from)?;
+        let keys = self.parts.keyring.tenant_keys(tenant).await.map_err(ServiceError::from)?;
         let receipt = call
             .settle(|record| {
                 record.outcome = Outcome::Done;
@@ -153,9 +138,7 @@ impl Service {
             .await
             .map_err(ServiceError::from)?;
         let now = self.parts.clock.now();
-        let views = self
-            .open_rows(receipt, keys, std::slice::from_ref(&row), now)
-            .await?;
+        let views = self.open_rows(receipt, keys, std::slice::from_ref(&row), now).await?;
         views.into_iter().next().ok_or(EntriesError::NotFound)
     }
 
@@ -196,31 +179,18 @@ impl Service {
             .into_iter()
             .map(|key| (key.id, key))
             .collect();
-        let place = |row: &EntryRow| Place {
-            tenant,
-            key: row.key,
-            generation: row.generation,
-        };
+        let place = |row: &EntryRow| Place { tenant, key: row.key, generation: row.generation };
         // A row whose person's key was destroyed a moment ago is already gone.
         let rows: Vec<&EntryRow> = rows
             .iter()
-            .filter(|row| {
-                row.meta
-                    .subject_key
-                    .is_none_or(|id| subjects.contains_key(&id))
-            })
+            .filter(|row| row.meta.subject_key.is_none_or(|id| subjects.contains_key(&id)))
             .collect();
         let listed: Vec<ListedEntry<'_>> = rows
             .iter()
             .map(|row| {
                 let subject = row.meta.subject_key.and_then(|id| subjects.get(&id));
                 let key = EntryKey::new(Arc::clone(&keys), subject.map(Arc::clone));
-                ListedEntry {
-                    key,
-                    place: place(row),
-                    meta: &row.meta,
-                    labels: &row.labels,
-                }
+                ListedEntry { key, place: place(row), meta: &row.meta, labels: &row.labels }
             })
             .collect();
         let opened = keyring::open_labels(receipt, tenant, &listed)?;
@@ -257,9 +227,7 @@ impl Service {
             size_bytes: row.size_bytes,
             access_count: row.access_count + i64::try_from(pending).unwrap_or(0),
             created_at: meta.created_at,
-            last_accessed_at: hot
-                .and_then(|entry| entry.last_used())
-                .max(row.last_accessed_at),
+            last_accessed_at: hot.and_then(|entry| entry.last_used()).max(row.last_accessed_at),
             age_seconds: meta.age(now).num_seconds(),
             expires_at: meta.expires_at,
             tiers,

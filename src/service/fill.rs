@@ -22,7 +22,7 @@ use crate::upstream::{Answer, UpstreamError};
 
 use super::flight::FlightKind;
 use super::labels::{Labels, Question};
-use super::query::{Fetched, Landing, Lookup};
+use super::question::{Fetch, Fetched, Landing, Lookup};
 use super::{Service, ServiceError};
 
 /// Longest time a reply waits for its answer to be stored.
@@ -42,15 +42,15 @@ impl Service {
     /// Flies one flight: the lower tiers, then the upstream, then the fill.
     pub(super) async fn land(
         self: Arc<Self>,
-        lookup: Lookup,
+        job: Fetch,
         kind: FlightKind,
         view: &TenantView,
     ) -> Landing {
+        let lookup = &job.lookup;
         if kind == FlightKind::LookUp {
             let stack = &self.parts.stack;
-            if let Some(found) = stack
-                .find_below(&lookup.wanted, view, lookup.position)
-                .await
+            if let Some(found) =
+                stack.find_below((lookup.redis_key(), &lookup.wanted), view, lookup.position).await
             {
                 return Landing::Found(found);
             }
@@ -61,7 +61,7 @@ impl Service {
         let prompt = Prompt::of(&lookup.request, &lookup.model);
         let tenant = lookup.wanted.place.tenant;
         match self.ask(tenant, &lookup.request, &prompt).await {
-            Ok(answer) => Landing::Fetched(self.keep(lookup, answer).await),
+            Ok(answer) => Landing::Fetched(self.keep(job, answer).await),
             Err(error) => Landing::Failed(error),
         }
     }
@@ -75,10 +75,7 @@ impl Service {
     ) -> Result<Answer, UpstreamError> {
         let answer = self.parts.upstream.complete(prompt).await;
         if !matches!(answer, Err(UpstreamError::NotConfigured)) {
-            self.stats
-                .tenant(tenant)
-                .operation(request.operation)
-                .upstream_call();
+            self.stats.tenant(tenant).operation(request.operation).upstream_call();
             self.parts.metrics.upstream_call(match &answer {
                 Ok(_) => UpstreamOutcome::Ok,
                 Err(UpstreamError::TimedOut) => UpstreamOutcome::Timeout,
@@ -89,39 +86,24 @@ impl Service {
     }
 
     /// Stores an answer when it may be stored; hands it out either way.
-    async fn keep(self: Arc<Self>, lookup: Lookup, answer: Answer) -> Fetched {
+    async fn keep(self: Arc<Self>, job: Fetch, answer: Answer) -> Fetched {
+        let lookup = &job.lookup;
         let place = lookup.wanted.place;
         let created_at = self.parts.clock.now();
-        let Answer {
-            data,
-            usage,
-            cost,
-            storable,
-        } = answer;
-        let meta = self.meta_of(&lookup, created_at, usage, cost);
-        let mut fetched = Fetched {
-            entry: meta.id,
-            place,
-            answer: data,
-            created_at,
-            expires_at: None,
-            cost,
-        };
+        let Answer { data, usage, cost, storable } = answer;
+        let meta = self.meta_of(lookup, created_at, usage, cost);
+        let mut fetched =
+            Fetched { entry: meta.id, place, answer: data, created_at, expires_at: None, cost };
         if !storable {
             return fetched;
         }
-        let fill = self.fill(&lookup, &meta, &fetched);
+        let fill = self.fill(&job, &meta, &fetched);
         match tokio::time::timeout(FILL_LIMIT, fill).await {
             Ok(Ok(Some(answer))) => {
                 fetched.expires_at = Some(meta.expires_at);
                 self.parts.metrics.stored();
-                let stored = StoredAnswer {
-                    place,
-                    meta,
-                    answer,
-                    position: lookup.position,
-                };
-                self.parts.stack.insert(lookup.wanted.redis_key, stored);
+                let stored = StoredAnswer { place, meta, answer, position: lookup.position };
+                self.parts.stack.insert(lookup.redis_key(), stored);
             }
             Ok(Ok(None)) => tracing::debug!("an answer was overtaken and is not stored"),
             Ok(Err(error)) => tracing::warn!(%error, "an answer could not be stored"),
@@ -169,15 +151,9 @@ impl Service {
         let indexes = |kind, texts: &[String]| texts.iter().map(|text| index(kind, text)).collect();
         Ok(SealedEntry {
             answer: key.seal_answer(place, meta, &fetched.answer)?,
-            question: seal(
-                SealedField::Question,
-                serde_json::to_vec(&Question::of(request)),
-            )?,
+            question: seal(SealedField::Question, serde_json::to_vec(&Question::of(request)))?,
             labels: seal(SealedField::Labels, serde_json::to_vec(&labels))?,
-            location: labels
-                .location
-                .as_ref()
-                .map(|text| index(BlindKind::Location, text)),
+            location: labels.location.as_ref().map(|text| index(BlindKind::Location, text)),
             vendor_types: indexes(BlindKind::VendorType, &labels.vendor_types),
             tags: indexes(BlindKind::Tag, &labels.tags),
         })
@@ -187,7 +163,7 @@ impl Service {
     /// the destruction of its person's key.
     async fn fill(
         &self,
-        lookup: &Lookup,
+        Fetch { lookup, fill_record }: &Fetch,
         meta: &EntryMeta,
         fetched: &Fetched,
     ) -> Result<Option<Sealed>, ServiceError> {
@@ -198,7 +174,7 @@ impl Service {
             entry: Some(meta.id),
             count: 1,
             cost: meta.cost,
-            ..lookup.fill_record.clone()
+            ..fill_record.clone()
         });
         let new = NewEntry {
             place,

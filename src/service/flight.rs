@@ -12,7 +12,7 @@ use crate::domain::entry::Place;
 use crate::domain::selector::Position;
 use crate::lifecycle::Lifecycle;
 
-use super::query::Landing;
+use super::question::Landing;
 
 /// What a flight is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -75,18 +75,8 @@ impl Flights {
                 _ => {
                     // One writer, many readers; readers hold the last value after it ended.
                     let (sender, result) = watch::channel(None);
-                    running.insert(
-                        key,
-                        Flight {
-                            position,
-                            result: result.clone(),
-                        },
-                    );
-                    let ticket = Ticket {
-                        flights: self.clone(),
-                        key,
-                        result: result.clone(),
-                    };
+                    running.insert(key, Flight { position, result: result.clone() });
+                    let ticket = Ticket { flights: self.clone(), key, result: result.clone() };
                     let flight = fly();
                     lifecycle.spawn(async move {
                         let landing = flight.await;
@@ -111,15 +101,8 @@ struct Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        let mut running = self
-            .flights
-            .running
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if running
-            .get(&self.key)
-            .is_some_and(|flight| flight.result.same_channel(&self.result))
-        {
+        let mut running = self.flights.running.lock().unwrap_or_else(PoisonError::into_inner);
+        if running.get(&self.key).is_some_and(|flight| flight.result.same_channel(&self.result)) {
             running.remove(&self.key);
         }
     }

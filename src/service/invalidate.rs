@@ -56,11 +56,7 @@ impl Service {
             Invalidated::DryRun => self.count_hit(call, what).await?,
             Invalidated::ForReal => {
                 let (count, gone) = self.commit_invalidation(call, what, action).await?;
-                self.parts
-                    .coherence
-                    .catch_up()
-                    .await
-                    .map_err(InvalidateError::NotPropagated)?;
+                self.parts.coherence.catch_up().await.map_err(InvalidateError::NotPropagated)?;
                 if let Some(selector) = gone {
                     self.remove_from_redis(call, &selector).await;
                 }
@@ -110,17 +106,11 @@ impl Service {
                     Invalidation::All => {
                         let old = generation.previous();
                         let (count, _) = entries::count(&mut tx, old, now).await?;
-                        (
-                            u64::try_from(count).unwrap_or(0),
-                            Some(Selector::Before(generation)),
-                        )
+                        (u64::try_from(count).unwrap_or(0), Some(Selector::Before(generation)))
                     }
                     Invalidation::Entry(id) => {
                         let key = entries::delete(&mut tx, id).await?;
-                        (
-                            u64::from(key.is_some()),
-                            key.map(|key| Selector::Entry(id, key)),
-                        )
+                        (u64::from(key.is_some()), key.map(|key| Selector::Entry(id, key)))
                     }
                 };
                 let mut record = call.change(call.caller.tenant, action);
@@ -147,14 +137,7 @@ impl Service {
         let Ok(keys) = self.parts.keyring.tenant_keys(call.caller.tenant).await else {
             return;
         };
-        if self
-            .parts
-            .stack
-            .warm
-            .remove(keys.redis_key(key))
-            .await
-            .is_err()
-        {
+        if self.parts.stack.warm.remove(keys.redis_key(key)).await.is_err() {
             tracing::debug!("an invalidated entry stays in Redis until it expires");
         }
     }

@@ -7,7 +7,9 @@ mod fill;
 mod flight;
 mod invalidate;
 mod labels;
+mod miss;
 mod query;
+mod question;
 mod statistics;
 mod stats;
 mod tenants;
@@ -34,7 +36,7 @@ pub use call::{Call, CallStart, Origin};
 pub use entries::{EntriesError, EntryPage, EntryQuery, EntryView};
 pub use invalidate::{InvalidateError, Invalidated, Invalidation};
 pub use labels::Labels;
-pub use query::{Answered, QueryError, Source};
+pub use question::{Answered, QueryError, Source};
 pub use statistics::{StatisticsView, TierView};
 pub use stats::{Stats, Totals};
 pub use tenants::{TenantError, TenantSlug};
@@ -85,6 +87,7 @@ pub struct Parts {
 /// The use cases.
 pub struct Service {
     parts: Parts,
+    default_model: Arc<str>,
     flights: Flights,
     stats: Stats,
 }
@@ -93,11 +96,8 @@ impl Service {
     /// Puts the use cases together.
     pub fn new(parts: Parts) -> Arc<Self> {
         let stats = Stats::new(parts.clock.now());
-        Arc::new(Self {
-            parts,
-            flights: Flights::default(),
-            stats,
-        })
+        let default_model = parts.upstream.default_model().into();
+        Arc::new(Self { parts, default_model, flights: Flights::default(), stats })
     }
 
     /// What it is made of, for health and metrics.

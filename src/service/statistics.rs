@@ -7,7 +7,7 @@ use crate::domain::ids::TenantId;
 use crate::domain::operation::Operation;
 use crate::store::{StoreError, entries};
 
-use super::query::{Answered, QueryError, Source};
+use super::question::{Answered, QueryError, Source};
 use super::stats::Totals;
 use super::{Call, Service, ServiceError, Switch};
 
@@ -69,10 +69,7 @@ impl Service {
         let tiers = [
             tier(Tier::Hot, Some((hot_entries, hot_bytes))),
             tier(Tier::Warm, None),
-            tier(
-                Tier::Cold,
-                Some((unsigned(cold_entries), unsigned(cold_bytes))),
-            ),
+            tier(Tier::Cold, Some((unsigned(cold_entries), unsigned(cold_bytes)))),
         ];
         Ok(StatisticsView {
             enabled: self.parts.switch == Switch::On,
@@ -112,11 +109,7 @@ impl Service {
                         metrics.hit(tier, elapsed_us);
                         metrics.saved(answered.tokens_saved, answered.cost_saved);
                     }
-                    Source::Upstream {
-                        collapsed,
-                        bypassed,
-                        ..
-                    } => {
+                    Source::Upstream { collapsed, bypassed, .. } => {
                         if collapsed {
                             stats.collapsed();
                             metrics.collapsed();

@@ -94,10 +94,7 @@ impl Default for Totals {
 
 impl Stats {
     pub(super) fn new(since: DateTime<Utc>) -> Self {
-        Self {
-            since,
-            tenants: ArcSwap::default(),
-        }
+        Self { since, tenants: ArcSwap::default() }
     }
 
     /// The counters of a tenant.
@@ -227,11 +224,7 @@ impl Totals {
 
 #[expect(clippy::cast_precision_loss, reason = "counters stay far below 2^53")]
 fn ratio(part: u64, whole: u64) -> f64 {
-    if whole == 0 {
-        0.0
-    } else {
-        part as f64 / whole as f64
-    }
+    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
 
 #[expect(

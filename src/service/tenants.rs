@@ -79,19 +79,11 @@ impl Service {
             ..record
         });
         let store = &self.parts.store;
-        let new = NewTenant {
-            slug: slug.as_str(),
-            name,
-            created_at: now,
-        };
+        let new = NewTenant { slug: slug.as_str(), name, created_at: now };
         let made = store.bounded(async {
             let mut tx = store.write(id).await?;
             tenants::insert(&mut tx, &new).await?;
-            let keys = self
-                .parts
-                .keyring
-                .insert_tenant_keys(&mut tx, request)
-                .await;
+            let keys = self.parts.keyring.insert_tenant_keys(&mut tx, request).await;
             keys.map_err(ServiceError::from)?;
             let recorded = store::audit::insert(&mut tx, &record).await?;
             tx.commit(recorded).await?;

@@ -100,17 +100,8 @@ impl Service {
                 Ok::<_, StoreError>(())
             })
             .await?;
-        let row = TokenRow {
-            id: token.id,
-            roles,
-            created_at: now,
-            expires_at,
-            revoked_at: None,
-        };
-        Ok(NewTokenText {
-            row,
-            text: token.reveal(),
-        })
+        let row = TokenRow { id: token.id, roles, created_at: now, expires_at, revoked_at: None };
+        Ok(NewTokenText { row, text: token.reveal() })
     }
 
     /// The tokens of a tenant, newest first.

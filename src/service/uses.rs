@@ -51,14 +51,11 @@ impl UseWriter {
             {
                 taken += 1;
                 if let Some(uses) = entry.take_uses() {
-                    batch
-                        .entry(entry.stored.place.tenant)
-                        .or_default()
-                        .push(Uses {
-                            entry: entry.stored.meta.id,
-                            count: i64::try_from(uses.count).unwrap_or(i64::MAX),
-                            last: uses.last,
-                        });
+                    batch.entry(entry.stored.place.tenant).or_default().push(Uses {
+                        entry: entry.stored.meta.id,
+                        count: i64::try_from(uses.count).unwrap_or(i64::MAX),
+                        last: uses.last,
+                    });
                 }
             }
             if taken == 0 {

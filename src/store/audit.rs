@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use sqlx::{ConnectOptions, Connection, Executor, PgConnection};
+use sqlx::encode::IsNull;
+use sqlx::error::BoxDynError;
+use sqlx::postgres::types::PgRecordEncoder;
+use sqlx::postgres::{PgArgumentBuffer, PgHasArrayType, PgTypeInfo};
+use sqlx::{ConnectOptions, Connection, Encode, Executor, PgConnection, Postgres, Type};
 use uuid::Uuid;
 
 use crate::domain::audit_record::{Actor, AuditRecord, WriterPlace};
@@ -30,129 +34,153 @@ pub struct StampedRecord {
     pub mac_key_id: String,
 }
 
-/// A batch as columns, the shape `UNNEST` takes.
-#[derive(Default)]
-struct Columns {
-    class: Vec<i16>,
-    tenant: Vec<Uuid>,
-    id: Vec<Uuid>,
-    at: Vec<DateTime<Utc>>,
-    request: Vec<Uuid>,
-    actor_kind: Vec<&'static str>,
-    actor_token: Vec<Option<Uuid>>,
-    actor_roles: Vec<Option<String>>,
-    actor_network: Vec<Option<String>>,
-    action: Vec<&'static str>,
-    outcome: Vec<&'static str>,
-    operation: Vec<Option<&'static str>>,
-    tier: Vec<Option<&'static str>>,
-    entry: Vec<Option<Uuid>>,
-    subject_key: Vec<Option<Uuid>>,
-    object: Vec<Option<Uuid>>,
-    status: Vec<i16>,
-    count: Vec<i64>,
-    duration_us: Vec<i64>,
-    cost: Vec<i64>,
-    ledger: Vec<Uuid>,
-    writer: Vec<Option<Uuid>>,
-    seq: Vec<Option<i64>>,
-    hash: Vec<Vec<u8>>,
-    mac: Vec<Vec<u8>>,
-    mac_key: Vec<String>,
+/// A row as it is sent (the type `audit_batch_row`).
+struct BatchRow<'a> {
+    retention_class: i16,
+    tenant_id: Uuid,
+    id: Uuid,
+    occurred_at: DateTime<Utc>,
+    request_id: Uuid,
+    actor_kind: &'a str,
+    actor_token_id: Option<Uuid>,
+    actor_roles: Option<&'a str>,
+    actor_network: Option<String>,
+    action: &'a str,
+    outcome: &'a str,
+    operation: Option<&'a str>,
+    tier: Option<&'a str>,
+    entry_id: Option<Uuid>,
+    subject_key_id: Option<Uuid>,
+    object_id: Option<Uuid>,
+    status: i16,
+    item_count: i64,
+    duration_us: i64,
+    cost_picousd: i64,
+    writer_seq: Option<i64>,
+    row_hash: &'a [u8],
+    row_mac: &'a [u8],
 }
 
-impl Columns {
-    fn of<'a>(rows: impl IntoIterator<Item = &'a StampedRecord>) -> Self {
-        let mut columns = Self::default();
-        for row in rows {
-            columns.push(row);
-        }
-        columns
-    }
-
-    fn push(&mut self, row: &StampedRecord) {
+impl<'a> BatchRow<'a> {
+    fn of(row: &'a StampedRecord) -> Self {
         let record = &row.record;
         let (token, roles, network) = match &record.actor {
-            Actor::Token { id, roles, network } => (
-                Some(id.0),
-                Some(roles.to_string()),
-                network.map(|network| network.to_string()),
-            ),
+            Actor::Token { id, roles, network } => {
+                (Some(id.0), Some(&**roles), network.map(|network| network.to_string()))
+            }
             Actor::CommandLine | Actor::Service => (None, None, None),
         };
-        self.class.push(record.class.years());
-        self.tenant.push(record.tenant.0);
-        self.id.push(record.id.0);
-        self.at.push(record.at);
-        self.request.push(record.request.0);
-        self.actor_kind.push(record.actor.kind());
-        self.actor_token.push(token);
-        self.actor_roles.push(roles);
-        self.actor_network.push(network);
-        self.action.push(record.action.name());
-        self.outcome.push(record.outcome.name());
-        self.operation.push(record.operation.map(Operation::name));
-        self.tier.push(record.tier.map(Tier::name));
-        self.entry.push(record.entry.map(|id| id.0));
-        self.subject_key.push(record.subject_key.map(|id| id.0));
-        self.object.push(record.object);
-        self.status.push(i16::try_from(record.status).unwrap_or(0));
-        self.count.push(record.count);
-        self.duration_us.push(record.duration_us);
-        self.cost
-            .push(i64::try_from(record.cost.0).unwrap_or(i64::MAX));
-        self.ledger.push(row.ledger.0);
-        self.writer.push(row.place.map(|place| place.writer.0));
-        self.seq.push(row.place.map(|place| place.seq));
-        self.hash.push(row.row_hash.to_vec());
-        self.mac.push(row.row_mac.to_vec());
-        self.mac_key.push(row.mac_key_id.clone());
+        Self {
+            retention_class: record.class.years(),
+            tenant_id: record.tenant.0,
+            id: record.id.0,
+            occurred_at: record.at,
+            request_id: record.request.0,
+            actor_kind: record.actor.kind(),
+            actor_token_id: token,
+            actor_roles: roles,
+            actor_network: network,
+            action: record.action.name(),
+            outcome: record.outcome.name(),
+            operation: record.operation.map(Operation::name),
+            tier: record.tier.map(Tier::name),
+            entry_id: record.entry.map(|id| id.0),
+            subject_key_id: record.subject_key.map(|id| id.0),
+            object_id: record.object,
+            status: i16::try_from(record.status).unwrap_or(0),
+            item_count: record.count,
+            duration_us: record.duration_us,
+            cost_picousd: i64::try_from(record.cost.0).unwrap_or(i64::MAX),
+            writer_seq: row.place.map(|place| place.seq),
+            row_hash: &row.row_hash,
+            row_mac: &row.row_mac,
+        }
     }
+}
 
-    async fn insert(&self, connection: &mut PgConnection) -> Result<u64, StoreError> {
+impl Type<Postgres> for BatchRow<'_> {
+    fn type_info() -> PgTypeInfo {
+        PgTypeInfo::with_name("audit_batch_row")
+    }
+}
+
+impl PgHasArrayType for BatchRow<'_> {
+    fn array_type_info() -> PgTypeInfo {
+        PgTypeInfo::array_of("audit_batch_row")
+    }
+}
+
+impl Encode<'_, Postgres> for BatchRow<'_> {
+    /// The fields in the order of the type.
+    fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
+        let Self { retention_class, tenant_id, id, occurred_at, request_id, actor_kind, .. } = self;
+        let Self { actor_token_id, actor_roles, actor_network, action, outcome, .. } = self;
+        let Self { operation, tier, entry_id, subject_key_id, object_id, status, .. } = self;
+        let Self { item_count, duration_us, cost_picousd, writer_seq, row_hash, row_mac, .. } =
+            self;
+        let mut record = PgRecordEncoder::new(buffer);
+        record.encode(retention_class)?.encode(tenant_id)?.encode(id)?.encode(occurred_at)?;
+        record.encode(request_id)?.encode(actor_kind)?.encode(actor_token_id)?;
+        record.encode(actor_roles)?.encode(actor_network)?.encode(action)?.encode(outcome)?;
+        record.encode(operation)?.encode(tier)?.encode(entry_id)?.encode(subject_key_id)?;
+        record.encode(object_id)?.encode(status)?.encode(item_count)?.encode(duration_us)?;
+        record.encode(cost_picousd)?.encode(writer_seq)?.encode(row_hash)?.encode(row_mac)?;
+        record.finish();
+        Ok(IsNull::No)
+    }
+}
+
+/// What a batch of one writer has in common, and its rows.
+struct Batch<'a> {
+    rows: Vec<BatchRow<'a>>,
+    ledger: Option<Uuid>,
+    writer: Option<Uuid>,
+    mac_key: &'a str,
+}
+
+/// One statement for a whole batch. Speculative insertion costs, so only a replay pays for it.
+macro_rules! insert_rows {
+    ($batch:expr, $connection:expr, $on_conflict:literal) => {{
+        let batch = $batch;
         let done = sqlx::query!(
             "INSERT INTO ai_cache_audit_logs
                  (retention_class, tenant_id, id, occurred_at, request_id, actor_kind,
                   actor_token_id, actor_roles, actor_network, action, outcome, operation, tier,
                   entry_id, subject_key_id, object_id, status, item_count, duration_us,
-                  cost_picousd, ledger_id, writer_id, writer_seq, row_hash, row_mac, mac_key_id)
-             SELECT * FROM unnest(
-                 $1::smallint[], $2::uuid[], $3::uuid[], $4::timestamptz[], $5::uuid[], $6::text[],
-                 $7::uuid[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[],
-                 $13::text[], $14::uuid[], $15::uuid[], $16::uuid[], $17::smallint[],
-                 $18::bigint[], $19::bigint[], $20::bigint[], $21::uuid[], $22::uuid[],
-                 $23::bigint[], $24::bytea[], $25::bytea[], $26::text[])
-             ON CONFLICT DO NOTHING",
-            &self.class,
-            &self.tenant,
-            &self.id,
-            &self.at,
-            &self.request,
-            &self.actor_kind as _,
-            &self.actor_token as _,
-            &self.actor_roles as _,
-            &self.actor_network as _,
-            &self.action as _,
-            &self.outcome as _,
-            &self.operation as _,
-            &self.tier as _,
-            &self.entry as _,
-            &self.subject_key as _,
-            &self.object as _,
-            &self.status,
-            &self.count,
-            &self.duration_us,
-            &self.cost,
-            &self.ledger,
-            &self.writer as _,
-            &self.seq as _,
-            &self.hash,
-            &self.mac,
-            &self.mac_key
+                  cost_picousd, writer_seq, row_hash, row_mac, ledger_id, writer_id, mac_key_id)
+             SELECT r.*, $2::uuid, $3::uuid, $4::text
+             FROM unnest($1::audit_batch_row[]) AS r"
+                + $on_conflict,
+            &batch.rows as _,
+            batch.ledger,
+            batch.writer,
+            batch.mac_key
         )
-        .execute(connection)
+        .execute($connection)
         .await?;
         Ok(done.rows_affected())
+    }};
+}
+
+impl<'a> Batch<'a> {
+    fn of(rows: &'a [StampedRecord]) -> Self {
+        let first = rows.first();
+        Self {
+            rows: rows.iter().map(BatchRow::of).collect(),
+            ledger: first.map(|row| row.ledger.0),
+            writer: first.and_then(|row| row.place).map(|place| place.writer.0),
+            mac_key: first.map_or("", |row| &row.mac_key_id),
+        }
+    }
+
+    /// Writes rows that are not there yet.
+    async fn insert(&self, connection: &mut PgConnection) -> Result<u64, StoreError> {
+        insert_rows!(self, connection, "")
+    }
+
+    /// Writes those rows that are not there yet: an earlier try may have written them.
+    async fn insert_missing(&self, connection: &mut PgConnection) -> Result<u64, StoreError> {
+        insert_rows!(self, connection, " ON CONFLICT DO NOTHING")
     }
 }
 
@@ -161,7 +189,7 @@ pub async fn insert(tx: &mut WriteTx, row: &StampedRecord) -> Result<Recorded, S
     if row.record.tenant != tx.tenant() {
         return Err(StoreError::ForeignRecord);
     }
-    let added = Columns::of([row]).insert(tx.connection()?).await?;
+    let added = Batch::of(std::slice::from_ref(row)).insert(tx.connection()?).await?;
     if added != 1 {
         return Err(StoreError::ForeignRecord);
     }
@@ -181,15 +209,18 @@ impl BatchConnection {
             connection.execute("SET ROLE ai_cache_system").await?;
             Ok::<_, StoreError>(Self(connection))
         };
-        tokio::time::timeout(limit, open)
-            .await
-            .map_err(|_| StoreError::TimedOut)?
+        tokio::time::timeout(limit, open).await.map_err(|_| StoreError::TimedOut)?
     }
 
-    /// Writes a batch in one transaction; returns how many rows were not there before. When it
+    /// Writes a batch for the first time, in one transaction; returns how many rows. When it
     /// fails or is dropped the outcome is unknown and the connection must not be used again.
     pub async fn insert(&mut self, rows: &[StampedRecord]) -> Result<u64, StoreError> {
-        Columns::of(rows).insert(&mut self.0).await
+        Batch::of(rows).insert(&mut self.0).await
+    }
+
+    /// Writes those of a batch that an earlier try with an unknown outcome has not written.
+    pub async fn insert_missing(&mut self, rows: &[StampedRecord]) -> Result<u64, StoreError> {
+        Batch::of(rows).insert_missing(&mut self.0).await
     }
 
     /// The hashes of those of `rows` that are there.
@@ -197,22 +228,21 @@ impl BatchConnection {
         &mut self,
         rows: &[StampedRecord],
     ) -> Result<Vec<(AuditId, Vec<u8>)>, StoreError> {
-        let columns = Columns::of(rows);
+        let class: Vec<i16> = rows.iter().map(|row| row.record.class.years()).collect();
+        let tenant: Vec<Uuid> = rows.iter().map(|row| row.record.tenant.0).collect();
+        let id: Vec<Uuid> = rows.iter().map(|row| row.record.id.0).collect();
         let found = sqlx::query!(
             "SELECT a.id, a.row_hash
              FROM unnest($1::smallint[], $2::uuid[], $3::uuid[]) AS k (class, tenant, id)
              JOIN ai_cache_audit_logs a
                ON a.retention_class = k.class AND a.tenant_id = k.tenant AND a.id = k.id",
-            &columns.class,
-            &columns.tenant,
-            &columns.id
+            &class,
+            &tenant,
+            &id
         )
         .fetch_all(&mut self.0)
         .await?;
-        Ok(found
-            .into_iter()
-            .map(|row| (AuditId(row.id), row.row_hash))
-            .collect())
+        Ok(found.into_iter().map(|row| (AuditId(row.id), row.row_hash)).collect())
     }
 
     /// Closes the connection.

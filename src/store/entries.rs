@@ -73,10 +73,7 @@ fn parse_operation(name: &str) -> Result<Operation, StoreError> {
 }
 
 fn parse_key(bytes: Vec<u8>) -> Result<CacheKey, StoreError> {
-    bytes
-        .try_into()
-        .map(CacheKey)
-        .map_err(|_| StoreError::UnknownValue("cache key"))
+    bytes.try_into().map(CacheKey).map_err(|_| StoreError::UnknownValue("cache key"))
 }
 
 fn tokens(count: i32) -> u32 {
@@ -121,16 +118,7 @@ pub async fn find_answer(
 
 /// Stores an entry, in place of the one under the same key if there is one.
 pub async fn upsert(tx: &mut WriteTx, entry: &NewEntry<'_>) -> Result<(), StoreError> {
-    let NewEntry {
-        place,
-        meta,
-        answer,
-        question,
-        labels,
-        location,
-        vendor_types,
-        tags,
-    } = entry;
+    let NewEntry { place, meta, answer, question, labels, location, vendor_types, tags } = entry;
     let bytes = |indexes: &[BlindIndex]| -> Vec<Vec<u8>> {
         indexes.iter().map(|index| index.0.to_vec()).collect()
     };
@@ -231,27 +219,18 @@ pub async fn list(
     let mut query = select_metadata(tx);
     query.push(" AND e.expires_at > ").push_bind(now);
     if let Some(operation) = filter.operation {
-        query
-            .push(" AND e.operation = ")
-            .push_bind(operation.name());
+        query.push(" AND e.operation = ").push_bind(operation.name());
     }
     if let Some(location) = filter.location {
-        query
-            .push(" AND e.location_index = ")
-            .push_bind(location.0.to_vec());
+        query.push(" AND e.location_index = ").push_bind(location.0.to_vec());
     }
     if let Some(tag) = filter.tag {
-        query
-            .push(" AND ")
-            .push_bind(tag.0.to_vec())
-            .push(" = ANY (e.tag_indexes)");
+        query.push(" AND ").push_bind(tag.0.to_vec()).push(" = ANY (e.tag_indexes)");
     }
     if let Some(before) = filter.before {
         query.push(" AND e.entry_id < ").push_bind(before.0);
     }
-    query
-        .push(" ORDER BY e.entry_id DESC LIMIT ")
-        .push_bind(limit);
+    query.push(" ORDER BY e.entry_id DESC LIMIT ").push_bind(limit);
     let rows: Vec<RawEntry> = query.build_query_as().fetch_all(tx.connection()?).await?;
     rows.into_iter().map(RawEntry::parse).collect()
 }
@@ -265,10 +244,7 @@ pub async fn find(
     let mut query = select_metadata(tx);
     query.push(" AND e.expires_at > ").push_bind(now);
     query.push(" AND e.entry_id = ").push_bind(id.0);
-    let row: Option<RawEntry> = query
-        .build_query_as()
-        .fetch_optional(tx.connection()?)
-        .await?;
+    let row: Option<RawEntry> = query.build_query_as().fetch_optional(tx.connection()?).await?;
     row.map(RawEntry::parse).transpose()
 }
 

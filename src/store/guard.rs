@@ -71,11 +71,7 @@ async fn check_schema(store: &Store) -> Result<(), GuardError> {
             Ok::<i32, StoreError>(version.unwrap_or(0))
         })
         .await?;
-    if found < needed {
-        Err(GuardError::OldSchema { found, needed })
-    } else {
-        Ok(())
-    }
+    if found < needed { Err(GuardError::OldSchema { found, needed }) } else { Ok(()) }
 }
 
 async fn check_role(store: &Store) -> Result<(), GuardError> {
@@ -99,20 +95,11 @@ async fn check_role(store: &Store) -> Result<(), GuardError> {
         (role.superuser, "is a superuser"),
         (role.bypasses, "has BYPASSRLS"),
         (role.owner, "owns tables"),
-        (
-            role.inherits,
-            "inherits the rights of ai_cache_system (make it NOINHERIT)",
-        ),
-        (
-            !role.member,
-            "is not a member of ai_cache_system (run ai-cache migrate)",
-        ),
+        (role.inherits, "inherits the rights of ai_cache_system (make it NOINHERIT)"),
+        (!role.member, "is not a member of ai_cache_system (run ai-cache migrate)"),
     ];
     match faults.into_iter().find(|(wrong, _)| *wrong) {
-        Some((_, fault)) => Err(GuardError::Role {
-            role: role.name,
-            fault,
-        }),
+        Some((_, fault)) => Err(GuardError::Role { role: role.name, fault }),
         None => Ok(()),
     }
 }
@@ -147,10 +134,7 @@ async fn check_tables(store: &Store) -> Result<(), GuardError> {
             (table.policies != 2, "has other policies than its two"),
         ];
         if let Some((_, fault)) = faults.into_iter().find(|(wrong, _)| *wrong) {
-            return Err(GuardError::Table {
-                table: table.name,
-                fault,
-            });
+            return Err(GuardError::Table { table: table.name, fault });
         }
     }
     Ok(())

@@ -107,9 +107,8 @@ pub async fn append(
 
 /// The newest position.
 pub async fn get_tail(tx: &mut SystemTx) -> Result<Position, StoreError> {
-    let position = sqlx::query_scalar!("SELECT position FROM stream_tail")
-        .fetch_one(tx.connection()?)
-        .await?;
+    let position =
+        sqlx::query_scalar!("SELECT position FROM stream_tail").fetch_one(tx.connection()?).await?;
     Ok(Position(position))
 }
 
@@ -129,20 +128,13 @@ pub async fn list_after(
     .await?;
     rows.into_iter()
         .map(|row| {
-            let change = match (
-                row.kind.as_str(),
-                row.generation,
-                row.entry_id,
-                row.token_id,
-            ) {
+            let change = match (row.kind.as_str(), row.generation, row.entry_id, row.token_id) {
                 ("all", Some(generation), ..) => {
                     Change::Entries(Selector::Before(Generation(generation)))
                 }
                 ("entry", _, Some(id), _) => {
                     let key = row.cache_key.unwrap_or_default();
-                    let key = key
-                        .try_into()
-                        .map_err(|_| StoreError::UnknownValue("cache key"))?;
+                    let key = key.try_into().map_err(|_| StoreError::UnknownValue("cache key"))?;
                     Change::Entries(Selector::Entry(EntryId(id), CacheKey(key)))
                 }
                 ("token", _, _, Some(id)) => Change::Token(TokenId(id)),
@@ -150,11 +142,7 @@ pub async fn list_after(
                 _ => return Err(StoreError::UnknownValue("invalidation")),
             };
             let (position, tenant) = (Position(row.position), TenantId(row.tenant_id));
-            Ok(Step {
-                position,
-                tenant,
-                change,
-            })
+            Ok(Step { position, tenant, change })
         })
         .collect()
 }

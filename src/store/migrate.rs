@@ -38,9 +38,7 @@ pub enum MigrateError {
 
 /// The driver's own words, which hold no row values, or the server's primary message.
 fn describe(error: &tokio_postgres::Error) -> String {
-    error
-        .as_db_error()
-        .map_or_else(|| error.to_string(), |server| server.message().to_owned())
+    error.as_db_error().map_or_else(|| error.to_string(), |server| server.message().to_owned())
 }
 
 /// What was done.
@@ -73,47 +71,28 @@ pub async fn migrate(
     const LIMIT: Duration = Duration::from_mins(5);
     let work = async {
         let mut client = connect(admin_url).await?;
-        client
-            .batch_execute("SELECT pg_advisory_lock(hashtext('ai-cache migrate'))")
-            .await?;
-        let report = embedded::migrations::runner()
-            .run_async(&mut client)
-            .await?;
+        client.batch_execute("SELECT pg_advisory_lock(hashtext('ai-cache migrate'))").await?;
+        let report = embedded::migrations::runner().run_async(&mut client).await?;
         if let Some(url) = service_url {
             ensure_service_role(&client, url).await?;
         }
         ensure_rows(&client, clock, ids).await?;
-        client
-            .batch_execute("SELECT pg_advisory_unlock(hashtext('ai-cache migrate'))")
-            .await?;
-        Ok(Migrated {
-            applied: report.applied_migrations().len(),
-            version: newest_version(),
-        })
+        client.batch_execute("SELECT pg_advisory_unlock(hashtext('ai-cache migrate'))").await?;
+        Ok(Migrated { applied: report.applied_migrations().len(), version: newest_version() })
     };
-    tokio::time::timeout(LIMIT, work)
-        .await
-        .map_err(|_| MigrateError::TimedOut(LIMIT))?
+    tokio::time::timeout(LIMIT, work).await.map_err(|_| MigrateError::TimedOut(LIMIT))?
 }
 
 async fn connect(url: &str) -> Result<Client, MigrateError> {
     let mut config = Config::from_str(url).map_err(MigrateError::Url)?;
-    config
-        .connect_timeout(Duration::from_secs(5))
-        .application_name("ai-cache migrate");
-    let (client, connection) = config
-        .connect(NoTls)
-        .await
-        .map_err(MigrateError::Unreachable)?;
+    config.connect_timeout(Duration::from_secs(5)).application_name("ai-cache migrate");
+    let (client, connection) = config.connect(NoTls).await.map_err(MigrateError::Unreachable)?;
     drive(connection);
     Ok(client)
 }
 
 /// Reads and writes the client's socket; ends when the client is dropped.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the driver's socket task, owned by its client"
-)]
+#[expect(clippy::disallowed_methods, reason = "the driver's socket task, owned by its client")]
 fn drive<S, T>(connection: tokio_postgres::Connection<S, T>)
 where
     tokio_postgres::Connection<S, T>: Future<Output = Result<(), tokio_postgres::Error>> + Send,
@@ -132,9 +111,7 @@ async fn ensure_service_role(client: &Client, url: &str) -> Result<(), MigrateEr
     let Some(role) = config.get_user() else {
         return Ok(());
     };
-    let known = client
-        .query_opt("SELECT FROM pg_roles WHERE rolname = $1", &[&role])
-        .await?;
+    let known = client.query_opt("SELECT FROM pg_roles WHERE rolname = $1", &[&role]).await?;
     if known.is_none() {
         let password = String::from_utf8_lossy(config.get_password().unwrap_or_default());
         let attributes = "LOGIN NOINHERIT NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE";
@@ -146,9 +123,7 @@ async fn ensure_service_role(client: &Client, url: &str) -> Result<(), MigrateEr
             .await?;
         client.batch_execute(statement.get(0)).await?;
     }
-    client
-        .execute("SELECT grant_service_role($1::text::name)", &[&role])
-        .await?;
+    client.execute("SELECT grant_service_role($1::text::name)", &[&role]).await?;
     Ok(())
 }
 
@@ -167,9 +142,7 @@ async fn ensure_rows(
         .await?;
     let installation = ids.next(now).to_string();
     let at = now.to_rfc3339();
-    client
-        .batch_execute("BEGIN; SET LOCAL ROLE ai_cache_system")
-        .await?;
+    client.batch_execute("BEGIN; SET LOCAL ROLE ai_cache_system").await?;
     let made = client
         .execute(
             "INSERT INTO tenants (tenant_id, slug, name, created_at)

@@ -70,10 +70,7 @@ impl From<sqlx::Error> for StoreError {
                 match code.get(..2) {
                     Some("08" | "57" | "53") => Self::Unreachable(error),
                     Some("40" | "55") => Self::Contended(error),
-                    _ => Self::Statement {
-                        code,
-                        source: error,
-                    },
+                    _ => Self::Statement { code, source: error },
                 }
             }
             sqlx::Error::PoolTimedOut => Self::TimedOut,
@@ -82,10 +79,7 @@ impl From<sqlx::Error> for StoreError {
             | sqlx::Error::Protocol(_)
             | sqlx::Error::PoolClosed
             | sqlx::Error::WorkerCrashed => Self::Unreachable(error),
-            _ => Self::Statement {
-                code: "none".to_owned(),
-                source: error,
-            },
+            _ => Self::Statement { code: "none".to_owned(), source: error },
         }
     }
 }
@@ -114,25 +108,18 @@ impl Store {
     /// The URL is not one of Postgres.
     pub fn new(url: &str, settings: &StoreSettings) -> Result<Self, StoreError> {
         let options: PgConnectOptions = url.parse()?;
-        let options = options
-            .application_name("ai-cache")
-            .disable_statement_logging()
-            .options([
-                ("synchronous_commit", "on"),
-                ("statement_timeout", "10s"),
-                ("idle_in_transaction_session_timeout", "15s"),
-                ("lock_timeout", "5s"),
-            ]);
+        let options = options.application_name("ai-cache").disable_statement_logging().options([
+            ("synchronous_commit", "on"),
+            ("statement_timeout", "10s"),
+            ("idle_in_transaction_session_timeout", "15s"),
+            ("lock_timeout", "5s"),
+        ]);
         let pool = PgPoolOptions::new()
             .max_connections(settings.pool_size)
             .acquire_timeout(settings.limit)
             .test_before_acquire(false)
             .connect_lazy_with(options.clone());
-        Ok(Self {
-            pool,
-            options,
-            limit: settings.limit,
-        })
+        Ok(Self { pool, options, limit: settings.limit })
     }
 
     /// Runs one unit of work, at most as long as the store's limit.
@@ -149,9 +136,7 @@ impl Store {
     /// Whether Postgres answers.
     pub async fn ping(&self) -> Result<(), StoreError> {
         self.bounded(async {
-            sqlx::query!("SELECT 1 AS one")
-                .fetch_one(&self.pool)
-                .await?;
+            sqlx::query!("SELECT 1 AS one").fetch_one(&self.pool).await?;
             Ok(())
         })
         .await

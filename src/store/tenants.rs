@@ -109,12 +109,8 @@ pub async fn list(tx: &mut SystemTx) -> Result<Vec<TenantRow>, StoreError> {
 pub async fn update_active(tx: &mut WriteTx, active: bool) -> Result<bool, StoreError> {
     let id = tx.tenant().0;
     let state = if active { "active" } else { "disabled" };
-    let done = sqlx::query!(
-        "UPDATE tenants SET state = $2 WHERE tenant_id = $1",
-        id,
-        state
-    )
-    .execute(tx.connection()?)
-    .await?;
+    let done = sqlx::query!("UPDATE tenants SET state = $2 WHERE tenant_id = $1", id, state)
+        .execute(tx.connection()?)
+        .await?;
     Ok(done.rows_affected() == 1)
 }

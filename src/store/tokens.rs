@@ -53,10 +53,7 @@ pub struct TokenSecret {
 }
 
 fn parse_roles(names: &[String]) -> Result<Roles, StoreError> {
-    names
-        .iter()
-        .map(|name| Role::parse(name).ok_or(StoreError::UnknownValue("role")))
-        .collect()
+    names.iter().map(|name| Role::parse(name).ok_or(StoreError::UnknownValue("role"))).collect()
 }
 
 /// Adds a token to the transaction's tenant.

@@ -21,9 +21,7 @@ impl OpenTx {
     }
 
     fn connection(&mut self) -> Result<&mut PgConnection, StoreError> {
-        self.0
-            .as_deref_mut()
-            .ok_or(StoreError::Unreachable(sqlx::Error::PoolClosed))
+        self.0.as_deref_mut().ok_or(StoreError::Unreachable(sqlx::Error::PoolClosed))
     }
 
     /// COMMIT, and the connection goes back to the pool.
@@ -128,19 +126,14 @@ impl Store {
 
     /// Opens a transaction that changes the rows of `tenant`.
     pub async fn write(&self, tenant: TenantId) -> Result<WriteTx, StoreError> {
-        Ok(WriteTx {
-            tx: self.tenant(tenant).await?,
-            recorded: None,
-        })
+        Ok(WriteTx { tx: self.tenant(tenant).await?, recorded: None })
     }
 
     /// Opens a transaction across tenants; `reason` says what needs it.
     pub async fn system(&self, reason: &'static str) -> Result<SystemTx, StoreError> {
         tracing::trace!(reason, "system transaction");
         let mut tx = OpenTx::begin(self).await?;
-        tx.connection()?
-            .execute("SET LOCAL ROLE ai_cache_system")
-            .await?;
+        tx.connection()?.execute("SET LOCAL ROLE ai_cache_system").await?;
         Ok(SystemTx(tx))
     }
 }

@@ -34,9 +34,7 @@ pub enum LoggingError {
 
 /// Logs to stderr from now on.
 pub fn init(filter: &str, format: Format) -> Result<(), LoggingError> {
-    Registry::default()
-        .with(layer(filter, format, io::stderr)?)
-        .try_init()?;
+    Registry::default().with(layer(filter, format, io::stderr)?).try_init()?;
     Ok(())
 }
 
@@ -54,17 +52,12 @@ where
     S: Subscriber + for<'a> LookupSpan<'a> + Send + Sync,
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    let asked = EnvFilter::builder()
-        .with_default_directive(LevelFilter::INFO.into())
-        .parse(filter)?;
+    let asked =
+        EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).parse(filter)?;
     let capped = filter_fn(|metadata| is_ours(metadata) || *metadata.level() <= Level::INFO);
     let filter = capped.and(asked);
     Ok(match format {
         Format::Text => fmt::layer().with_writer(writer).with_filter(filter).boxed(),
-        Format::Json => fmt::layer()
-            .json()
-            .with_writer(writer)
-            .with_filter(filter)
-            .boxed(),
+        Format::Json => fmt::layer().json().with_writer(writer).with_filter(filter).boxed(),
     })
 }

@@ -123,10 +123,7 @@ pub struct Metrics {
 }
 
 fn histogram(meter: &Meter, name: &'static str) -> Histogram<f64> {
-    meter
-        .f64_histogram(name)
-        .with_boundaries(BOUNDS_MS.to_vec())
-        .build()
+    meter.f64_histogram(name).with_boundaries(BOUNDS_MS.to_vec()).build()
 }
 
 impl Metrics {
@@ -146,11 +143,7 @@ impl Metrics {
         let gauge = |name: &'static str| meter.u64_gauge(name).build();
         let answered_hits = Arc::new(AtomicU64::new(0));
         let answered_misses = Arc::new(AtomicU64::new(0));
-        observe_hit_rate(
-            &meter,
-            Arc::clone(&answered_hits),
-            Arc::clone(&answered_misses),
-        );
+        observe_hit_rate(&meter, Arc::clone(&answered_hits), Arc::clone(&answered_misses));
         let label = |value: &'static str| [KeyValue::new(names::RESULT, value)];
         let metrics = Self {
             labels: Labels {
@@ -234,10 +227,8 @@ impl Metrics {
             300..=399 => "3xx",
             _ => "2xx",
         };
-        let labels = [
-            KeyValue::new(names::ROUTE, route),
-            KeyValue::new(names::STATUS_CLASS, class),
-        ];
+        let labels =
+            [KeyValue::new(names::ROUTE, route), KeyValue::new(names::STATUS_CLASS, class)];
         self.requests.add(1, &labels);
     }
 
@@ -245,22 +236,19 @@ impl Metrics {
     pub fn hit(&self, tier: Tier, elapsed_us: u64) {
         self.answered_hits.fetch_add(1, Ordering::Relaxed);
         self.hits.add(1, &self.labels.tiers[tier.index()]);
-        self.response_time
-            .record(milliseconds(elapsed_us), &self.labels.hit);
+        self.response_time.record(milliseconds(elapsed_us), &self.labels.hit);
     }
 
     /// A query that was not in the cache.
     pub fn miss(&self, elapsed_us: u64) {
         self.answered_misses.fetch_add(1, Ordering::Relaxed);
         self.misses.add(1, &[]);
-        self.response_time
-            .record(milliseconds(elapsed_us), &self.labels.miss);
+        self.response_time.record(milliseconds(elapsed_us), &self.labels.miss);
     }
 
     /// A query that passed the cache by, or failed.
     pub fn other(&self, elapsed_us: u64) {
-        self.response_time
-            .record(milliseconds(elapsed_us), &self.labels.other);
+        self.response_time.record(milliseconds(elapsed_us), &self.labels.other);
     }
 
     /// What a hit saved.
@@ -273,14 +261,12 @@ impl Metrics {
     pub fn hot_tier(&self, bytes: u64, limit: u64, entries: usize) {
         self.memory_usage.record(bytes, &[]);
         self.memory_limit.record(limit, &[]);
-        self.hot_entries
-            .record(u64::try_from(entries).unwrap_or(u64::MAX), &[]);
+        self.hot_entries.record(u64::try_from(entries).unwrap_or(u64::MAX), &[]);
     }
 
     /// A call of the upstream.
     pub fn upstream_call(&self, outcome: UpstreamOutcome) {
-        self.upstream_calls
-            .add(1, &[KeyValue::new(names::OUTCOME, outcome.name())]);
+        self.upstream_calls.add(1, &[KeyValue::new(names::OUTCOME, outcome.name())]);
     }
 
     /// A miss that another caller's fetch answered.
@@ -300,8 +286,7 @@ impl Metrics {
 
     /// A batch of records made durable.
     pub fn audit_batch(&self, rows: usize, took: Duration) {
-        self.audit_records
-            .add(u64::try_from(rows).unwrap_or(u64::MAX), &[]);
+        self.audit_records.add(u64::try_from(rows).unwrap_or(u64::MAX), &[]);
         self.audit_batches.add(1, &[]);
         self.audit_commit.record(took.as_secs_f64() * 1_000.0, &[]);
     }
@@ -328,8 +313,7 @@ impl Metrics {
 
     /// A request without a caller.
     pub fn auth_failure(&self, reason: AuthFailure) {
-        self.auth_failures
-            .add(1, &[KeyValue::new(names::REASON, reason.name())]);
+        self.auth_failures.add(1, &[KeyValue::new(names::REASON, reason.name())]);
     }
 }
 
@@ -345,17 +329,10 @@ fn observe_hit_rate(meter: &Meter, hits: Arc<AtomicU64>, misses: Arc<AtomicU64>)
 fn rate(hits: &AtomicU64, misses: &AtomicU64) -> f64 {
     let hits = hits.load(Ordering::Relaxed);
     let all = hits + misses.load(Ordering::Relaxed);
-    if all == 0 {
-        0.0
-    } else {
-        hits as f64 / all as f64
-    }
+    if all == 0 { 0.0 } else { hits as f64 / all as f64 }
 }
 
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "microseconds of a reply stay far below 2^53"
-)]
+#[expect(clippy::cast_precision_loss, reason = "microseconds of a reply stay far below 2^53")]
 fn milliseconds(us: u64) -> f64 {
     us as f64 / 1_000.0
 }

@@ -34,11 +34,6 @@ impl Cold {
                 Ok::<_, StoreError>(found)
             })
             .await?;
-        Ok(found.map(|(meta, answer)| StoredAnswer {
-            place,
-            meta,
-            answer,
-            position,
-        }))
+        Ok(found.map(|(meta, answer)| StoredAnswer { place, meta, answer, position }))
     }
 }

@@ -59,16 +59,10 @@ impl Hot {
     /// A tier of at most `capacity` bytes, and the entries whose uses are to be written down.
     pub fn new(capacity: u64) -> (Self, mpsc::UnboundedReceiver<Arc<HotEntry>>) {
         // The estimate sizes the shards' tables; a wrong one costs only rehashing.
-        let estimate = usize::try_from(capacity / 4_096)
-            .unwrap_or(usize::MAX)
-            .max(64);
+        let estimate = usize::try_from(capacity / 4_096).unwrap_or(usize::MAX).max(64);
         let (used, receiver) = mpsc::unbounded_channel();
         (
-            Self {
-                entries: Cache::with_weighter(estimate, capacity, Weigh),
-                used,
-                capacity,
-            },
+            Self { entries: Cache::with_weighter(estimate, capacity, Weigh), used, capacity },
             receiver,
         )
     }
@@ -81,11 +75,7 @@ impl Hot {
     /// Keeps an answer.
     pub fn insert(&self, stored: StoredAnswer) -> Arc<HotEntry> {
         let key = (stored.place.tenant, stored.place.key);
-        let entry = HotEntry {
-            stored,
-            uses: AtomicU64::new(0),
-            last_used_us: AtomicI64::new(0),
-        };
+        let entry = HotEntry { stored, uses: AtomicU64::new(0), last_used_us: AtomicI64::new(0) };
         let entry = Arc::new(entry);
         self.entries.insert(key, Arc::clone(&entry));
         entry
@@ -108,9 +98,7 @@ impl Hot {
 
     /// Counts a use.
     pub fn count_use(&self, entry: &Arc<HotEntry>, now: DateTime<Utc>) {
-        entry
-            .last_used_us
-            .fetch_max(now.timestamp_micros(), Ordering::Relaxed);
+        entry.last_used_us.fetch_max(now.timestamp_micros(), Ordering::Relaxed);
         if entry.uses.fetch_add(1, Ordering::AcqRel) == 0 {
             // Nobody listens only while the service stops.
             let _stopping = self.used.send(Arc::clone(entry));
@@ -159,11 +147,7 @@ impl HotEntry {
     /// When it was served last by this process.
     pub fn last_used(&self) -> Option<DateTime<Utc>> {
         let micros = self.last_used_us.load(Ordering::Relaxed);
-        if micros == 0 {
-            None
-        } else {
-            DateTime::from_timestamp_micros(micros)
-        }
+        if micros == 0 { None } else { DateTime::from_timestamp_micros(micros) }
     }
 
     /// Uses not taken yet.

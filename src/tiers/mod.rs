@@ -36,8 +36,6 @@ pub struct StoredAnswer {
 pub struct Wanted {
     /// Where.
     pub place: Place,
-    /// Its name in Redis.
-    pub redis_key: [u8; 32],
     /// The time now.
     pub now: DateTime<Utc>,
     /// The earliest acceptable time of making.

@@ -32,10 +32,7 @@ impl Stack {
     /// Asks memory.
     pub fn find_hot(&self, wanted: &Wanted, view: &TenantView) -> Option<Found> {
         let entry = self.hot.get(&wanted.place)?;
-        acceptable(&entry.stored, wanted, view).then_some(Found {
-            tier: Tier::Hot,
-            entry,
-        })
+        acceptable(&entry.stored, wanted, view).then_some(Found { tier: Tier::Hot, entry })
     }
 
     /// Asks Redis, then Postgres, and keeps what is found in the tiers above. `position` is the
@@ -43,17 +40,14 @@ impl Stack {
     /// miss needs it anyway, and says so.
     pub async fn find_below(
         &self,
-        wanted: &Wanted,
+        (redis_key, wanted): ([u8; 32], &Wanted),
         view: &TenantView,
         position: Position,
     ) -> Option<Found> {
-        if let Some(stored) = self.warm.get(wanted).await
+        if let Some(stored) = self.warm.get(redis_key, wanted).await
             && acceptable(&stored, wanted, view)
         {
-            return Some(Found {
-                tier: Tier::Warm,
-                entry: self.hot.insert(stored),
-            });
+            return Some(Found { tier: Tier::Warm, entry: self.hot.insert(stored) });
         }
         let stored = match self.cold.get(wanted, position).await {
             Ok(stored) => stored?,
@@ -65,11 +59,8 @@ impl Stack {
         if !acceptable(&stored, wanted, view) {
             return None;
         }
-        self.warm.put(wanted.redis_key, &stored);
-        Some(Found {
-            tier: Tier::Cold,
-            entry: self.hot.insert(stored),
-        })
+        self.warm.put(redis_key, &stored);
+        Some(Found { tier: Tier::Cold, entry: self.hot.insert(stored) })
     }
 
     /// Keeps a fresh answer that is in Postgres.
@@ -79,9 +70,9 @@ impl Stack {
     }
 
     /// Drops an answer that did not open, so that it is not found again in memory or Redis.
-    pub async fn discard(&self, wanted: &Wanted) {
+    pub async fn discard(&self, redis_key: [u8; 32], wanted: &Wanted) {
         self.hot.remove(wanted.place.tenant, &wanted.place.key);
-        if self.warm.remove(wanted.redis_key).await.is_err() {
+        if self.warm.remove(redis_key).await.is_err() {
             tracing::warn!("a value that does not open could not be removed from Redis");
         }
     }

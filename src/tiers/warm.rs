@@ -22,7 +22,11 @@ const QUEUE: usize = 1_024;
 /// The shared tier.
 pub trait Warm: Send + Sync + 'static {
     /// What is stored under a name; any failure is a miss.
-    fn get<'a>(&'a self, wanted: &'a Wanted) -> BoxFuture<'a, Option<StoredAnswer>>;
+    fn get<'a>(
+        &'a self,
+        redis_key: [u8; 32],
+        wanted: &'a Wanted,
+    ) -> BoxFuture<'a, Option<StoredAnswer>>;
 
     /// Stores an answer some time soon.
     fn put(&self, redis_key: [u8; 32], stored: &StoredAnswer);
@@ -39,7 +43,7 @@ pub trait Warm: Send + Sync + 'static {
 pub struct WarmOff;
 
 impl Warm for WarmOff {
-    fn get<'a>(&'a self, _: &'a Wanted) -> BoxFuture<'a, Option<StoredAnswer>> {
+    fn get<'a>(&'a self, _: [u8; 32], _: &'a Wanted) -> BoxFuture<'a, Option<StoredAnswer>> {
         Box::pin(std::future::ready(None))
     }
 
@@ -78,11 +82,7 @@ impl RedisTier {
         // Bounded and lossy: a reply never waits for Redis. The task ends with the service; what
         // is still queued then is only missing from Redis.
         let (writes, queue) = mpsc::channel(QUEUE);
-        let tier = Self {
-            redis: redis.clone(),
-            metrics: Arc::clone(&metrics),
-            writes,
-        };
+        let tier = Self { redis: redis.clone(), metrics: Arc::clone(&metrics), writes };
         lifecycle.spawn(write_all(queue, redis, clock, metrics, lifecycle.clone()));
         tier
     }
@@ -116,9 +116,13 @@ async fn write_all(
 }
 
 impl Warm for RedisTier {
-    fn get<'a>(&'a self, wanted: &'a Wanted) -> BoxFuture<'a, Option<StoredAnswer>> {
+    fn get<'a>(
+        &'a self,
+        redis_key: [u8; 32],
+        wanted: &'a Wanted,
+    ) -> BoxFuture<'a, Option<StoredAnswer>> {
         Box::pin(async move {
-            let Ok(bytes) = self.redis.get(&name(wanted.redis_key)).await else {
+            let Ok(bytes) = self.redis.get(&name(redis_key)).await else {
                 self.metrics.redis_error();
                 return None;
             };

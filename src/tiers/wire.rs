@@ -19,12 +19,7 @@ const FIXED: usize = 1 + 16 + 1 + 16 + 1 + 4 + 8 + 8 + 4 + 4 + 8 + 8;
 
 /// The bytes to store.
 pub(super) fn encode(stored: &StoredAnswer) -> Bytes {
-    let StoredAnswer {
-        place: _,
-        meta,
-        answer,
-        position,
-    } = stored;
+    let StoredAnswer { place: _, meta, answer, position } = stored;
     let mut out = BytesMut::with_capacity(FIXED + answer.as_bytes().len());
     out.put_u8(FORMAT);
     out.put_slice(meta.id.0.as_bytes());
@@ -54,27 +49,11 @@ pub(super) fn decode(place: &Place, mut bytes: Bytes) -> Option<StoredAnswer> {
     let key_version = bytes.get_i32();
     let created_at = DateTime::from_timestamp_micros(bytes.get_i64())?;
     let expires_at = DateTime::from_timestamp_micros(bytes.get_i64())?;
-    let usage = Usage {
-        prompt_tokens: bytes.get_u32(),
-        completion_tokens: bytes.get_u32(),
-    };
+    let usage = Usage { prompt_tokens: bytes.get_u32(), completion_tokens: bytes.get_u32() };
     let cost = Usd(bytes.get_u64());
     let position = Position(bytes.get_i64());
     let subject_key = private.then_some(SubjectKeyId(subject));
-    let meta = EntryMeta {
-        id,
-        operation,
-        subject_key,
-        key_version,
-        created_at,
-        expires_at,
-        usage,
-        cost,
-    };
-    Some(StoredAnswer {
-        place: *place,
-        meta,
-        answer: Sealed::from_bytes(bytes),
-        position,
-    })
+    let meta =
+        EntryMeta { id, operation, subject_key, key_version, created_at, expires_at, usage, cost };
+    Some(StoredAnswer { place: *place, meta, answer: Sealed::from_bytes(bytes), position })
 }

@@ -38,12 +38,7 @@ pub struct Demo {
 impl Demo {
     /// Answers of about `answer_bytes` after `delay`.
     pub const fn new(name: String, delay: Duration, answer_bytes: usize, prices: Prices) -> Self {
-        Self {
-            name,
-            delay,
-            answer_bytes,
-            prices,
-        }
+        Self { name, delay, answer_bytes, prices }
     }
 
     fn text(&self, prompt: &Prompt) -> String {

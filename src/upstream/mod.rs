@@ -121,14 +121,8 @@ fn answer(
     };
     // Room for the text and its escapes, so that growing leaves no copies behind.
     let mut text = Vec::with_capacity(response.len() + response.len() / 8 + 256);
-    serde_json::to_writer(&mut text, &data).map_err(|_| UpstreamError::BadAnswer {
-        what: "it cannot be written as JSON",
-    })?;
+    serde_json::to_writer(&mut text, &data)
+        .map_err(|_| UpstreamError::BadAnswer { what: "it cannot be written as JSON" })?;
     let usage = usage.unwrap_or_default();
-    Ok(Answer {
-        data: Secret::new(text),
-        usage,
-        cost: prices.cost(usage),
-        storable,
-    })
+    Ok(Answer { data: Secret::new(text), usage, cost: prices.cost(usage), storable })
 }

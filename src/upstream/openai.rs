@@ -153,11 +153,7 @@ impl OpenAi {
         let reply = sent.map_err(|error| Failure::of_sending(&error))?;
         if !reply.status().is_success() {
             let status = reply.status().as_u16();
-            return Err(Failure::of_status(
-                status,
-                reply.headers(),
-                self.clock.now(),
-            ));
+            return Err(Failure::of_status(status, reply.headers(), self.clock.now()));
         }
         let body = read(reply).await.map_err(Failure::last)?;
         let parsed = wire::parse(&body).map_err(Failure::last)?;
@@ -177,10 +173,7 @@ fn endpoint(base: &str) -> Option<Url> {
         return None;
     }
     url.set_fragment(None);
-    url.path_segments_mut()
-        .ok()?
-        .pop_if_empty()
-        .extend(["chat", "completions"]);
+    url.path_segments_mut().ok()?.pop_if_empty().extend(["chat", "completions"]);
     Some(url)
 }
 

@@ -42,15 +42,8 @@ impl Failure {
 
     /// What it means that the request got no reply.
     pub(super) fn of_sending(error: &reqwest::Error) -> Self {
-        let again = if error.is_connect() {
-            Again::Soon
-        } else {
-            Again::Never
-        };
-        Self {
-            error: UpstreamError::Unreachable,
-            again,
-        }
+        let again = if error.is_connect() { Again::Soon } else { Again::Never };
+        Self { error: UpstreamError::Unreachable, again }
     }
 
     /// What a status other than success means.
@@ -82,10 +75,7 @@ impl Failure {
 
 /// The pauses between tries.
 pub(super) const fn plan() -> ExponentialBuilder {
-    ExponentialBuilder::new()
-        .with_min_delay(PAUSE)
-        .with_jitter()
-        .with_max_times(RETRIES)
+    ExponentialBuilder::new().with_min_delay(PAUSE).with_jitter().with_max_times(RETRIES)
 }
 
 /// The `Retry-After` header: seconds or a date (RFC 9110 §10.2.3).

@@ -29,14 +29,8 @@ impl Serialize for Request<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let prompt = self.0;
         let messages = [
-            Message {
-                role: "system",
-                content: prompt.system,
-            },
-            Message {
-                role: "user",
-                content: &prompt.user,
-            },
+            Message { role: "system", content: prompt.system },
+            Message { role: "user", content: &prompt.user },
         ];
         let mut body = serializer.serialize_map(None)?;
         body.serialize_entry("model", &prompt.model)?;
@@ -98,12 +92,7 @@ impl ReplyMessage {
             Some(Content::Text(text)) => (text, String::new()),
             Some(Content::Parts(parts)) => parts
                 .into_iter()
-                .map(|part| {
-                    (
-                        part.text.unwrap_or_default(),
-                        part.refusal.unwrap_or_default(),
-                    )
-                })
+                .map(|part| (part.text.unwrap_or_default(), part.refusal.unwrap_or_default()))
                 .unzip(),
             None => (String::new(), String::new()),
         };
@@ -153,8 +142,5 @@ pub(super) fn parse(body: &[u8]) -> Result<Parsed, UpstreamError> {
 /// Token counts, where they are given as the protocol says: an answer is not lost over them.
 fn usage(raw: &RawValue) -> Option<Usage> {
     let counts: ReplyUsage = serde_json::from_str(raw.get()).ok()?;
-    Some(Usage {
-        prompt_tokens: counts.prompt_tokens,
-        completion_tokens: counts.completion_tokens,
-    })
+    Some(Usage { prompt_tokens: counts.prompt_tokens, completion_tokens: counts.completion_tokens })
 }

@@ -1,8 +1,5 @@
 //! `ai-cache bench --url …` as a program: its exit codes, and the JSON that others read.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a failure in a test's helper is the test's failure"
-)]
+#![expect(clippy::unwrap_used, reason = "a failure in a test's helper is the test's failure")]
 
 use std::net::TcpListener;
 use std::process::{Command, Output};
@@ -15,31 +12,16 @@ use uuid::Uuid;
 use crate::loadgen::canned::{Answer, Canned, hit, reply};
 
 fn token() -> String {
-    BearerToken::new(TokenId(Uuid::nil()), [7; 32])
-        .reveal()
-        .to_string()
+    BearerToken::new(TokenId(Uuid::nil()), [7; 32]).reveal().to_string()
 }
 
 fn bench(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_ai-cache"))
-        .arg("bench")
-        .args(arguments)
-        .output()
-        .unwrap()
+    Command::new(env!("CARGO_BIN_EXE_ai-cache")).arg("bench").args(arguments).output().unwrap()
 }
 
 fn measure(url: &str, more: &[&str]) -> Output {
     let token = token();
-    let arguments = [
-        "--url",
-        url,
-        "--token",
-        &token,
-        "--duration",
-        "1",
-        "--concurrency",
-        "2",
-    ];
+    let arguments = ["--url", url, "--token", &token, "--duration", "1", "--concurrency", "2"];
     bench(&[&arguments, more].concat())
 }
 
@@ -48,16 +30,8 @@ fn keys(output: &Output) -> Vec<String> {
     json.as_object().unwrap().keys().cloned().collect()
 }
 
-const FIELDS: [&str; 8] = [
-    "errors",
-    "hitRate",
-    "p50Ms",
-    "p95Ms",
-    "p99Ms",
-    "repliesPerSecond",
-    "requests",
-    "seconds",
-];
+const FIELDS: [&str; 8] =
+    ["errors", "hitRate", "p50Ms", "p95Ms", "p99Ms", "repliesPerSecond", "requests", "seconds"];
 
 #[test]
 fn json_has_the_fields_of_the_contract_and_the_exit_code_is_0() {
@@ -92,10 +66,7 @@ fn requests_that_fail_while_measured_make_the_exit_code_1() {
     let output = measure(&format!("http://{}", server.addr), &[]);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let lines = String::from_utf8(output.stderr).unwrap();
-    assert!(
-        lines.contains("status 5xx, the first: status 503"),
-        "{lines}"
-    );
+    assert!(lines.contains("status 5xx, the first: status 503"), "{lines}");
 }
 
 #[test]
@@ -104,11 +75,7 @@ fn a_refused_token_ends_the_run_before_it_is_measured() {
     let output = measure(&format!("http://{}", server.addr), &[]);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     assert_eq!(server.requests(), 64);
-    assert!(
-        String::from_utf8(output.stderr)
-            .unwrap()
-            .contains("status 401")
-    );
+    assert!(String::from_utf8(output.stderr).unwrap().contains("status 401"));
 }
 
 #[test]
@@ -118,11 +85,7 @@ fn a_server_out_of_reach_makes_the_exit_code_3() {
     drop(listener);
     let output = measure(&url, &[]);
     assert_eq!(output.status.code(), Some(3), "{output:?}");
-    assert!(
-        String::from_utf8(output.stderr)
-            .unwrap()
-            .contains("out of reach")
-    );
+    assert!(String::from_utf8(output.stderr).unwrap().contains("out of reach"));
 }
 
 #[rstest]
@@ -134,10 +97,8 @@ fn a_server_out_of_reach_makes_the_exit_code_3() {
 #[case(&["--duration", "0"], "--duration")]
 fn bad_usage_makes_the_exit_code_2(#[case] arguments: &[&str], #[case] text: &str) {
     let token = token();
-    let arguments: Vec<&str> = arguments
-        .iter()
-        .map(|word| if *word == "TOKEN" { &*token } else { word })
-        .collect();
+    let arguments: Vec<&str> =
+        arguments.iter().map(|word| if *word == "TOKEN" { &*token } else { word }).collect();
     let output = bench(&arguments);
     assert_eq!(output.status.code(), Some(2), "{output:?}");
     assert!(String::from_utf8(output.stderr).unwrap().contains(text));

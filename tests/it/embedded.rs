@@ -23,27 +23,14 @@ use servers::{
 async fn what_was_written_is_there_after_a_restart() {
     let folder = TestFolder::new("restart");
     let first = Postgres::start(&folder.path, bound()).await.unwrap();
-    run(
-        &first,
-        SUPERUSER,
-        "postgres",
-        "CREATE TABLE kept AS SELECT 42 AS answer",
-    )
-    .await
-    .unwrap();
+    run(&first, SUPERUSER, "postgres", "CREATE TABLE kept AS SELECT 42 AS answer").await.unwrap();
     let first_pid = first.pid().unwrap();
     first.stop().await.unwrap();
     assert!(!is_alive(first_pid), "the server still runs after stop");
 
     let second = Postgres::start(&folder.path, bound()).await.unwrap();
     assert!(!second.is_adopted());
-    let answer = ask(
-        &second,
-        SUPERUSER,
-        "postgres",
-        "SELECT answer::text FROM kept",
-    )
-    .await;
+    let answer = ask(&second, SUPERUSER, "postgres", "SELECT answer::text FROM kept").await;
     assert_eq!(answer, "42");
     second.stop().await.unwrap();
 }
@@ -54,30 +41,16 @@ async fn a_second_start_on_one_folder_is_refused_in_one_line_and_a_command_may_j
     let first = Postgres::start(&folder.path, bound()).await.unwrap();
 
     let refused = Postgres::start(&folder.path, bound()).await.unwrap_err();
-    assert!(
-        matches!(refused, EmbeddedError::InUse { .. }),
-        "{refused:?}"
-    );
+    assert!(matches!(refused, EmbeddedError::InUse { .. }), "{refused:?}");
     let line = refused.to_string();
-    assert!(
-        !line.contains('\n') && line.contains("in use by another ai-cache"),
-        "{line}"
-    );
+    assert!(!line.contains('\n') && line.contains("in use by another ai-cache"), "{line}");
     assert!(line.contains(&std::process::id().to_string()), "{line}");
 
-    let joined = Postgres::start_or_join(&folder.path, bound())
-        .await
-        .unwrap();
+    let joined = Postgres::start_or_join(&folder.path, bound()).await.unwrap();
     assert_eq!(joined.pid(), None);
-    assert_eq!(
-        ask(&joined, SUPERUSER, "postgres", "SELECT 'joined'").await,
-        "joined"
-    );
+    assert_eq!(ask(&joined, SUPERUSER, "postgres", "SELECT 'joined'").await, "joined");
     joined.stop().await.unwrap();
-    assert_eq!(
-        ask(&first, SUPERUSER, "postgres", "SELECT 'still here'").await,
-        "still here"
-    );
+    assert_eq!(ask(&first, SUPERUSER, "postgres", "SELECT 'still here'").await, "still here");
     first.stop().await.unwrap();
 }
 
@@ -88,23 +61,15 @@ async fn servers_left_by_a_killed_process_are_adopted() {
         let mut other = OtherProcess::start(server, "independent", &folder.path);
         let left = other.server_pid;
         other.kill();
-        assert!(
-            is_alive(left),
-            "{server} ended with the process that started it"
-        );
+        assert!(is_alive(left), "{server} ended with the process that started it");
 
         if server == "postgres" {
             let adopted = Postgres::start(&folder.path, bound()).await.unwrap();
             assert_eq!((adopted.is_adopted(), adopted.pid()), (true, Some(left)));
-            assert_eq!(
-                ask(&adopted, SUPERUSER, "postgres", "SELECT 'hello'").await,
-                "hello"
-            );
+            assert_eq!(ask(&adopted, SUPERUSER, "postgres", "SELECT 'hello'").await, "hello");
             adopted.stop().await.unwrap();
         } else {
-            let adopted = Redis::start(&folder.path, bound_redis(Listen::Unix))
-                .await
-                .unwrap();
+            let adopted = Redis::start(&folder.path, bound_redis(Listen::Unix)).await.unwrap();
             assert_eq!((adopted.is_adopted(), adopted.pid()), (true, left));
             adopted.stop().await.unwrap();
         }
@@ -154,20 +119,12 @@ async fn the_server_is_never_root_and_its_folders_are_closed() {
     assert_ne!(socket_dir.uid(), 0);
     assert!(me.is_root() || socket_dir.uid() == me.as_raw());
     assert_eq!(socket_dir.mode() & 0o777, 0o700);
-    let tcp = ask(
-        &postgres,
-        SUPERUSER,
-        "postgres",
-        "SELECT current_setting('listen_addresses')",
-    );
+    let tcp = ask(&postgres, SUPERUSER, "postgres", "SELECT current_setting('listen_addresses')");
     assert_eq!(tcp.await, "");
 
     let environment = format!("/proc/{}/environ", postgres.pid().unwrap());
     if let Ok(environment) = fs::read_to_string(environment) {
-        assert!(
-            !environment.contains("CARGO"),
-            "the server inherited our environment"
-        );
+        assert!(!environment.contains("CARGO"), "the server inherited our environment");
     }
     postgres.stop().await.unwrap();
 }
@@ -179,10 +136,7 @@ async fn only_root_may_choose_a_user_and_an_unknown_one_is_an_error() {
     options.run_as = Some("no-such-user".to_owned());
     let error = Postgres::start(&folder.path, options).await.unwrap_err();
     assert!(
-        matches!(
-            error,
-            EmbeddedError::NoUser { .. } | EmbeddedError::NotRoot { .. }
-        ),
+        matches!(error, EmbeddedError::NoUser { .. } | EmbeddedError::NotRoot { .. }),
         "{error:?}"
     );
 }
@@ -190,10 +144,7 @@ async fn only_root_may_choose_a_user_and_an_unknown_one_is_an_error() {
 #[tokio::test]
 async fn a_data_folder_too_long_for_a_socket_works() {
     let folder = TestFolder::new("long");
-    let long = folder
-        .path
-        .join("d".repeat(60))
-        .join("with space, comma and 'quote'");
+    let long = folder.path.join("d".repeat(60)).join("with space, comma and 'quote'");
     let mut options = bound();
     options.lifetime = Lifetime::Disposable;
     let postgres = Postgres::start(&long, options.clone()).await.unwrap();
@@ -201,15 +152,9 @@ async fn a_data_folder_too_long_for_a_socket_works() {
     assert!(!socket_dir.starts_with(&long) && socket_dir.as_os_str().len() < 90);
     let joined = Postgres::start_or_join(&long, options).await.unwrap();
     assert_eq!(joined.socket_dir(), socket_dir);
-    assert_eq!(
-        ask(&joined, SUPERUSER, "postgres", "SELECT 'hello'").await,
-        "hello"
-    );
+    assert_eq!(ask(&joined, SUPERUSER, "postgres", "SELECT 'hello'").await, "hello");
     postgres.stop().await.unwrap();
-    assert!(
-        !socket_dir.exists() && !long.exists(),
-        "a disposable server left its folders"
-    );
+    assert!(!socket_dir.exists() && !long.exists(), "a disposable server left its folders");
 
     let mut options = bound_redis(Listen::Unix);
     options.lifetime = Lifetime::Disposable;
@@ -231,13 +176,7 @@ async fn as_root_a_folder_closed_to_the_servers_user_keeps_its_cluster_elsewhere
     let postgres = Postgres::start(&closed, options).await.unwrap();
     assert!(postgres.socket_dir().starts_with("/var/lib/ai-cache"));
     assert!(!closed.join("postgres").exists() && closed.join("postgres.log").exists());
-    let home = postgres
-        .socket_dir()
-        .parent()
-        .unwrap()
-        .parent()
-        .unwrap()
-        .to_path_buf();
+    let home = postgres.socket_dir().parent().unwrap().parent().unwrap().to_path_buf();
     postgres.stop().await.unwrap();
     assert!(!home.exists(), "a disposable server left its folders");
 }
@@ -258,26 +197,9 @@ async fn roles_and_database_are_made_once_and_are_as_narrow_as_they_should_be() 
     );
     let owner = "SELECT pg_get_userbyid(datdba)::text || pg_encoding_to_char(encoding)::text \
                  FROM pg_database WHERE datname = 'ai_cache'";
-    assert_eq!(
-        ask(&postgres, OWNER_ROLE, DATABASE, owner).await,
-        "ai_cache_ownerUTF8"
-    );
-    run(
-        &postgres,
-        OWNER_ROLE,
-        DATABASE,
-        "CREATE TABLE mine (id int)",
-    )
-    .await
-    .unwrap();
-    run(
-        &postgres,
-        APP_ROLE,
-        DATABASE,
-        "CREATE TABLE mine_too (id int)",
-    )
-    .await
-    .unwrap_err();
+    assert_eq!(ask(&postgres, OWNER_ROLE, DATABASE, owner).await, "ai_cache_ownerUTF8");
+    run(&postgres, OWNER_ROLE, DATABASE, "CREATE TABLE mine (id int)").await.unwrap();
+    run(&postgres, APP_ROLE, DATABASE, "CREATE TABLE mine_too (id int)").await.unwrap_err();
     postgres.stop().await.unwrap();
 }
 
@@ -291,23 +213,14 @@ async fn one_url_serves_both_drivers_and_durability_is_on() {
                     'max_prepared_transactions', 'log_error_verbosity')";
     let expected = "fsync=on full_page_writes=on log_error_verbosity=terse \
                     max_prepared_transactions=0 synchronous_commit=on";
-    assert_eq!(
-        ask(&postgres, SUPERUSER, "postgres", settings).await,
-        expected
-    );
+    assert_eq!(ask(&postgres, SUPERUSER, "postgres", settings).await, expected);
 
     let options = sqlx::postgres::PgConnectOptions::from_str(&url).unwrap();
     let mut connection = options.disable_statement_logging().connect().await.unwrap();
-    let answer: String = sqlx::query_scalar(settings)
-        .fetch_one(&mut connection)
-        .await
-        .unwrap();
+    let answer: String = sqlx::query_scalar(settings).fetch_one(&mut connection).await.unwrap();
     assert_eq!(answer, expected);
     connection.close().await.unwrap();
-    assert_eq!(
-        postgres.psql_command(SUPERUSER, "postgres"),
-        format!("psql '{url}'")
-    );
+    assert_eq!(postgres.psql_command(SUPERUSER, "postgres"), format!("psql '{url}'"));
     postgres.stop().await.unwrap();
 }
 
@@ -317,9 +230,7 @@ async fn a_failing_statement_and_its_values_are_not_in_the_log() {
     let postgres = Postgres::start(&folder.path, bound()).await.unwrap();
     let failing = "DO $$ BEGIN CREATE TEMP TABLE t (v text PRIMARY KEY); \
                    INSERT INTO t VALUES ('marker-4711'), ('marker-4711'); END $$";
-    run(&postgres, SUPERUSER, "postgres", failing)
-        .await
-        .unwrap_err();
+    run(&postgres, SUPERUSER, "postgres", failing).await.unwrap_err();
     postgres.stop().await.unwrap();
     let log = fs::read_to_string(folder.path.join("postgres.log")).unwrap();
     assert!(log.contains("duplicate key"), "{log}");
@@ -329,23 +240,12 @@ async fn a_failing_statement_and_its_values_are_not_in_the_log() {
 #[tokio::test]
 async fn redis_listens_on_a_socket_or_a_port_and_keeps_nothing_on_disk() {
     assert!(Redis::find_program(SEARCH_PATH).is_some());
-    let free_port = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    let free_port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     for listen in [Listen::Unix, Listen::Tcp(free_port)] {
         let folder = TestFolder::new("redis");
-        let redis = Redis::start(&folder.path, bound_redis(listen))
-            .await
-            .unwrap();
-        let refused = Redis::start(&folder.path, bound_redis(listen))
-            .await
-            .unwrap_err();
-        assert!(
-            matches!(refused, EmbeddedError::InUse { .. }),
-            "{refused:?}"
-        );
+        let redis = Redis::start(&folder.path, bound_redis(listen)).await.unwrap();
+        let refused = Redis::start(&folder.path, bound_redis(listen)).await.unwrap_err();
+        assert!(matches!(refused, EmbeddedError::InUse { .. }), "{refused:?}");
 
         let client = deadpool_redis::redis::Client::open(redis.url()).unwrap();
         let mut connection = client.get_multiplexed_async_connection().await.unwrap();

@@ -1,9 +1,6 @@
 //! The load generator against a server that answers as told: what it counts is exact, what it
 //! meets that is no good reply is named, and nothing makes it hang or spin.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a failure in a test's helper is the test's failure"
-)]
+#![expect(clippy::unwrap_used, reason = "a failure in a test's helper is the test's failure")]
 
 pub mod canned;
 
@@ -29,12 +26,7 @@ fn plan(target: SocketAddr, concurrency: usize, amount: Amount) -> Plan {
         .iter()
         .map(|body| Request::post_json(&address, "/ask", None, body.as_bytes()))
         .collect();
-    Plan::new(
-        target,
-        NonZeroUsize::new(concurrency).unwrap(),
-        amount,
-        requests,
-    )
+    Plan::new(target, NonZeroUsize::new(concurrency).unwrap(), amount, requests)
 }
 
 async fn run(plan: Plan) -> Outcome {
@@ -69,19 +61,12 @@ async fn hits_and_audited_replies_are_told_from_the_others() {
         Answer::Bytes(match number % 4 {
             0 => reply("200 OK", &["X-Cache: MISS", "x-audit-id: 7"], "{}"),
             1 => reply("200 OK", &["Cache-Status: ai-cache; hit; ttl=9"], "{}"),
-            2 => reply(
-                "200 OK",
-                &["Cache-Status: ai-cache; fwd=miss; stored"],
-                "{}",
-            ),
+            2 => reply("200 OK", &["Cache-Status: ai-cache; fwd=miss; stored"], "{}"),
             _ => hit(),
         })
     });
     let outcome = run(plan(server.addr, 4, Amount::Requests(400))).await;
-    assert_eq!(
-        (outcome.replies, outcome.hits, outcome.audited),
-        (400, 200, 200)
-    );
+    assert_eq!((outcome.replies, outcome.hits, outcome.audited), (400, 200, 200));
     assert!((outcome.hit_rate() - 0.5).abs() < f64::EPSILON);
 }
 
@@ -118,11 +103,7 @@ async fn a_failure_is_counted_under_its_kind_and_the_next_request_goes_on(
 ) {
     let bad = std::sync::Mutex::new(Some(answer));
     let server = Canned::start(move |number| {
-        let third = if number == 2 {
-            bad.lock().unwrap().take()
-        } else {
-            None
-        };
+        let third = if number == 2 { bad.lock().unwrap().take() } else { None };
         third.unwrap_or_else(|| Answer::Bytes(hit()))
     });
     let mut plan = plan(server.addr, 1, Amount::Requests(10));
@@ -131,10 +112,7 @@ async fn a_failure_is_counted_under_its_kind_and_the_next_request_goes_on(
     let outcome = run(plan).await;
 
     assert_eq!((outcome.requests, outcome.replies), (10, 9));
-    assert_eq!(
-        (outcome.failures.count(kind), outcome.failures.total()),
-        (1, 1)
-    );
+    assert_eq!((outcome.failures.count(kind), outcome.failures.total()), (1, 1));
     let (_, _, example) = outcome.failures.iter().next().unwrap();
     assert!(example.contains(text), "{example}");
 }
@@ -148,21 +126,14 @@ async fn a_reply_in_pieces_or_larger_than_the_buffer_is_read_whole() {
         _ => Answer::Piecemeal(reply("200 OK", &["X-Cache: HIT"], &pieces)),
     });
     let outcome = run(plan(server.addr, 1, Amount::Requests(3))).await;
-    assert_eq!(
-        (outcome.replies, outcome.hits, outcome.body_bytes),
-        (3, 3, 100_600)
-    );
+    assert_eq!((outcome.replies, outcome.hits, outcome.body_bytes), (3, 3, 100_600));
     assert_eq!(server.connections(), 1);
 }
 
 #[tokio::test]
 async fn a_reply_that_closes_its_connection_is_no_failure() {
     let server = Canned::start(|_| {
-        Answer::Close(reply(
-            "200 OK",
-            &["Connection: close", "X-Cache: HIT"],
-            "{}",
-        ))
+        Answer::Close(reply("200 OK", &["Connection: close", "X-Cache: HIT"], "{}"))
     });
     let outcome = run(plan(server.addr, 2, Amount::Requests(20))).await;
     assert_eq!((outcome.replies, outcome.failures.total()), (20, 0));
@@ -178,15 +149,8 @@ async fn percentiles_show_the_slow_replies_where_they_are() {
     let outcome = run(plan(server.addr, 1, Amount::Requests(100))).await;
     let [p50, p95, p99] = [0.50, 0.95, 0.99].map(|quantile| outcome.latency_ms(quantile));
     assert!(p50 > 0.0 && p50 < 60.0, "p50 {p50} ms");
-    assert!(
-        (60.0..10_000.0).contains(&p95) && p95 <= p99,
-        "p95 {p95} ms, p99 {p99} ms"
-    );
-    assert!(
-        outcome.elapsed >= Duration::from_millis(600),
-        "{:?}",
-        outcome.elapsed
-    );
+    assert!((60.0..10_000.0).contains(&p95) && p95 <= p99, "p95 {p95} ms, p99 {p99} ms");
+    assert!(outcome.elapsed >= Duration::from_millis(600), "{:?}", outcome.elapsed);
     assert!(outcome.replies_per_second() < 100.0 / 0.6);
 }
 
@@ -207,20 +171,10 @@ async fn a_port_nobody_listens_on_is_tried_at_a_walking_pace() {
     let target = listener.local_addr().unwrap();
     drop(listener);
     let measured = Duration::from_millis(400);
-    let amount = Amount::For {
-        warm_up: Duration::ZERO,
-        measured,
-    };
+    let amount = Amount::For { warm_up: Duration::ZERO, measured };
     let outcome = run(plan(target, 2, amount)).await;
-    assert_eq!(
-        outcome.failures.count(FailureKind::Connect),
-        outcome.requests
-    );
-    assert!(
-        (2..=16).contains(&outcome.requests),
-        "{} attempts",
-        outcome.requests
-    );
+    assert_eq!(outcome.failures.count(FailureKind::Connect), outcome.requests);
+    assert!((2..=16).contains(&outcome.requests), "{} attempts", outcome.requests);
     assert_eq!(outcome.replies, 0);
     assert!(outcome.replies_per_second() < f64::EPSILON && outcome.hit_rate() < f64::EPSILON);
 }
@@ -232,17 +186,10 @@ async fn a_server_that_stops_midway_neither_hangs_nor_spins_the_load() {
         _ => Answer::Stop,
     });
     let measured = Duration::from_secs(1);
-    let amount = Amount::For {
-        warm_up: Duration::ZERO,
-        measured,
-    };
+    let amount = Amount::For { warm_up: Duration::ZERO, measured };
     let begun = Instant::now();
     let outcome = run(plan(server.addr, 4, amount)).await;
-    assert!(
-        begun.elapsed() < Duration::from_secs(5),
-        "{:?}",
-        begun.elapsed()
-    );
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
     assert!(outcome.replies >= 96, "{} replies", outcome.replies);
     let failures = outcome.failures.total();
     assert!((4..=4 * 20 + 4).contains(&failures), "{failures} failures");
@@ -252,10 +199,7 @@ async fn a_server_that_stops_midway_neither_hangs_nor_spins_the_load() {
 #[tokio::test]
 async fn dropping_the_load_ends_it() {
     let server = Canned::start(|_| Answer::Bytes(hit()));
-    let amount = Amount::For {
-        warm_up: Duration::ZERO,
-        measured: Duration::from_hours(1),
-    };
+    let amount = Amount::For { warm_up: Duration::ZERO, measured: Duration::from_hours(1) };
     let progress = Arc::new(Progress::default());
     let load = loadgen::run(plan(server.addr, 2, amount), Arc::clone(&progress));
     let dropped = tokio::time::timeout(Duration::from_millis(300), load).await;
@@ -265,11 +209,7 @@ async fn dropping_the_load_ends_it() {
     while Arc::strong_count(&progress) > 1 && Instant::now() < gone {
         std::thread::yield_now();
     }
-    assert_eq!(
-        Arc::strong_count(&progress),
-        1,
-        "the load's thread still runs"
-    );
+    assert_eq!(Arc::strong_count(&progress), 1, "the load's thread still runs");
 }
 
 #[tokio::test]
@@ -286,10 +226,7 @@ async fn a_plan_that_asks_nothing_is_refused() {
 #[case("http://[::1]:8080", "[::1]:8080")]
 #[case("http://127.0.0.1", "127.0.0.1:80")]
 fn an_address_is_scheme_host_and_port(#[case] url: &str, #[case] socket: &str) {
-    assert_eq!(
-        Address::parse(url).unwrap().socket(),
-        socket.parse().unwrap()
-    );
+    assert_eq!(Address::parse(url).unwrap().socket(), socket.parse().unwrap());
 }
 
 #[rstest]
@@ -314,10 +251,7 @@ fn https_is_refused_by_name(#[case] url: &str) {
 #[case("http://[[::1]]:80")]
 #[case("")]
 fn what_is_more_or_less_than_scheme_host_and_port_is_refused(#[case] url: &str) {
-    assert!(
-        matches!(Address::parse(url), Err(AddressError::Form(_))),
-        "{url:?}"
-    );
+    assert!(matches!(Address::parse(url), Err(AddressError::Form(_))), "{url:?}");
 }
 
 #[test]
@@ -326,10 +260,7 @@ fn a_request_does_not_print_its_token() {
     let address = Address::parse("http://127.0.0.1:80").unwrap();
     let request = Request::post_json(&address, "/ask", Some(&token), b"{}");
     let printed = format!("{request:?}");
-    assert!(
-        printed.contains("[redacted]") && !printed.contains("aic_"),
-        "{printed}"
-    );
+    assert!(printed.contains("[redacted]") && !printed.contains("aic_"), "{printed}");
 }
 
 #[tokio::test]

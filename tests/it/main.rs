@@ -2,7 +2,11 @@
 //! real Redis; only the upstream and the clock are ours.
 
 mod api;
+mod architecture;
 mod bench;
+mod crypto;
+mod documents;
+mod domain;
 mod embedded;
 mod loadgen;
 mod support;

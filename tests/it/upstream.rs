@@ -1,9 +1,6 @@
 //! The upstreams (issue 2 item 6, architecture.md §5 and §7): the real client against a real HTTP
 //! server, the demonstration, and none.
-#![expect(
-    clippy::unwrap_used,
-    reason = "the builders here have nobody to report to but the test"
-)]
+#![expect(clippy::unwrap_used, reason = "the builders here have nobody to report to but the test")]
 
 mod demo;
 mod faults;
@@ -27,10 +24,7 @@ const MARKER: &str = "marker-in-the-question";
 /// The key that no error may repeat.
 const KEY: &str = "sk-marker-in-the-key";
 /// In picodollars a token: 0.15 and 0.60 dollars a million.
-const PRICES: Prices = Prices {
-    prompt: Usd(150_000),
-    completion: Usd(600_000),
-};
+const PRICES: Prices = Prices { prompt: Usd(150_000), completion: Usd(600_000) };
 
 /// A clock that stands until it is moved.
 struct StandingClock(Mutex<DateTime<Utc>>);

@@ -29,11 +29,7 @@ impl Meter {
         } else {
             ProgressBar::new(millis(length)).with_style(style())
         };
-        Self {
-            drawn,
-            progress: Arc::default(),
-            begun: Instant::now(),
-        }
+        Self { drawn, progress: Arc::default(), begun: Instant::now() }
     }
 
     /// What the load counts into.
@@ -56,10 +52,8 @@ impl Meter {
 
     fn draw(&self) {
         let (requests, failures) = (self.progress.requests(), self.progress.failures());
-        self.drawn
-            .set_message(format!("{requests} requests, {failures} errors"));
-        self.drawn
-            .set_position(millis(self.begun.elapsed()).min(self.drawn.length().unwrap_or(0)));
+        self.drawn.set_message(format!("{requests} requests, {failures} errors"));
+        self.drawn.set_position(millis(self.begun.elapsed()).min(self.drawn.length().unwrap_or(0)));
     }
 }
 

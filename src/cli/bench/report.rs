@@ -81,37 +81,19 @@ impl Report {
         row("requests", self.requests.to_string());
         row("errors", self.errors.to_string());
         row("seconds", format!("{:.1}", self.seconds));
-        row(
-            "replies per second",
-            format!("{:.0}", self.replies_per_second),
-        );
+        row("replies per second", format!("{:.0}", self.replies_per_second));
         row("hit rate", format!("{:.2} %", self.hit_rate * 100.0));
         row("p50", format!("{:.3} ms", self.p50_ms));
         row("p95", format!("{:.3} ms", self.p95_ms));
         row("p99", format!("{:.3} ms", self.p99_ms));
         if let Some(compared) = &self.compared {
-            row(
-                "bare handler per second",
-                format!("{:.0}", compared.floor_replies_per_second),
-            );
-            row(
-                "bare handler p50",
-                format!("{:.3} ms", compared.floor_p50_ms),
-            );
-            row(
-                "ratio to bare handler",
-                format!("{:.3}", compared.ratio_to_floor),
-            );
-            row(
-                "single caller p50",
-                format!("{:.3} ms", compared.single_caller_p50_ms),
-            );
+            row("bare handler per second", format!("{:.0}", compared.floor_replies_per_second));
+            row("bare handler p50", format!("{:.3} ms", compared.floor_p50_ms));
+            row("ratio to bare handler", format!("{:.3}", compared.ratio_to_floor));
+            row("single caller p50", format!("{:.3} ms", compared.single_caller_p50_ms));
             let floor_single = compared.floor_single_caller_p50_ms;
             row("bare single caller p50", format!("{floor_single:.3} ms"));
-            row(
-                "single caller ratio",
-                format!("{:.2}", compared.single_caller_ratio),
-            );
+            row("single caller ratio", format!("{:.2}", compared.single_caller_ratio));
         }
         table.truncate(table.trim_end().len());
         table

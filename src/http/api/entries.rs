@@ -78,11 +78,7 @@ impl From<EntryView> for EntryBody {
             last_accessed_at: view.last_accessed_at,
             age_seconds: view.age_seconds,
             expires_at: view.expires_at,
-            tiers: view
-                .tiers
-                .into_iter()
-                .map(crate::domain::entry::Tier::name)
-                .collect(),
+            tiers: view.tiers.into_iter().map(crate::domain::entry::Tier::name).collect(),
         }
     }
 }
@@ -90,19 +86,13 @@ impl From<EntryView> for EntryBody {
 fn parse(request: &HttpRequest) -> Result<EntryQuery, Problem> {
     let mut parameters = Parameters::of(request)?;
     let text = |text: &str| (1..=256).contains(&text.len()).then(|| text.to_owned());
-    let limit = |text: &str| {
-        text.parse()
-            .ok()
-            .filter(|limit| (1..=MAX_PAGE).contains(limit))
-    };
+    let limit = |text: &str| text.parse().ok().filter(|limit| (1..=MAX_PAGE).contains(limit));
     let query = EntryQuery {
         operation: parameters.parsed("operation", "a known operation", Operation::parse),
         location: parameters.parsed("location", "1 to 256 bytes", text),
         tag: parameters.parsed("tag", "1 to 64 bytes", text),
         after: parameters.parsed("cursor", "the nextCursor of a page", EntryId::parse),
-        limit: parameters
-            .parsed("limit", "a whole number from 1 to 500", limit)
-            .unwrap_or(PAGE),
+        limit: parameters.parsed("limit", "a whole number from 1 to 500", limit).unwrap_or(PAGE),
     };
     parameters.finish()?;
     Ok(query)
@@ -181,13 +171,7 @@ pub async fn delete_entry(
     let id = EntryId::parse(&path).ok_or_else(Problem::not_found)?;
     let what = Invalidation::Entry(id);
     let call = current.call()?;
-    let removed = state
-        .service
-        .invalidate(call, what, Invalidated::ForReal, Action::EntryDelete)
-        .await?;
-    if removed == 0 {
-        Err(Problem::not_found())
-    } else {
-        Ok(HttpResponse::NoContent().finish())
-    }
+    let removed =
+        state.service.invalidate(call, what, Invalidated::ForReal, Action::EntryDelete).await?;
+    if removed == 0 { Err(Problem::not_found()) } else { Ok(HttpResponse::NoContent().finish()) }
 }

@@ -15,22 +15,12 @@ use crate::http::problem::{Problem, ProblemBody};
 use crate::service::{Invalidated, Invalidation};
 
 /// Selectors of the contract that this release does not take yet.
-const LATER: [&str; 6] = [
-    "operation",
-    "tag",
-    "location",
-    "vendorType",
-    "subjectId",
-    "namespace",
-];
+const LATER: [&str; 6] = ["operation", "tag", "location", "vendorType", "subjectId", "namespace"];
 
 /// What to remove: exactly one of the two.
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase")]
-#[expect(
-    dead_code,
-    reason = "the shape in the API document; `parse` reads the body"
-)]
+#[expect(dead_code, reason = "the shape in the API document; `parse` reads the body")]
 pub struct InvalidateBody {
     /// Everything of the tenant; true when given.
     invalidate_all: Option<bool>,
@@ -70,10 +60,7 @@ fn parse(body: Json) -> Result<(Invalidation, Invalidated), Problem> {
     match (all, entry) {
         (Some(_), None) => Ok((Invalidation::All, how)),
         (None, Some(id)) => Ok((Invalidation::Entry(id), how)),
-        _ => Err(Problem::invalid_field(
-            "",
-            "must name exactly one of invalidateAll and entryId",
-        )),
+        _ => Err(Problem::invalid_field("", "must name exactly one of invalidateAll and entryId")),
     }
 }
 
@@ -97,12 +84,6 @@ pub async fn post_invalidate(
 ) -> Result<HttpResponse, Problem> {
     let (what, how) = parse(body::json(&request, payload).await?)?;
     let call = current.call()?;
-    let invalidated_count = state
-        .service
-        .invalidate(call, what, how, Action::Invalidate)
-        .await?;
-    Ok(HttpResponse::Ok().json(InvalidateReply {
-        success: true,
-        invalidated_count,
-    }))
+    let invalidated_count = state.service.invalidate(call, what, how, Action::Invalidate).await?;
+    Ok(HttpResponse::Ok().json(InvalidateReply { success: true, invalidated_count }))
 }

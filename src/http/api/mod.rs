@@ -10,17 +10,14 @@ pub mod tokens;
 use actix_web::{HttpRequest, HttpResponse};
 
 use super::problem::{Problem, ProblemKind};
-use super::routes;
+use super::route;
 
 /// Answers what no route takes: another method, or a path that is not there.
 pub async fn unrouted(request: HttpRequest) -> Result<HttpResponse, Problem> {
-    let allow = routes::methods(&request);
+    let allow = route::methods(&request);
     if allow.is_empty() {
         return Err(Problem::not_found());
     }
     let detail = format!("this path takes {}", allow.join(", "));
-    Err(Problem {
-        allow,
-        ..Problem::new(ProblemKind::MethodNotAllowed, detail)
-    })
+    Err(Problem { allow, ..Problem::new(ProblemKind::MethodNotAllowed, detail) })
 }

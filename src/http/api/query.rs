@@ -22,10 +22,7 @@ const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
 /// A question.
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase")]
-#[expect(
-    dead_code,
-    reason = "the shape in the API document; domain::query reads the body"
-)]
+#[expect(dead_code, reason = "the shape in the API document; domain::query reads the body")]
 pub struct QueryBody {
     /// 1 to 16,384 bytes of UTF-8.
     query: String,
@@ -48,10 +45,7 @@ pub struct QueryBody {
 /// What surrounds a question.
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase")]
-#[expect(
-    dead_code,
-    reason = "the shape in the API document; domain::context reads the body"
-)]
+#[expect(dead_code, reason = "the shape in the API document; domain::context reads the body")]
 pub struct WeddingContextBody {
     /// 1 to 256 bytes.
     location: Option<String>,
@@ -68,10 +62,7 @@ pub struct WeddingContextBody {
 /// What is asked of the cache.
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase")]
-#[expect(
-    dead_code,
-    reason = "the shape in the API document; domain::directives reads the body"
-)]
+#[expect(dead_code, reason = "the shape in the API document; domain::directives reads the body")]
 pub struct CacheBody {
     /// `default`, `bypass`, `refresh` or `only-if-cached`.
     mode: Option<String>,
@@ -171,10 +162,7 @@ fn reply(answered: &Answered, request: RequestId) -> HttpResponse {
         Source::Tier(tier) => (true, tier.name()),
         Source::Upstream { .. } | Source::Nowhere => (false, answered.upstream.as_str()),
     };
-    let data = answered
-        .data
-        .as_ref()
-        .map_or(b"null".as_slice(), |data| data.as_bytes());
+    let data = answered.data.as_ref().map_or(b"null".as_slice(), |data| data.as_bytes());
     let mut tail = String::with_capacity(320);
     // Upstream names and ids hold nothing that JSON would need escaped (config checks names).
     let _infallible = write!(
@@ -190,10 +178,7 @@ fn reply(answered: &Answered, request: RequestId) -> HttpResponse {
         None => write!(tail, "null"),
     };
     let saved = answered.cost_saved;
-    let _infallible = write!(
-        tail,
-        ",\"costSavedUsd\":\"{saved}\",\"requestId\":\"{request}\"}}"
-    );
+    let _infallible = write!(tail, ",\"costSavedUsd\":\"{saved}\",\"requestId\":\"{request}\"}}");
     let head = b"{\"success\":true,\"data\":";
     let mut body = Vec::with_capacity(head.len() + data.len() + tail.len());
     body.extend_from_slice(head);
@@ -215,18 +200,10 @@ fn reply(answered: &Answered, request: RequestId) -> HttpResponse {
 fn cache_status(answered: &Answered) -> String {
     match answered.source {
         Source::Tier(tier) => {
-            format!(
-                "ai-cache; hit; ttl={}; detail={}",
-                answered.expires_in_seconds,
-                tier.name()
-            )
+            format!("ai-cache; hit; ttl={}; detail={}", answered.expires_in_seconds, tier.name())
         }
         Source::Upstream { bypassed: true, .. } => "ai-cache; fwd=bypass".to_owned(),
-        Source::Upstream {
-            stored,
-            collapsed,
-            bypassed: false,
-        } => {
+        Source::Upstream { stored, collapsed, bypassed: false } => {
             let stored = if stored { "; stored" } else { "" };
             let collapsed = if collapsed { "; collapsed" } else { "" };
             format!("ai-cache; fwd=miss{stored}{collapsed}")

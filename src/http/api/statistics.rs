@@ -90,24 +90,13 @@ pub struct Window {
 
 impl From<TierView> for TierBody {
     fn from(view: TierView) -> Self {
-        Self {
-            hits: view.hits,
-            entries: view.entries,
-            bytes: view.bytes,
-        }
+        Self { hits: view.hits, entries: view.entries, bytes: view.bytes }
     }
 }
 
 impl From<StatisticsView> for StatisticsBody {
     fn from(view: StatisticsView) -> Self {
-        let StatisticsView {
-            enabled,
-            totals,
-            invalidations,
-            tiers,
-            from,
-            to,
-        } = view;
+        let StatisticsView { enabled, totals, invalidations, tiers, from, to } = view;
         let cold = tiers[Tier::Cold.index()];
         Self {
             enabled,

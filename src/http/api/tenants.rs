@@ -22,10 +22,7 @@ use super::tokens::{self, MadeTokenBody, NewTokenBody, TokenListBody};
 
 /// A tenant to be made.
 #[derive(ToSchema)]
-#[expect(
-    dead_code,
-    reason = "the shape in the API document; `parse_new` reads the body"
-)]
+#[expect(dead_code, reason = "the shape in the API document; `parse_new` reads the body")]
 pub struct NewTenantBody {
     /// 1 to 63 of a-z, 0-9 and -.
     slug: String,
@@ -35,10 +32,7 @@ pub struct NewTenantBody {
 
 /// What to change of a tenant.
 #[derive(ToSchema)]
-#[expect(
-    dead_code,
-    reason = "the shape in the API document; `parse_change` reads the body"
-)]
+#[expect(dead_code, reason = "the shape in the API document; `parse_change` reads the body")]
 pub struct TenantChangeBody {
     /// Whether the tenant's tokens are accepted.
     active: bool,
@@ -171,10 +165,7 @@ pub async fn patch_tenant(
     let active = parse_change(body::json(&request, payload).await?)?;
     let call = current.call()?;
     let record = call.change(call.caller.tenant, Action::TenantUpdate);
-    let row = state
-        .service
-        .set_tenant_active(&slug, active, record)
-        .await?;
+    let row = state.service.set_tenant_active(&slug, active, record).await?;
     Ok(HttpResponse::Ok().json(TenantBody::from(row)))
 }
 

@@ -24,10 +24,7 @@ const MAX_LIFE_SECONDS: u64 = 315_360_000;
 /// A token to be made.
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase")]
-#[expect(
-    dead_code,
-    reason = "the shape in the API document; `parse` reads the body"
-)]
+#[expect(dead_code, reason = "the shape in the API document; `parse` reads the body")]
 pub struct NewTokenBody {
     /// Any of app, admin, compliance, operator that the caller may grant; at least one.
     roles: Vec<String>,
@@ -84,9 +81,7 @@ impl From<Vec<TokenRow>> for TokenListBody {
             expires_at: row.expires_at,
             revoked_at: row.revoked_at,
         };
-        Self {
-            tokens: rows.into_iter().map(body).collect(),
-        }
+        Self { tokens: rows.into_iter().map(body).collect() }
     }
 }
 
@@ -102,10 +97,7 @@ pub(super) fn parse(body: Json) -> Result<NewToken, Problem> {
     let names = fields.texts("roles", 4, 1..=32).unwrap_or_default();
     let roles: Option<Roles> = names.iter().map(|name| Role::parse(name)).collect();
     if roles.is_none_or(Roles::is_empty) {
-        fields.refuse(
-            "roles",
-            "must hold at least one of app, admin, compliance, operator",
-        );
+        fields.refuse("roles", "must hold at least one of app, admin, compliance, operator");
     }
     let seconds = fields.number("expiresInSeconds", 1..=MAX_LIFE_SECONDS);
     fields.finish()?;
@@ -128,10 +120,7 @@ pub(super) async fn make(
     let grant = Grant::By(call.caller.token, [role].into_iter().collect());
     let record = call.change(tenant, Action::TokenCreate);
     let expires_at = new.expires_in.map(|life| state.clock.now() + life);
-    Ok(state
-        .service
-        .create_token(tenant, new.roles, expires_at, (grant, record))
-        .await?)
+    Ok(state.service.create_token(tenant, new.roles, expires_at, (grant, record)).await?)
 }
 
 /// The reply that shows a new token, which nobody may keep a copy of.

@@ -18,10 +18,7 @@ async fn a_question_is_answered_by_the_upstream_once_and_then_from_memory() {
     assert_eq!(first.body["cached"], false);
     assert_eq!(first.body["cacheSource"], "openai");
     assert_eq!(first.header("x-cache"), Some("MISS"));
-    assert_eq!(
-        first.header("cache-status"),
-        Some("ai-cache; fwd=miss; stored")
-    );
+    assert_eq!(first.header("cache-status"), Some("ai-cache; fwd=miss; stored"));
     assert_eq!(second.body["cached"], true);
     assert_eq!(second.body["cacheSource"], "hot");
     assert_eq!(second.header("x-cache"), Some("HIT"));

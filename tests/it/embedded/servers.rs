@@ -1,8 +1,5 @@
 //! What the tests of the embedded servers share: options, folders, another process, a client.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a failure in a test's helper is the test's failure"
-)]
+#![expect(clippy::unwrap_used, reason = "a failure in a test's helper is the test's failure")]
 
 use std::fs::{self, DirBuilder};
 use std::io::{BufRead, BufReader};
@@ -31,11 +28,8 @@ async fn another_process_holds_a_server_until_it_is_killed() {
     };
     let order = order.into_string().unwrap();
     let [server, lifetime, folder] = order.splitn(3, ':').collect::<Vec<_>>().try_into().unwrap();
-    let lifetime = if lifetime == "independent" {
-        Lifetime::Independent
-    } else {
-        Lifetime::Disposable
-    };
+    let lifetime =
+        if lifetime == "independent" { Lifetime::Independent } else { Lifetime::Disposable };
     let folder = Path::new(folder);
     let (mut postgres_options, mut redis_options) = (bound(), bound_redis(Listen::Unix));
     postgres_options.lifetime = lifetime;
@@ -62,22 +56,14 @@ impl OtherProcess {
         let test = "embedded::servers::another_process_holds_a_server_until_it_is_killed";
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", test, "--nocapture"])
-            .env(
-                OTHER_PROCESS,
-                format!("{server}:{lifetime}:{}", folder.display()),
-            )
+            .env(OTHER_PROCESS, format!("{server}:{lifetime}:{}", folder.display()))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap())
-            .lines()
-            .map_while(Result::ok);
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
         let server_pid = lines
-            .find_map(|line| {
-                line.strip_prefix("server=")
-                    .and_then(|pid| pid.parse().ok())
-            })
+            .find_map(|line| line.strip_prefix("server=").and_then(|pid| pid.parse().ok()))
             .unwrap();
         Self { child, server_pid }
     }
@@ -113,10 +99,7 @@ pub(super) fn bound_redis(listen: Listen) -> RedisOptions {
 async fn client(postgres: &Postgres, user: &str, database: &str) -> ClientAndConnection {
     let config = tokio_postgres::Config::from_str(&postgres.url(user, database)).unwrap();
     let (client, connection) = config.connect(tokio_postgres::NoTls).await.unwrap();
-    ClientAndConnection {
-        client,
-        connection: Box::pin(async { connection.await.unwrap() }),
-    }
+    ClientAndConnection { client, connection: Box::pin(async { connection.await.unwrap() }) }
 }
 
 struct ClientAndConnection {

@@ -1,9 +1,6 @@
 //! An HTTP server that answers as the test says, a thread per connection. Knows nothing of the
 //! service; ends with the test.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a failure in a test's helper is the test's failure"
-)]
+#![expect(clippy::unwrap_used, reason = "a failure in a test's helper is the test's failure")]
 
 use std::io::{BufRead, BufReader, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -62,11 +59,7 @@ impl Canned {
                     return;
                 }
                 shared.connections.fetch_add(1, Ordering::SeqCst);
-                shared
-                    .open
-                    .lock()
-                    .unwrap()
-                    .push(stream.try_clone().unwrap());
+                shared.open.lock().unwrap().push(stream.try_clone().unwrap());
                 let shared = Arc::clone(&shared);
                 thread::spawn(move || shared.serve(&stream));
             }
@@ -84,13 +77,7 @@ impl Canned {
 
     /// How often this body came.
     pub fn count_of(&self, body: &[u8]) -> usize {
-        self.state
-            .bodies
-            .lock()
-            .unwrap()
-            .iter()
-            .filter(|came| *came == body)
-            .count()
+        self.state.bodies.lock().unwrap().iter().filter(|came| *came == body).count()
     }
 }
 
@@ -182,9 +169,5 @@ pub fn reply(status: &str, headers: &[&str], body: &str) -> Vec<u8> {
 
 /// A reply from the cache.
 pub fn hit() -> Vec<u8> {
-    reply(
-        "200 OK",
-        &["X-Cache: HIT", "X-Audit-Id: 1"],
-        r#"{"cached":true}"#,
-    )
+    reply("200 OK", &["X-Cache: HIT", "X-Audit-Id: 1"], r#"{"cached":true}"#)
 }

@@ -26,10 +26,7 @@ use super::upstream::TestUpstream;
 pub const MASTER_KEYS: &str = "k1:MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 
 /// The prices of the tests' upstream: 0.15 and 0.60 dollars a million.
-pub const PRICES: Prices = Prices {
-    prompt: Usd(150_000),
-    completion: Usd(600_000),
-};
+pub const PRICES: Prices = Prices { prompt: Usd(150_000), completion: Usd(600_000) };
 
 /// What a test wants of its service.
 pub struct Builder {
@@ -69,10 +66,7 @@ impl Default for Builder {
     fn default() -> Self {
         let settings = AppSettings {
             database_url: String::new(),
-            store: StoreSettings {
-                pool_size: 8,
-                limit: Duration::from_secs(2),
-            },
+            store: StoreSettings { pool_size: 8, limit: Duration::from_secs(2) },
             redis: None,
             memory_bytes: 64 * 1024 * 1024,
             switch: Switch::On,
@@ -84,13 +78,7 @@ impl Default for Builder {
             workers: 1,
         };
         let clock = Arc::new(SystemClock);
-        Self {
-            db: None,
-            clock,
-            settings,
-            upstream: None,
-            keys: MASTER_KEYS,
-        }
+        Self { db: None, clock, settings, upstream: None, keys: MASTER_KEYS }
     }
 }
 
@@ -116,10 +104,7 @@ impl Builder {
     /// With this Redis.
     pub fn redis_url(mut self, url: &str) -> Self {
         let timeout = Duration::from_millis(500);
-        self.settings.redis = Some(RedisSettings {
-            urls: vec![url.to_owned()],
-            timeout,
-        });
+        self.settings.redis = Some(RedisSettings { urls: vec![url.to_owned()], timeout });
         self
     }
 
@@ -157,9 +142,7 @@ impl Builder {
             settings.database_url = db.app_url().await;
         }
         let fake = TestUpstream::start().await;
-        let upstream = self
-            .upstream
-            .unwrap_or_else(|| openai(&fake, Arc::clone(&self.clock)));
+        let upstream = self.upstream.unwrap_or_else(|| openai(&fake, Arc::clone(&self.clock)));
         let deps = Deps {
             clock: self.clock,
             ids: Arc::new(SystemIds),
@@ -169,12 +152,7 @@ impl Builder {
         let app = App::start(settings, deps).await?;
         let running = app.serve(TcpListener::bind(("127.0.0.1", 0)).unwrap())?;
         let client = Client::new(&format!("http://{}", running.address()));
-        Ok(TestApp {
-            db,
-            client,
-            upstream: fake,
-            running,
-        })
+        Ok(TestApp { db, client, upstream: fake, running })
     }
 }
 
@@ -221,15 +199,9 @@ impl TestApp {
         Tenant {
             id: row.id,
             slug: slug.to_owned(),
-            app: self
-                .client
-                .with_token(&self.token(row.id, &[Role::App]).await),
-            admin: self
-                .client
-                .with_token(&self.token(row.id, &[Role::Admin]).await),
-            compliance: self
-                .client
-                .with_token(&self.token(row.id, &[Role::Compliance]).await),
+            app: self.client.with_token(&self.token(row.id, &[Role::App]).await),
+            admin: self.client.with_token(&self.token(row.id, &[Role::Admin]).await),
+            compliance: self.client.with_token(&self.token(row.id, &[Role::Compliance]).await),
         }
     }
 
@@ -237,19 +209,14 @@ impl TestApp {
     pub async fn operator(&self) -> Client {
         let slug = TenantSlug::parse("installation").unwrap();
         let tenant = self.service().find_tenant(&slug).await.unwrap();
-        self.client
-            .with_token(&self.token(tenant.id, &[Role::Operator]).await)
+        self.client.with_token(&self.token(tenant.id, &[Role::Operator]).await)
     }
 
     /// A new token of a tenant.
     pub async fn token(&self, tenant: TenantId, roles: &[Role]) -> String {
         let roles = roles.iter().copied().collect();
         let grant = (Grant::CommandLine, self.service().command_line_record());
-        let made = self
-            .service()
-            .create_token(tenant, roles, None, grant)
-            .await
-            .unwrap();
+        let made = self.service().create_token(tenant, roles, None, grant).await.unwrap();
         made.text.to_string()
     }
 

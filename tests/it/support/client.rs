@@ -46,14 +46,8 @@ impl Reply {
 
     /// The pointers of a problem's fields.
     pub fn pointers(&self) -> Vec<&str> {
-        let errors = self.body["errors"]
-            .as_array()
-            .map(Vec::as_slice)
-            .unwrap_or_default();
-        errors
-            .iter()
-            .map(|error| error["pointer"].as_str().unwrap())
-            .collect()
+        let errors = self.body["errors"].as_array().map(Vec::as_slice).unwrap_or_default();
+        errors.iter().map(|error| error["pointer"].as_str().unwrap()).collect()
     }
 
     /// The reply, which must have this status.
@@ -68,11 +62,7 @@ impl Client {
     /// A caller without a token.
     pub fn new(base: &str) -> Self {
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
-        Self {
-            http,
-            base: base.to_owned(),
-            headers: HeaderMap::new(),
-        }
+        Self { http, base: base.to_owned(), headers: HeaderMap::new() }
     }
 
     /// The same caller with a token.
@@ -84,9 +74,7 @@ impl Client {
     pub fn with_header(&self, name: &str, value: &str) -> Self {
         let mut caller = self.clone();
         let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
-        caller
-            .headers
-            .insert(name, HeaderValue::from_str(value).unwrap());
+        caller.headers.insert(name, HeaderValue::from_str(value).unwrap());
         caller
     }
 
@@ -94,17 +82,13 @@ impl Client {
     pub fn with_another_header(&self, name: &str, value: &str) -> Self {
         let mut caller = self.clone();
         let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
-        caller
-            .headers
-            .append(name, HeaderValue::from_str(value).unwrap());
+        caller.headers.append(name, HeaderValue::from_str(value).unwrap());
         caller
     }
 
     fn request(&self, method: &str, path: &str) -> RequestBuilder {
         let method = Method::from_bytes(method.as_bytes()).unwrap();
-        self.http
-            .request(method, format!("{}{path}", self.base))
-            .headers(self.headers.clone())
+        self.http.request(method, format!("{}{path}", self.base)).headers(self.headers.clone())
     }
 
     /// Sends without a body.
@@ -114,8 +98,7 @@ impl Client {
 
     /// Sends JSON.
     pub async fn send_json(&self, method: &str, path: &str, body: &Value) -> Reply {
-        self.send_raw(method, path, serde_json::to_vec(body).unwrap())
-            .await
+        self.send_raw(method, path, serde_json::to_vec(body).unwrap()).await
     }
 
     /// Sends bytes declared as JSON.
@@ -153,12 +136,7 @@ async fn receive(method: &str, path: &str, request: RequestBuilder) -> Reply {
     let (status, headers) = (reply.status().as_u16(), reply.headers().clone());
     let text = reply.text().await.unwrap();
     let body = serde_json::from_str(&text).unwrap_or(Value::Null);
-    let reply = Reply {
-        status,
-        headers,
-        text,
-        body,
-    };
+    let reply = Reply { status, headers, text, body };
     check(method, path, &reply);
     reply
 }
@@ -168,18 +146,13 @@ fn matches(template: &str, path: &str) -> bool {
     let path = path.split('?').next().unwrap();
     let (wanted, given) = (template.split('/'), path.split('/'));
     template.split('/').count() == path.split('/').count()
-        && wanted
-            .zip(given)
-            .all(|(wanted, given)| wanted.starts_with('{') || wanted == given)
+        && wanted.zip(given).all(|(wanted, given)| wanted.starts_with('{') || wanted == given)
 }
 
 /// Panics when a reply is not what the document says of its route. Requests for what the document
 /// does not name must get a problem.
 fn check(method: &str, path: &str, reply: &Reply) {
-    assert!(
-        reply.header("x-request-id").is_some(),
-        "{method} {path} has no request id"
-    );
+    assert!(reply.header("x-request-id").is_some(), "{method} {path} has no request id");
     let paths = DOCUMENT["paths"].as_object().unwrap();
     let item = paths
         .iter()
@@ -191,33 +164,17 @@ fn check(method: &str, path: &str, reply: &Reply) {
         None => &DOCUMENT["paths"]["/api/ai-cache/query"]["post"]["responses"],
     };
     let class = format!("{}XX", reply.status / 100);
-    let response = responses
-        .get(reply.status.to_string())
-        .or_else(|| responses.get(&class));
+    let response = responses.get(reply.status.to_string()).or_else(|| responses.get(&class));
     let response = response
         .unwrap_or_else(|| panic!("{method} {path}: {} is not in the document", reply.status));
     let Some(content) = response.get("content").and_then(Value::as_object) else {
-        assert_eq!(
-            reply.text, "",
-            "{method} {path} has a body that is not in the document"
-        );
+        assert_eq!(reply.text, "", "{method} {path} has a body that is not in the document");
         return;
     };
-    let kind = reply
-        .header("content-type")
-        .unwrap_or_default()
-        .split(';')
-        .next()
-        .unwrap();
-    let media = content
-        .get(kind)
-        .unwrap_or_else(|| panic!("{method} {path}: {kind}"));
+    let kind = reply.header("content-type").unwrap_or_default().split(';').next().unwrap();
+    let media = content.get(kind).unwrap_or_else(|| panic!("{method} {path}: {kind}"));
     if kind.ends_with("json") {
-        check_schema(
-            &media["schema"],
-            &reply.body,
-            &format!("{method} {path} {}", reply.status),
-        );
+        check_schema(&media["schema"], &reply.body, &format!("{method} {path} {}", reply.status));
     }
 }
 
@@ -230,8 +187,5 @@ fn check_schema(schema: &Value, body: &Value, what: &str) {
         .iter_errors(body)
         .map(|fault| format!("{}: {fault}", fault.instance_path()))
         .collect();
-    assert!(
-        faults.is_empty(),
-        "{what} is not what the document says: {faults:?}\n{body:#}"
-    );
+    assert!(faults.is_empty(), "{what} is not what the document says: {faults:?}\n{body:#}");
 }

@@ -14,8 +14,7 @@ pub struct TestClock {
 impl TestClock {
     /// Moves the time forward.
     pub fn advance(&self, by: TimeDelta) {
-        self.ahead_us
-            .fetch_add(by.num_microseconds().unwrap(), Ordering::SeqCst);
+        self.ahead_us.fetch_add(by.num_microseconds().unwrap(), Ordering::SeqCst);
     }
 }
 

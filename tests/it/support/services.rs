@@ -22,9 +22,7 @@ static DATABASES: AtomicU64 = AtomicU64::new(0);
 
 /// Where programs are looked for.
 pub fn search_path() -> String {
-    option_env!("PATH")
-        .unwrap_or("/usr/bin:/usr/sbin:/bin:/usr/local/bin")
-        .to_owned()
+    option_env!("PATH").unwrap_or("/usr/bin:/usr/sbin:/bin:/usr/local/bin").to_owned()
 }
 
 /// A folder of this run under the system's folder for such.
@@ -45,9 +43,7 @@ pub async fn postgres() -> &'static Postgres {
                 max_connections: 400,
                 ..PostgresOptions::new(search_path())
             };
-            let postgres = Postgres::start(&scratch("postgres"), options)
-                .await
-                .unwrap();
+            let postgres = Postgres::start(&scratch("postgres"), options).await.unwrap();
             postgres.ensure_roles_and_database().await.unwrap();
             let admin = connect(&postgres.url(SUPERUSER, "postgres")).await;
             let make = format!("CREATE DATABASE {TEMPLATE} OWNER {OWNER_ROLE}");
@@ -63,13 +59,8 @@ async fn migrate_template(postgres: &Postgres) {
     let own = format!("ALTER SCHEMA public OWNER TO {OWNER_ROLE}");
     owner.batch_execute(&own).await.unwrap();
     drop(owner);
-    let (admin, app) = (
-        postgres.url(OWNER_ROLE, TEMPLATE),
-        postgres.url(APP_ROLE, TEMPLATE),
-    );
-    migrate::migrate(&admin, Some(&app), &SystemClock, &SystemIds)
-        .await
-        .unwrap();
+    let (admin, app) = (postgres.url(OWNER_ROLE, TEMPLATE), postgres.url(APP_ROLE, TEMPLATE));
+    migrate::migrate(&admin, Some(&app), &SystemClock, &SystemIds).await.unwrap();
 }
 
 /// The run's Redis.
@@ -79,19 +70,13 @@ pub async fn redis() -> &'static Redis {
 
 /// A Redis for one test alone.
 pub async fn start_redis(listen: Listen) -> Redis {
-    let options = RedisOptions {
-        lifetime: Lifetime::Disposable,
-        listen,
-        ..RedisOptions::new(search_path())
-    };
+    let options =
+        RedisOptions { lifetime: Lifetime::Disposable, listen, ..RedisOptions::new(search_path()) };
     Redis::start(&scratch("redis"), options).await.unwrap()
 }
 
 /// Connects and reads the socket until the client is dropped.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the driver's socket task, owned by its client"
-)]
+#[expect(clippy::disallowed_methods, reason = "the driver's socket task, owned by its client")]
 pub async fn connect(url: &str) -> Client {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
     tokio::spawn(async move {
@@ -163,12 +148,7 @@ impl TestDb {
 
     /// The one number a query gives, seen as the superuser.
     pub async fn count(&self, query: &str) -> i64 {
-        self.superuser()
-            .await
-            .query_one(query, &[])
-            .await
-            .unwrap()
-            .get(0)
+        self.superuser().await.query_one(query, &[]).await.unwrap().get(0)
     }
 }
 

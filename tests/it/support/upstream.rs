@@ -1,9 +1,6 @@
 //! A chat-completions server for tests, over real sockets: counts and keeps what it is asked, and
 //! answers as scripted. Its tasks end when it is dropped.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test's server has nobody to report to but the test"
-)]
+#![expect(clippy::unwrap_used, reason = "a test's server has nobody to report to but the test")]
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -59,8 +56,7 @@ impl Request {
             let mut of_user = messages.iter().filter(|message| message["role"] == "user");
             of_user.next_back()
         });
-        last.and_then(|message| message["content"].as_str())
-            .unwrap_or("")
+        last.and_then(|message| message["content"].as_str()).unwrap_or("")
     }
 }
 
@@ -103,11 +99,7 @@ impl TestUpstream {
         });
         let mut tasks = JoinSet::new();
         tasks.spawn(accept(listener, Arc::clone(&shared)));
-        Self {
-            url,
-            shared,
-            _tasks: tasks,
-        }
+        Self { url, shared, _tasks: tasks }
     }
 
     /// The base URL.
@@ -191,11 +183,7 @@ impl TestUpstream {
         let mut calls = self.shared.calls.subscribe();
         let reached = calls.wait_for(|calls| *calls >= count);
         let reached = tokio::time::timeout(PATIENCE, reached).await;
-        assert!(
-            reached.is_ok(),
-            "{} of {count} calls after {PATIENCE:?}",
-            self.calls()
-        );
+        assert!(reached.is_ok(), "{} of {count} calls after {PATIENCE:?}", self.calls());
     }
 
     fn then(&self, behaviour: Behaviour) {
@@ -290,12 +278,7 @@ async fn receive(socket: &mut BufReader<TcpStream>) -> Option<Request> {
     socket.read_exact(&mut body).await.ok()?;
     let text = String::from_utf8(body).ok()?;
     let body = serde_json::from_str(&text).ok()?;
-    Some(Request {
-        line,
-        headers,
-        text,
-        body,
-    })
+    Some(Request { line, headers, text, body })
 }
 
 /// Sends what a call gets. `None`: the connection is to be closed.

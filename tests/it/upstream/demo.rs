@@ -30,19 +30,13 @@ async fn demo_answers_are_labelled_repeatable_and_tell_nothing_of_the_question()
     assert!(first.storable);
     assert_eq!(data["usage"]["completionTokens"], text.len() / 4);
     assert!(first.cost > Usd(0));
-    assert_eq!(
-        (upstream.name(), upstream.default_model()),
-        ("demo", "demo")
-    );
+    assert_eq!((upstream.name(), upstream.default_model()), ("demo", "demo"));
 }
 
 #[tokio::test]
 async fn demo_answers_have_about_the_size_that_is_set() {
     for size in [0, 100, 2_000, 1_000_000] {
-        let answer = demo(Duration::ZERO, size)
-            .complete(&prompt("Where?"))
-            .await
-            .unwrap();
+        let answer = demo(Duration::ZERO, size).complete(&prompt("Where?")).await.unwrap();
         let length = read(&answer)["response"].as_str().unwrap().len();
         assert!((size..size + 100).contains(&length), "{length} for {size}");
     }

@@ -26,11 +26,7 @@ async fn a_busy_or_failing_upstream_is_asked_again(#[values(429, 500, 502, 503, 
     assert_eq!(read(&answer)["response"], "answer 3 to Where?");
     let requests = server.requests();
     assert_eq!(requests.len(), 3);
-    assert!(
-        requests
-            .iter()
-            .all(|request| request.text == requests[0].text)
-    );
+    assert!(requests.iter().all(|request| request.text == requests[0].text));
 }
 
 #[rstest]
@@ -43,10 +39,7 @@ async fn after_three_tries_it_is_over(#[case] status: u16, #[case] expected: Ups
         server.then_status(status, None);
     }
 
-    let error = client(&server)
-        .complete(&prompt("Where?"))
-        .await
-        .unwrap_err();
+    let error = client(&server).complete(&prompt("Where?")).await.unwrap_err();
 
     assert_eq!(error, expected);
     assert_eq!(server.calls(), 3);
@@ -58,10 +51,7 @@ async fn a_refusal_is_final(#[values(400, 401, 403, 404, 408, 413, 422)] status:
     let server = TestUpstream::start().await;
     server.then_status(status, Some("0"));
 
-    let error = client(&server)
-        .complete(&prompt("Where?"))
-        .await
-        .unwrap_err();
+    let error = client(&server).complete(&prompt("Where?")).await.unwrap_err();
 
     assert_eq!(error, UpstreamError::Refused { status });
     assert_eq!(server.calls(), 1);
@@ -72,10 +62,7 @@ async fn a_redirect_is_not_followed() {
     let server = TestUpstream::start().await;
     server.then_redirect(&format!("{}/chat/completions", server.url()));
 
-    let error = client(&server)
-        .complete(&prompt("Where?"))
-        .await
-        .unwrap_err();
+    let error = client(&server).complete(&prompt("Where?")).await.unwrap_err();
 
     assert_eq!(error, UpstreamError::Refused { status: 307 });
     assert_eq!(server.calls(), 1);
@@ -86,10 +73,7 @@ async fn a_failure_that_does_not_pass_is_final() {
     let server = TestUpstream::start().await;
     server.then_status(501, None);
 
-    let error = client(&server)
-        .complete(&prompt("Where?"))
-        .await
-        .unwrap_err();
+    let error = client(&server).complete(&prompt("Where?")).await.unwrap_err();
 
     assert_eq!(error, UpstreamError::Failed { status: 501 });
     assert_eq!(server.calls(), 1);
@@ -119,10 +103,7 @@ async fn a_wait_beyond_the_limit_is_not_begun(#[case] header: &str, #[case] seco
     let server = TestUpstream::start().await;
     server.then_status(429, Some(header));
 
-    let error = client(&server)
-        .complete(&prompt("Where?"))
-        .await
-        .unwrap_err();
+    let error = client(&server).complete(&prompt("Where?")).await.unwrap_err();
 
     let retry_after = Some(Duration::from_secs(seconds));
     assert_eq!(error, UpstreamError::RateLimited { retry_after });
@@ -147,10 +128,7 @@ async fn a_hanging_upstream_times_out_and_is_not_asked_again() {
     let server = TestUpstream::start().await;
     server.then_hang();
 
-    let error = impatient(&server, SOON)
-        .complete(&prompt("Where?"))
-        .await
-        .unwrap_err();
+    let error = impatient(&server, SOON).complete(&prompt("Where?")).await.unwrap_err();
 
     assert_eq!(error, UpstreamError::TimedOut);
     assert_eq!(server.calls(), 1);
@@ -180,10 +158,7 @@ async fn a_connection_cut_after_the_question_is_unreachable_and_not_asked_again(
     let server = TestUpstream::start().await;
     server.then_cut_connection();
 
-    let error = client(&server)
-        .complete(&prompt("Where?"))
-        .await
-        .unwrap_err();
+    let error = client(&server).complete(&prompt("Where?")).await.unwrap_err();
 
     assert_eq!(error, UpstreamError::Unreachable);
     assert_eq!(server.calls(), 1);
@@ -236,11 +211,7 @@ async fn after_five_failures_in_a_row_it_is_left_alone_for_ten_seconds() {
     let error = upstream.complete(&question).await.unwrap_err();
     let retry_after = Duration::from_secs(10);
     assert_eq!(error, UpstreamError::CircuitOpen { retry_after });
-    assert_eq!(
-        server.calls(),
-        5,
-        "it was asked while it was to be left alone"
-    );
+    assert_eq!(server.calls(), 5, "it was asked while it was to be left alone");
 
     // The pause over, one call goes through, once, and its failure begins the pause anew.
     clock.advance(TimeDelta::milliseconds(1));
@@ -273,10 +244,7 @@ async fn cut_connections_and_timeouts_count_as_failures() {
 
     let error = upstream.complete(&prompt("Where?")).await.unwrap_err();
 
-    assert!(
-        matches!(error, UpstreamError::CircuitOpen { .. }),
-        "{error:?}"
-    );
+    assert!(matches!(error, UpstreamError::CircuitOpen { .. }), "{error:?}");
     assert_eq!(server.calls(), 5);
 }
 

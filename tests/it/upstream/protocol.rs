@@ -37,17 +37,11 @@ async fn a_question_goes_out_as_a_system_and_a_user_message_and_comes_back_as_re
         text,
         r#"{"response":"answer 1 to Where?","model":"gpt-4o-mini","usage":{"promptTokens":31,"completionTokens":412}}"#
     );
-    let usage = Usage {
-        prompt_tokens: PROMPT_TOKENS,
-        completion_tokens: COMPLETION_TOKENS,
-    };
+    let usage = Usage { prompt_tokens: PROMPT_TOKENS, completion_tokens: COMPLETION_TOKENS };
     assert_eq!(answer.usage, usage);
     assert_eq!(answer.cost, Usd(31 * 150_000 + 412 * 600_000));
     assert!(answer.storable);
-    assert_eq!(
-        (upstream.name(), upstream.default_model()),
-        ("openai", "gpt-4o-mini")
-    );
+    assert_eq!((upstream.name(), upstream.default_model()), ("openai", "gpt-4o-mini"));
 }
 
 #[tokio::test]
@@ -215,15 +209,9 @@ async fn a_success_without_text_is_a_bad_answer(#[case] body: Value) {
     let server = TestUpstream::start().await;
     server.then_json(body);
 
-    let error = client(&server)
-        .complete(&prompt("Where?"))
-        .await
-        .unwrap_err();
+    let error = client(&server).complete(&prompt("Where?")).await.unwrap_err();
 
-    assert!(
-        matches!(error, UpstreamError::BadAnswer { .. }),
-        "{error:?}"
-    );
+    assert!(matches!(error, UpstreamError::BadAnswer { .. }), "{error:?}");
     assert_eq!(server.calls(), 1, "a bad answer was asked for again");
 }
 
@@ -273,8 +261,5 @@ fn a_key_that_no_header_can_carry_is_refused_without_being_shown() {
 #[test]
 fn https_needs_nothing_set_up_beforehand_but_root_certificates() {
     let made = OpenAi::new(settings("https://localhost/v1"), Arc::new(SystemClock));
-    assert!(matches!(
-        made.err(),
-        None | Some(OpenAiSettingsError::Client(_))
-    ));
+    assert!(matches!(made.err(), None | Some(OpenAiSettingsError::Client(_))));
 }

@@ -1,0 +1,47 @@
+//! A record on its way: a small future that gives the receipt once the record is durable.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::sync::oneshot;
+
+use super::{AuditError, Receipt};
+
+/// What the record waits for.
+pub(super) enum State {
+    /// For nothing: audit logging is off.
+    Granted,
+    /// For the writer.
+    Waits(oneshot::Receiver<Result<(), AuditError>>),
+    /// It was not even queued.
+    Refused(AuditError),
+}
+
+/// A record on its way. Dropping it does not stop the record.
+#[must_use = "the receipt comes when this is awaited"]
+pub struct Recording {
+    /// `None` once given out.
+    pub(super) receipt: Option<Receipt>,
+    pub(super) state: State,
+}
+
+impl Future for Recording {
+    type Output = Result<Receipt, AuditError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut self.state {
+            State::Granted => {}
+            State::Refused(error) => return Poll::Ready(Err(*error)),
+            State::Waits(done) => match Pin::new(done).poll(context) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(Ok(()))) => {}
+                Poll::Ready(Ok(Err(error))) => return Poll::Ready(Err(error)),
+                Poll::Ready(Err(_writer_gone)) => {
+                    return Poll::Ready(Err(AuditError::Unavailable));
+                }
+            },
+        }
+        Poll::Ready(self.receipt.take().ok_or(AuditError::Unavailable))
+    }
+}

@@ -1,0 +1,232 @@
+//! A question that memory does not answer: the lower tiers, then the upstream, once for all who
+//! ask the same at the same time.
+
+use std::sync::Arc;
+
+use crate::audit::AuditError;
+use crate::domain::audit_record::{Action, Outcome};
+use crate::domain::directives::Mode;
+use crate::domain::ids::EntryId;
+use crate::domain::money::Usd;
+use crate::domain::prompt::Prompt;
+use crate::domain::query::QueryRequest;
+use crate::keyring::{self, EntryKey, Plaintext};
+use crate::upstream::UpstreamError;
+
+use super::flight::{FlightKey, FlightKind, Seat};
+use super::question::{Answered, Fetch, Fetched, Landing, Lookup, QueryError, Source};
+use super::{Call, Service, ServiceError};
+
+impl Service {
+    /// Answers what memory did not.
+    pub(super) async fn query_below(
+        self: &Arc<Self>,
+        call: &mut Call,
+        request: Arc<QueryRequest>,
+    ) -> Result<Answered, QueryError> {
+        let mode = request.directives.mode;
+        let Some(key) = self.entry_key(call, &request).await? else {
+            return Err(QueryError::NotCached);
+        };
+        let lookup = self.lookup(call, &request, key);
+        if mode == Mode::Bypass {
+            return self.bypass(call, &request).await;
+        }
+        if mode.reads()
+            && let Some(found) = self.parts.stack.find_hot(&lookup.wanted, &call.view)
+            && let Some(answered) = self.serve_found(call, &lookup, &found).await?
+        {
+            return Ok(answered);
+        }
+        if mode == Mode::OnlyIfCached {
+            return self.only_if_cached(call, &lookup).await;
+        }
+        let first = if mode.reads() { FlightKind::LookUp } else { FlightKind::Refresh };
+        if let Some(answered) = self.fly(call, &lookup, first).await? {
+            return Ok(answered);
+        }
+        // What the flight found was not acceptable to this caller, or did not open.
+        let answered = self.fly(call, &lookup, FlightKind::Refresh).await?;
+        answered.ok_or(QueryError::Service(ServiceError::TaskLost))
+    }
+
+    /// The key the answer is sealed under. `None`: the question names a person never named before
+    /// and must not make a key for them.
+    async fn entry_key(
+        &self,
+        call: &Call,
+        request: &QueryRequest,
+    ) -> Result<Option<EntryKey>, QueryError> {
+        let keyring = &self.parts.keyring;
+        let keys = keyring.tenant_keys(call.caller.tenant).await?;
+        let Some(subject) = &request.subject else {
+            return Ok(Some(EntryKey::new(keys, None)));
+        };
+        let found = match request.directives.mode {
+            Mode::Default | Mode::Refresh => {
+                Some(keyring.subject_key(&keys, subject, call.request).await?)
+            }
+            Mode::OnlyIfCached | Mode::Bypass => keyring.find_subject_key(&keys, subject).await?,
+        };
+        if found.is_none() && request.directives.mode == Mode::OnlyIfCached {
+            return Ok(None);
+        }
+        Ok(Some(EntryKey::new(keys, found)))
+    }
+
+    async fn only_if_cached(
+        &self,
+        call: &mut Call,
+        lookup: &Lookup,
+    ) -> Result<Answered, QueryError> {
+        let found = self
+            .parts
+            .stack
+            .find_below((lookup.redis_key(), &lookup.wanted), &call.view, lookup.position)
+            .await;
+        let answered = match found {
+            Some(found) => self.serve_found(call, lookup, &found).await?,
+            None => None,
+        };
+        answered.ok_or(QueryError::NotCached)
+    }
+
+    /// Asks the upstream and leaves the cache alone.
+    async fn bypass(
+        &self,
+        call: &mut Call,
+        request: &QueryRequest,
+    ) -> Result<Answered, QueryError> {
+        self.check_recordable()?;
+        let prompt = Prompt::of(request, &self.model(request));
+        let answer = match self.ask(call.caller.tenant, request, &prompt).await {
+            Err(UpstreamError::NotConfigured) => return self.nowhere(call).await,
+            other => other?,
+        };
+        let now = self.parts.clock.now();
+        let entry = EntryId::fresh(&*self.parts.ids, now);
+        let cost = answer.cost;
+        let receipt = call
+            .settle(|record| {
+                record.outcome = Outcome::Bypass;
+                record.entry = Some(entry);
+                record.count = 1;
+                record.status = 200;
+                record.cost = cost;
+            })
+            .await?;
+        let data = keyring::release(receipt, call.caller.tenant, entry, &answer.data)?;
+        let source = Source::Upstream { stored: false, collapsed: false, bypassed: true };
+        Ok(self.fetched_answer(data, source, None, 0))
+    }
+
+    fn fetched_answer(
+        &self,
+        data: Plaintext,
+        source: Source,
+        entry: Option<EntryId>,
+        expires_in_seconds: i64,
+    ) -> Answered {
+        Answered {
+            data: Some(data),
+            source,
+            upstream: self.parts.upstream.name().to_owned(),
+            entry,
+            age_seconds: 0,
+            expires_in_seconds,
+            cost_saved: Usd::default(),
+            tokens_saved: 0,
+        }
+    }
+
+    /// There is no upstream: nothing to give, and it is recorded that nothing was.
+    async fn nowhere(&self, call: &mut Call) -> Result<Answered, QueryError> {
+        let receipt = call
+            .settle(|record| {
+                record.outcome = Outcome::NotCached;
+                record.status = 200;
+            })
+            .await?;
+        drop(receipt);
+        Ok(Answered {
+            data: None,
+            source: Source::Nowhere,
+            upstream: self.parts.upstream.name().to_owned(),
+            entry: None,
+            age_seconds: 0,
+            expires_in_seconds: 0,
+            cost_saved: Usd::default(),
+            tokens_saved: 0,
+        })
+    }
+
+    /// Waits for the flight of this question; `None` when what it found is not for this caller.
+    async fn fly(
+        self: &Arc<Self>,
+        call: &mut Call,
+        lookup: &Lookup,
+        kind: FlightKind,
+    ) -> Result<Option<Answered>, QueryError> {
+        let key = FlightKey { place: lookup.wanted.place, kind };
+        let at = (&*call.view, lookup.position);
+        let service = Arc::clone(self);
+        let job = Fetch {
+            lookup: lookup.clone(),
+            fill_record: call.change(call.caller.tenant, Action::Fill),
+        };
+        let view = Arc::clone(&call.view);
+        let boarded = self
+            .flights
+            .board(key, at, &self.parts.lifecycle, || async move {
+                service.land(job, kind, &view).await
+            })
+            .await;
+        let (seat, landing) = boarded.ok_or(ServiceError::TaskLost)?;
+        match &*landing {
+            Landing::Found(found) => {
+                let meta = &found.entry.stored.meta;
+                if !meta.is_fresh(lookup.wanted.now, lookup.wanted.made_since) {
+                    return Ok(None);
+                }
+                self.serve_found(call, lookup, found).await
+            }
+            Landing::Fetched(fetched) => self.serve_fetched(call, fetched, seat).await.map(Some),
+            Landing::Failed(UpstreamError::NotConfigured) => self.nowhere(call).await.map(Some),
+            Landing::Failed(error) => Err(error.clone().into()),
+            Landing::Unrecordable(error) => Err((*error).into()),
+        }
+    }
+
+    async fn serve_fetched(
+        &self,
+        call: &mut Call,
+        fetched: &Fetched,
+        seat: Seat,
+    ) -> Result<Answered, QueryError> {
+        let stored = fetched.expires_at.is_some();
+        let collapsed = seat == Seat::Follower;
+        let cost = if collapsed { Usd::default() } else { fetched.cost };
+        let receipt = call
+            .settle(|record| {
+                record.outcome = if stored { Outcome::Stored } else { Outcome::Miss };
+                record.entry = Some(fetched.entry);
+                record.count = 1;
+                record.status = 200;
+                record.cost = cost;
+            })
+            .await?;
+        let tenant = fetched.place.tenant;
+        let data = keyring::release(receipt, tenant, fetched.entry, &fetched.answer)?;
+        let source = Source::Upstream { stored, collapsed, bypassed: false };
+        let now = self.parts.clock.now();
+        let left = fetched.expires_at.map_or(0, |end| (end - now).num_seconds().max(0));
+        let mut answered = self.fetched_answer(data, source, stored.then_some(fetched.entry), left);
+        answered.age_seconds = (now - fetched.created_at).num_seconds().max(0);
+        Ok(answered)
+    }
+
+    /// No upstream is paid for an answer that could not be handed out.
+    pub(super) fn check_recordable(&self) -> Result<(), AuditError> {
+        if self.parts.audit.is_available() { Ok(()) } else { Err(AuditError::Unavailable) }
+    }
+}

@@ -1,0 +1,12 @@
+//! The rules of `domain`, tried on values made up at random and on the ones that are easy to get
+//! wrong.
+#![expect(clippy::unwrap_used, reason = "a failure in a test's helper is the test's failure")]
+
+mod cache_key;
+mod decimal;
+mod directives;
+mod encoding;
+mod json;
+mod records;
+mod token;
+mod values;
