@@ -9,5 +9,6 @@ mod documents;
 mod domain;
 mod embedded;
 mod loadgen;
+mod security;
 mod support;
 mod upstream;
