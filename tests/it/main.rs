@@ -9,6 +9,7 @@ mod documents;
 mod domain;
 mod embedded;
 mod loadgen;
+mod resilience;
 mod security;
 mod support;
 mod upstream;

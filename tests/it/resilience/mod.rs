@@ -1,0 +1,6 @@
+//! Faults in the middle: replies are counted against records (W10, issue 2).
+#![expect(clippy::unwrap_used, reason = "a test fails here")]
+
+mod counts;
+mod flights;
+mod postgres;
