@@ -4,10 +4,12 @@
 mod api;
 mod architecture;
 mod bench;
+mod cli;
 mod crypto;
 mod documents;
 mod domain;
 mod embedded;
 mod loadgen;
+mod settings;
 mod support;
 mod upstream;
