@@ -4,6 +4,7 @@
 mod api;
 mod architecture;
 mod bench;
+mod cli;
 mod crypto;
 mod documents;
 mod domain;
@@ -11,5 +12,6 @@ mod embedded;
 mod loadgen;
 mod resilience;
 mod security;
+mod settings;
 mod support;
 mod upstream;
