@@ -5,6 +5,7 @@ mod api;
 mod architecture;
 mod bench;
 mod cli;
+mod compile_fail;
 mod crypto;
 mod documents;
 mod domain;

@@ -1,0 +1,9 @@
+//! Only the keyring makes plaintext.
+
+use ai_cache::keyring::Plaintext;
+
+fn forge(bytes: Vec<u8>) -> Plaintext {
+    Plaintext(bytes)
+}
+
+fn main() {}

@@ -1,0 +1,9 @@
+//! A receipt cannot be copied.
+
+use ai_cache::audit::Receipt;
+
+fn copy(receipt: &Receipt) -> Receipt {
+    Receipt::clone(receipt)
+}
+
+fn main() {}

@@ -1,0 +1,9 @@
+//! Plaintext that was not paid for cannot be printed.
+
+use ai_cache::crypto::Secret;
+
+fn show(answer: &Secret) -> String {
+    format!("{answer}")
+}
+
+fn main() {}
