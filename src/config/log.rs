@@ -1,5 +1,7 @@
 //! What is logged, and how.
 
+use tracing_subscriber::EnvFilter;
+
 use super::reader::Reader;
 
 /// How lines are written.
@@ -27,8 +29,13 @@ impl LogConfig {
             "json" => Some(LogFormat::Json),
             _ => None,
         });
+        let filter_rule = "a log filter such as info or ai_cache=debug,warn";
+        let filter = reader.parsed("AI_CACHE_LOG", filter_rule, |text| {
+            let known = EnvFilter::builder().parse(text).is_ok();
+            known.then(|| text.to_owned())
+        });
         Self {
-            filter: reader.text("AI_CACHE_LOG").unwrap_or("info").to_owned(),
+            filter: filter.unwrap_or_else(|| "info".to_owned()),
             format: format.unwrap_or(LogFormat::Text),
         }
     }
