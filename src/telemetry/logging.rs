@@ -1,7 +1,7 @@
 //! Log lines on stderr. Crates other than ours never log below info, whatever the filter says: a
 //! driver's debug output holds rows and replies.
 
-use std::io;
+use std::io::{self, IsTerminal as _};
 
 use tracing::level_filters::LevelFilter;
 use tracing::{Level, Metadata, Subscriber};
@@ -57,7 +57,11 @@ where
     let capped = filter_fn(|metadata| is_ours(metadata) || *metadata.level() <= Level::INFO);
     let filter = capped.and(asked);
     Ok(match format {
-        Format::Text => fmt::layer().with_writer(writer).with_filter(filter).boxed(),
+        Format::Text => fmt::layer()
+            .with_ansi(io::stderr().is_terminal())
+            .with_writer(writer)
+            .with_filter(filter)
+            .boxed(),
         Format::Json => fmt::layer().json().with_writer(writer).with_filter(filter).boxed(),
     })
 }
