@@ -4,11 +4,13 @@
 mod api;
 mod architecture;
 mod bench;
+mod cli;
 mod crypto;
 mod documents;
 mod domain;
 mod embedded;
 mod loadgen;
 mod security;
+mod settings;
 mod support;
 mod upstream;

@@ -1,0 +1,9 @@
+//! The command line (api.md "Command line", issue 2): the real program, its words, files and exit
+//! codes.
+
+mod help;
+mod migrate;
+pub mod program;
+mod refusals;
+mod serve;
+mod tokens;
