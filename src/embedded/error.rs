@@ -52,7 +52,7 @@ pub enum EmbeddedError {
     #[error("no folder short enough for a unix socket could be made under /run or /tmp")]
     NoSocketFolder,
 
-    #[error("cannot {doing} {}", path.display())]
+    #[error("cannot {doing} {}: {}", path.display(), source.kind())]
     Folder {
         doing: &'static str,
         path: PathBuf,
@@ -60,7 +60,7 @@ pub enum EmbeddedError {
         source: io::Error,
     },
 
-    #[error("cannot run {}", program.display())]
+    #[error("cannot run {}: {}", program.display(), source.kind())]
     Program {
         program: PathBuf,
         #[source]
