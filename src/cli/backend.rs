@@ -181,7 +181,8 @@ fn master_keys(config: &Config) -> Result<KeyProvider, Failure> {
     match &config.keys {
         KeysConfig::Text(text) => KeyProvider::from_text(text.reveal())
             .map_err(|error| Failure::usage(format!("AI_CACHE_MASTER_KEYS: {error}"))),
-        KeysConfig::File(path) => KeyProvider::from_file(path).map_err(Failure::usage),
+        KeysConfig::File(path) => KeyProvider::from_file(path)
+            .map_err(|error| Failure::usage(format!("AI_CACHE_MASTER_KEY_FILE: {error}"))),
         KeysConfig::DataFolder if config.database.url.is_some() => Err(Failure::usage(
             "AI_CACHE_MASTER_KEY_FILE or AI_CACHE_MASTER_KEYS must be set together with DATABASE_URL",
         )),
