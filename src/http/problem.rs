@@ -296,7 +296,10 @@ impl From<AuditError> for Problem {
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Unreachable(_) | StoreError::TimedOut | StoreError::Contended(_) => {
+            StoreError::Unreachable(_)
+            | StoreError::Refused { .. }
+            | StoreError::TimedOut
+            | StoreError::Contended(_) => {
                 tracing::warn!(%error, "a request needed Postgres");
                 Self::new(ProblemKind::StorageUnavailable, "the storage cannot be reached now")
             }

@@ -26,6 +26,18 @@ pub enum StoreError {
     /// Not reachable, or the connection broke.
     #[error("Postgres is out of reach")]
     Unreachable(#[source] sqlx::Error),
+    /// The role, its password or the database is not one that the server knows.
+    #[error(
+        "Postgres refused the connection (SQLSTATE {code}): check role, password and database of \
+         DATABASE_URL"
+    )]
+    Refused {
+        /// The SQLSTATE.
+        code: String,
+        /// The server's words.
+        #[source]
+        source: sqlx::Error,
+    },
     /// No answer within the limit.
     #[error("Postgres did not answer within its limit")]
     TimedOut,
@@ -55,7 +67,10 @@ pub enum StoreError {
 impl StoreError {
     /// Whether the database as a whole is not usable just now.
     pub const fn is_outage(&self) -> bool {
-        matches!(self, Self::Unreachable(_) | Self::TimedOut)
+        matches!(
+            self,
+            Self::Unreachable(_) | Self::Refused { .. } | Self::TimedOut
+        )
     }
 }
 
@@ -69,6 +84,10 @@ impl From<sqlx::Error> for StoreError {
                 let code = database.code().unwrap_or_default().into_owned();
                 match code.get(..2) {
                     Some("08" | "57" | "53") => Self::Unreachable(error),
+                    Some("28" | "3D") => Self::Refused {
+                        code,
+                        source: error,
+                    },
                     Some("40" | "55") => Self::Contended(error),
                     _ => Self::Statement { code, source: error },
                 }
