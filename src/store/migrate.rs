@@ -142,7 +142,10 @@ async fn ensure_rows(
         .await?;
     let installation = ids.next(now).to_string();
     let at = now.to_rfc3339();
-    client.batch_execute("BEGIN; SET LOCAL ROLE ai_cache_system").await?;
+    // As the owner, whom row-level security binds too: the first service role may come later, and
+    // with it what `ai_cache_system` may do.
+    client.batch_execute("BEGIN").await?;
+    client.execute("SELECT set_config('app.tenant_id', $1, true)", &[&installation]).await?;
     let made = client
         .execute(
             "INSERT INTO tenants (tenant_id, slug, name, created_at)

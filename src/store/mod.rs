@@ -67,10 +67,7 @@ pub enum StoreError {
 impl StoreError {
     /// Whether the database as a whole is not usable just now.
     pub const fn is_outage(&self) -> bool {
-        matches!(
-            self,
-            Self::Unreachable(_) | Self::Refused { .. } | Self::TimedOut
-        )
+        matches!(self, Self::Unreachable(_) | Self::Refused { .. } | Self::TimedOut)
     }
 }
 
@@ -84,10 +81,7 @@ impl From<sqlx::Error> for StoreError {
                 let code = database.code().unwrap_or_default().into_owned();
                 match code.get(..2) {
                     Some("08" | "57" | "53") => Self::Unreachable(error),
-                    Some("28" | "3D") => Self::Refused {
-                        code,
-                        source: error,
-                    },
+                    Some("28" | "3D") => Self::Refused { code, source: error },
                     Some("40" | "55") => Self::Contended(error),
                     _ => Self::Statement { code, source: error },
                 }
