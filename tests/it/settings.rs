@@ -257,7 +257,10 @@ fn secrets_are_in_neither_debug_output_nor_report_nor_errors() {
     const MARK: &str = "s3cr3t-m4rk";
     let good = [
         ("DATABASE_URL", "postgres://app:s3cr3t-m4rk@db/ai"),
-        ("AI_CACHE_ADMIN_DATABASE_URL", "postgres://o:s3cr3t-m4rk@db/ai"),
+        (
+            "AI_CACHE_ADMIN_DATABASE_URL",
+            "postgres://o:s3cr3t-m4rk@db/ai",
+        ),
         ("AI_CACHE_REDIS_URL", "redis://:s3cr3t-m4rk@cache:6379"),
         ("AI_CACHE_UPSTREAM_API_KEY", MARK),
         ("AI_CACHE_MASTER_KEYS", "k1:s3cr3t-m4rk"),
@@ -316,7 +319,11 @@ async fn the_environment_comes_before_the_file_and_the_file_before_dot_env() {
     ];
     for (name, value, origin) in expected {
         let found = setting(&report, name);
-        assert_eq!((&found["value"], &found["origin"]), (&value.into(), &origin.into()), "{name}");
+        assert_eq!(
+            (&found["value"], &found["origin"]),
+            (&value.into(), &origin.into()),
+            "{name}"
+        );
     }
 }
 

@@ -1,4 +1,5 @@
-//! The real program in a folder of its own, with nothing of the environment but the search path.
+//! The real program in a folder of its own, on a free port, with nothing of the environment but
+//! the search path.
 //! What was started ends with the test, by its process id.
 #![expect(
     clippy::unwrap_used,
@@ -111,6 +112,7 @@ impl Program {
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("AI_CACHE_DATA_DIR", self.path("data"))
+            .env("AI_CACHE_BIND", "127.0.0.1:0")
             .envs(variables.iter().copied())
             .stdin(Stdio::null());
         if let Some((uid, gid)) = self.user {
@@ -124,7 +126,9 @@ impl Program {
         let mut command = self.command(arguments, variables);
         let output = command.kill_on_drop(true).output();
         let output = tokio::time::timeout(PATIENCE, output).await;
-        let output = output.unwrap_or_else(|_| panic!("{arguments:?} did not end")).unwrap();
+        let output = output
+            .unwrap_or_else(|_| panic!("{arguments:?} did not end"))
+            .unwrap();
         Done {
             code: output.status.code(),
             out: String::from_utf8(output.stdout).unwrap(),
@@ -135,7 +139,14 @@ impl Program {
     /// Runs a command on the test's database.
     pub async fn run_on(&self, db: &TestDb, arguments: &[&str]) -> Done {
         let url = db.app_url().await;
-        self.run(arguments, &[("DATABASE_URL", &url), ("AI_CACHE_MASTER_KEYS", MASTER_KEYS)]).await
+        self.run(
+            arguments,
+            &[
+                ("DATABASE_URL", &url),
+                ("AI_CACHE_MASTER_KEYS", MASTER_KEYS),
+            ],
+        )
+        .await
     }
 
     /// Runs a command on the test's database, which must print JSON and nothing else.
@@ -149,9 +160,8 @@ impl Program {
     /// embedded database, how to ask it.
     pub async fn serve(&self, variables: Variables<'_>) -> Serving {
         let log = self.path("serve.log");
-        let mut command = self.command(&["serve"], &[("AI_CACHE_BIND", "127.0.0.1:0")]);
+        let mut command = self.command(&["serve"], variables);
         let mut child = command
-            .envs(variables.iter().copied())
             .stdout(Stdio::piped())
             .stderr(File::create(&log).unwrap())
             .spawn()
@@ -159,7 +169,11 @@ impl Program {
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut serving = Serving { child, _lines: lines, log, announced: Vec::new() };
         let own_database = variables.iter().any(|(name, _)| *name == "DATABASE_URL");
-        let last = if own_database { "ai-cache serves" } else { "curl" };
+        let last = if own_database {
+            "ai-cache serves"
+        } else {
+            "curl"
+        };
         let announced = tokio::time::timeout(PATIENCE, serving.read_until(last)).await;
         assert!(announced.is_ok(), "not served in time: {}", serving.log());
         serving
@@ -168,7 +182,11 @@ impl Program {
     /// Starts the service on the test's database.
     pub async fn serve_on(&self, db: &TestDb) -> Serving {
         let url = db.app_url().await;
-        self.serve(&[("DATABASE_URL", &url), ("AI_CACHE_MASTER_KEYS", MASTER_KEYS)]).await
+        self.serve(&[
+            ("DATABASE_URL", &url),
+            ("AI_CACHE_MASTER_KEYS", MASTER_KEYS),
+        ])
+        .await
     }
 }
 
