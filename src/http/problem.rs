@@ -295,18 +295,15 @@ impl From<AuditError> for Problem {
 
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
+        use StoreError as E;
         match error {
-            StoreError::Unreachable(_)
-            | StoreError::Refused { .. }
-            | StoreError::TimedOut
-            | StoreError::Contended(_) => {
+            E::Unreachable(_) | E::Refused { .. } | E::TimedOut | E::Contended(_) => {
                 tracing::warn!(%error, "a request needed Postgres");
                 Self::new(ProblemKind::StorageUnavailable, "the storage cannot be reached now")
             }
-            StoreError::Constraint(_)
-            | StoreError::UnknownValue(_)
-            | StoreError::ForeignRecord
-            | StoreError::Statement { .. } => Self::internal(&error),
+            E::Constraint(_) | E::UnknownValue(_) | E::ForeignRecord | E::Statement { .. } => {
+                Self::internal(&error)
+            }
         }
     }
 }

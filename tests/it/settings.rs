@@ -227,7 +227,7 @@ fn a_replaced_systems_name_sets_the_same_field() {
 #[case("AI_CACHE_AUDIT_LOGGING_ENABLED")]
 fn an_insecure_switch_needs_a_second_one(#[case] name: &str) {
     let line = format!("{name} may be false only together with AI_CACHE_ALLOW_INSECURE=true");
-    assert_eq!(errors(&[(name, "false")]), [line.clone()]);
+    assert_eq!(errors(&[(name, "false")]), [&*line]);
     let half = [(name, "false"), ("AI_CACHE_ALLOW_INSECURE", "false")];
     assert_eq!(errors(&half), [line]);
     assert!(load(&[(name, "false"), ("AI_CACHE_ALLOW_INSECURE", "true")]).is_ok());
@@ -257,10 +257,7 @@ fn secrets_are_in_neither_debug_output_nor_report_nor_errors() {
     const MARK: &str = "s3cr3t-m4rk";
     let good = [
         ("DATABASE_URL", "postgres://app:s3cr3t-m4rk@db/ai"),
-        (
-            "AI_CACHE_ADMIN_DATABASE_URL",
-            "postgres://o:s3cr3t-m4rk@db/ai",
-        ),
+        ("AI_CACHE_ADMIN_DATABASE_URL", "postgres://o:s3cr3t-m4rk@db/ai"),
         ("AI_CACHE_REDIS_URL", "redis://:s3cr3t-m4rk@cache:6379"),
         ("AI_CACHE_UPSTREAM_API_KEY", MARK),
         ("AI_CACHE_MASTER_KEYS", "k1:s3cr3t-m4rk"),
@@ -319,11 +316,7 @@ async fn the_environment_comes_before_the_file_and_the_file_before_dot_env() {
     ];
     for (name, value, origin) in expected {
         let found = setting(&report, name);
-        assert_eq!(
-            (&found["value"], &found["origin"]),
-            (&value.into(), &origin.into()),
-            "{name}"
-        );
+        assert_eq!((&found["value"], &found["origin"]), (&value.into(), &origin.into()), "{name}");
     }
 }
 

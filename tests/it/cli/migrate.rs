@@ -1,9 +1,6 @@
 //! `ai-cache migrate` (issue 2, 2; api.md "Settings"): brings a database to this release's schema as
 //! its owner, makes the service's role, and lets many do so at once.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a failure in a test's helper is the test's failure"
-)]
+#![expect(clippy::unwrap_used, reason = "a failure in a test's helper is the test's failure")]
 
 use ai_cache::store::migrate::newest_version;
 use serde_json::{Value, json};
@@ -39,23 +36,14 @@ async fn an_empty_database_gets_the_schema_once_and_the_role_that_serves() {
     let service = service_url(&db, &role, "it%27s%25%24x").await;
     let owner = db.owner_url().await;
     let program = Program::new();
-    let migrate = [
-        ("AI_CACHE_ADMIN_DATABASE_URL", &*owner),
-        ("DATABASE_URL", &*service),
-    ];
+    let migrate = [("AI_CACHE_ADMIN_DATABASE_URL", &*owner), ("DATABASE_URL", &*service)];
 
     let first = json_of(&program.run(&["migrate", "--json"], &migrate).await);
-    assert_eq!(
-        first,
-        json!({ "applied": FILES, "version": newest_version() })
-    );
+    assert_eq!(first, json!({ "applied": FILES, "version": newest_version() }));
     let second = json_of(&program.run(&["migrate", "--json"], &migrate).await);
     assert_eq!(second, json!({ "applied": 0, "version": newest_version() }));
     let text = program.run(&["migrate"], &migrate).await;
-    let line = format!(
-        "the schema is at version {} (0 applied now)\n",
-        newest_version()
-    );
+    let line = format!("the schema is at version {} (0 applied now)\n", newest_version());
     assert_eq!((text.code, text.out), (Some(0), line));
     assert_eq!(db.count(NAMES).await, 7);
 
@@ -65,10 +53,7 @@ async fn an_empty_database_gets_the_schema_once_and_the_role_that_serves() {
         format!("SELECT count(*) FROM pg_authid WHERE rolname = '{role}' AND {attributes}");
     assert_eq!(db.count(&as_wanted).await, 1);
 
-    let variables = [
-        ("DATABASE_URL", &*service),
-        ("AI_CACHE_MASTER_KEYS", MASTER_KEYS),
-    ];
+    let variables = [("DATABASE_URL", &*service), ("AI_CACHE_MASTER_KEYS", MASTER_KEYS)];
     let serving = program.serve(&variables).await;
     serving.client().get("/health/ready").await.expect(200);
     let listed = json_of(&program.run(&["tenant", "list", "--json"], &variables).await);
@@ -82,23 +67,15 @@ async fn five_processes_at_once_apply_each_migration_once() {
     let db = TestDb::empty().await;
     let (owner, service) = (db.owner_url().await, db.app_url().await);
     let program = Program::new();
-    let variables = [
-        ("AI_CACHE_ADMIN_DATABASE_URL", &*owner),
-        ("DATABASE_URL", &*service),
-    ];
+    let variables = [("AI_CACHE_ADMIN_DATABASE_URL", &*owner), ("DATABASE_URL", &*service)];
     let migrate = || program.run(&["migrate", "--json"], &variables);
 
     let (one, two, three, four, five) =
         tokio::join!(migrate(), migrate(), migrate(), migrate(), migrate());
 
     let reports = [one, two, three, four, five].map(|done| json_of(&done));
-    let applied: i64 = reports
-        .iter()
-        .map(|report| report["applied"].as_i64().unwrap())
-        .sum();
-    let history = db
-        .count("SELECT count(*) FROM refinery_schema_history")
-        .await;
+    let applied: i64 = reports.iter().map(|report| report["applied"].as_i64().unwrap()).sum();
+    let history = db.count("SELECT count(*) FROM refinery_schema_history").await;
     assert_eq!((applied, history), (FILES, FILES), "{reports:?}");
     assert_eq!(db.count("SELECT count(*) FROM tenants").await, 1);
 }
@@ -126,16 +103,11 @@ async fn serve_takes_a_newer_schema_and_refuses_an_older_one() {
     admin.batch_execute(newer).await.unwrap();
     assert_eq!(program.serve_on(&db).await.stop().await, Some(0));
 
-    let older = format!(
-        "DELETE FROM refinery_schema_history WHERE version >= {}",
-        newest_version()
-    );
+    let older =
+        format!("DELETE FROM refinery_schema_history WHERE version >= {}", newest_version());
     admin.batch_execute(&older).await.unwrap();
     let done = program.run_on(&db, &["serve"]).await;
-    assert!(
-        done.refused(2).ends_with("run ai-cache migrate"),
-        "{done:?}"
-    );
+    assert!(done.refused(2).ends_with("run ai-cache migrate"), "{done:?}");
 }
 
 #[tokio::test]
@@ -153,10 +125,7 @@ async fn migrate_tells_in_one_line_that_postgres_is_out_of_reach() {
     let variables = [("AI_CACHE_ADMIN_DATABASE_URL", &*url)];
     let done = Program::new().run(&["migrate"], &variables).await;
     let line = done.refused(3);
-    assert!(
-        line.starts_with("Postgres cannot be reached as the owner role: "),
-        "{line}"
-    );
+    assert!(line.starts_with("Postgres cannot be reached as the owner role: "), "{line}");
     assert!(!line.contains("s3cr3tmark"), "{line}");
 }
 
@@ -169,10 +138,7 @@ async fn migrate_waits_for_one_that_is_at_it() {
     let variables = [("AI_CACHE_ADMIN_DATABASE_URL", &*owner)];
     let lock = "pg_advisory_lock(hashtext('ai-cache migrate'))";
     let other = db.superuser().await;
-    other
-        .batch_execute(&format!("SELECT {lock}"))
-        .await
-        .unwrap();
+    other.batch_execute(&format!("SELECT {lock}")).await.unwrap();
 
     let let_go = async {
         let waiting = "SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database \
@@ -181,11 +147,7 @@ async fn migrate_waits_for_one_that_is_at_it() {
             (db.count(waiting).await == 1).then_some(())
         })
         .await;
-        assert_eq!(
-            db.count("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'")
-                .await,
-            0
-        );
+        assert_eq!(db.count("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'").await, 0);
         drop(other);
     };
     let (done, ()) = tokio::join!(program.run(&["migrate", "--json"], &variables), let_go);

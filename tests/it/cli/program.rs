@@ -51,8 +51,8 @@ pub struct Done {
 /// A service in a process of its own.
 pub struct Serving {
     child: Child,
-    /// Held so that the service may go on printing.
-    _lines: Lines<BufReader<ChildStdout>>,
+    /// Held to the end so that the service may go on printing.
+    lines: Lines<BufReader<ChildStdout>>,
     log: PathBuf,
     /// What it printed up to where it said how to ask it.
     pub announced: Vec<String>,
@@ -126,9 +126,7 @@ impl Program {
         let mut command = self.command(arguments, variables);
         let output = command.kill_on_drop(true).output();
         let output = tokio::time::timeout(PATIENCE, output).await;
-        let output = output
-            .unwrap_or_else(|_| panic!("{arguments:?} did not end"))
-            .unwrap();
+        let output = output.unwrap_or_else(|_| panic!("{arguments:?} did not end")).unwrap();
         Done {
             code: output.status.code(),
             out: String::from_utf8(output.stdout).unwrap(),
@@ -139,14 +137,7 @@ impl Program {
     /// Runs a command on the test's database.
     pub async fn run_on(&self, db: &TestDb, arguments: &[&str]) -> Done {
         let url = db.app_url().await;
-        self.run(
-            arguments,
-            &[
-                ("DATABASE_URL", &url),
-                ("AI_CACHE_MASTER_KEYS", MASTER_KEYS),
-            ],
-        )
-        .await
+        self.run(arguments, &[("DATABASE_URL", &url), ("AI_CACHE_MASTER_KEYS", MASTER_KEYS)]).await
     }
 
     /// Runs a command on the test's database, which must print JSON and nothing else.
@@ -161,19 +152,12 @@ impl Program {
     pub async fn serve(&self, variables: Variables<'_>) -> Serving {
         let log = self.path("serve.log");
         let mut command = self.command(&["serve"], variables);
-        let mut child = command
-            .stdout(Stdio::piped())
-            .stderr(File::create(&log).unwrap())
-            .spawn()
-            .unwrap();
+        let mut child =
+            command.stdout(Stdio::piped()).stderr(File::create(&log).unwrap()).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let mut serving = Serving { child, _lines: lines, log, announced: Vec::new() };
+        let mut serving = Serving { child, lines, log, announced: Vec::new() };
         let own_database = variables.iter().any(|(name, _)| *name == "DATABASE_URL");
-        let last = if own_database {
-            "ai-cache serves"
-        } else {
-            "curl"
-        };
+        let last = if own_database { "ai-cache serves" } else { "curl" };
         let announced = tokio::time::timeout(PATIENCE, serving.read_until(last)).await;
         assert!(announced.is_ok(), "not served in time: {}", serving.log());
         serving
@@ -182,11 +166,7 @@ impl Program {
     /// Starts the service on the test's database.
     pub async fn serve_on(&self, db: &TestDb) -> Serving {
         let url = db.app_url().await;
-        self.serve(&[
-            ("DATABASE_URL", &url),
-            ("AI_CACHE_MASTER_KEYS", MASTER_KEYS),
-        ])
-        .await
+        self.serve(&[("DATABASE_URL", &url), ("AI_CACHE_MASTER_KEYS", MASTER_KEYS)]).await
     }
 }
 
@@ -229,7 +209,7 @@ impl Done {
 impl Serving {
     async fn read_until(&mut self, beginning: &str) {
         loop {
-            let line = self._lines.next_line().await.unwrap();
+            let line = self.lines.next_line().await.unwrap();
             let line = line.unwrap_or_else(|| panic!("the service ended: {}", self.log()));
             self.announced.push(line);
             if self.announced.last().unwrap().starts_with(beginning) {

@@ -1,5 +1,6 @@
 //! Bad usage, bad settings, bad keys, services out of reach: each one line and its exit code, and
 //! nothing served (issue 2 "Bad input").
+#![expect(clippy::unwrap_used, reason = "a failure in a test's helper is the test's failure")]
 
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
@@ -14,10 +15,7 @@ use crate::support::app::MASTER_KEYS;
 use super::program::{Program, free_port};
 
 /// Where nobody listens; keys are looked at before anything is connected to.
-const NOWHERE: (&str, &str) = (
-    "DATABASE_URL",
-    "postgres://app@127.0.0.1:1/ai?sslmode=disable",
-);
+const NOWHERE: (&str, &str) = ("DATABASE_URL", "postgres://app@127.0.0.1:1/ai?sslmode=disable");
 
 #[rstest]
 #[case(&[], "Usage: ai-cache")]
@@ -47,9 +45,7 @@ async fn the_version_is_printed_with_exit_code_0() {
 #[tokio::test]
 async fn openapi_prints_the_document_without_any_setting() {
     // A bad setting is no reason not to print it.
-    let done = Program::new()
-        .run(&["openapi"], &[("AI_CACHE_BIND", "nowhere")])
-        .await;
+    let done = Program::new().run(&["openapi"], &[("AI_CACHE_BIND", "nowhere")]).await;
     assert_eq!(done.code, Some(0), "{done:?}");
     let document: Value = serde_json::from_str(&done.out).unwrap();
     assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));
@@ -70,39 +66,23 @@ async fn config_check_prints_every_setting_with_value_and_origin() {
         done.out.lines().any(|printed| squeezed(printed) == line)
     };
     assert!(has("AI_CACHE_DEFAULT_TTL 120 (environment)"), "{done:?}");
-    assert!(
-        has("AI_CACHE_REDIS_URL [set] (environment (as REDIS_URL))"),
-        "{done:?}"
-    );
-    assert!(
-        has("AI_CACHE_UPSTREAM_MODEL gpt-4o-mini (default)"),
-        "{done:?}"
-    );
+    assert!(has("AI_CACHE_REDIS_URL [set] (environment (as REDIS_URL))"), "{done:?}");
+    assert!(has("AI_CACHE_UPSTREAM_MODEL gpt-4o-mini (default)"), "{done:?}");
     assert!(!done.out.contains("pw"), "{done:?}");
 }
 
 #[tokio::test]
 async fn config_check_tells_every_fault_on_a_line_of_its_own() {
-    let variables = [
-        ("AI_CACHE_BIND", "nowhere"),
-        ("AI_CACHE_DEFAULT_TTL", "soon"),
-        ("AI_CACHE_WHAT", "5"),
-    ];
-    for arguments in [
-        &["config", "check"][..],
-        &["config", "check", "--json"],
-        &["serve"],
-    ] {
+    let variables =
+        [("AI_CACHE_BIND", "nowhere"), ("AI_CACHE_DEFAULT_TTL", "soon"), ("AI_CACHE_WHAT", "5")];
+    for arguments in [&["config", "check"][..], &["config", "check", "--json"], &["serve"]] {
         let done = Program::new().run(arguments, &variables).await;
         assert_eq!((done.code, &*done.out), (Some(2), ""), "{done:?}");
         let lines: Vec<&str> = done.err.lines().collect();
         assert_eq!(lines.len(), 3, "{done:?}");
         for (name, _) in variables {
             let beginning = format!("ai-cache: {name} ");
-            let count = lines
-                .iter()
-                .filter(|line| line.starts_with(&beginning))
-                .count();
+            let count = lines.iter().filter(|line| line.starts_with(&beginning)).count();
             assert_eq!(count, 1, "{name}: {done:?}");
         }
     }
@@ -183,10 +163,7 @@ async fn malformed_keys_are_refused_without_printing_them(#[case] keys: &str) {
     let variables = [NOWHERE, ("AI_CACHE_MASTER_KEY_FILE", &path)];
     let done = program.run(&["serve"], &variables).await;
     assert_eq!(done.refused(2), format!("AI_CACHE_MASTER_KEY_FILE: {rule}"));
-    assert!(
-        !done.err.contains("s3cr3t") && !done.err.contains("MDEy"),
-        "{done:?}"
-    );
+    assert!(!done.err.contains("s3cr3t") && !done.err.contains("MDEy"), "{done:?}");
 }
 
 #[tokio::test]
@@ -215,10 +192,7 @@ async fn an_unreachable_postgres_is_told_in_one_line_within_six_seconds() {
     ];
     for (port, command) in cases {
         let url = format!("postgres://app:pw@127.0.0.1:{port}/ai");
-        let variables = [
-            ("DATABASE_URL", &*url),
-            ("AI_CACHE_MASTER_KEYS", MASTER_KEYS),
-        ];
+        let variables = [("DATABASE_URL", &*url), ("AI_CACHE_MASTER_KEYS", MASTER_KEYS)];
         let begun = Instant::now();
         let done = Program::new().run(command, &variables).await;
         let took = begun.elapsed();
@@ -240,16 +214,10 @@ async fn a_role_or_database_that_postgres_does_not_know_is_told_as_such(
     if let Some(database) = database {
         url = url.replace(&format!("/{}?", db.name()), &format!("/{database}?"));
     }
-    let variables = [
-        ("DATABASE_URL", &*url),
-        ("AI_CACHE_MASTER_KEYS", MASTER_KEYS),
-    ];
+    let variables = [("DATABASE_URL", &*url), ("AI_CACHE_MASTER_KEYS", MASTER_KEYS)];
     let done = Program::new().run(&["serve"], &variables).await;
     let line = done.refused(3);
-    assert!(
-        line.starts_with("Postgres refused the connection (SQLSTATE "),
-        "{line}"
-    );
+    assert!(line.starts_with("Postgres refused the connection (SQLSTATE "), "{line}");
     assert!(line.contains("DATABASE_URL"), "{line}");
 }
 
@@ -258,9 +226,7 @@ async fn a_taken_port_is_told_in_one_line_before_anything_starts() {
     let taken = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let program = Program::new();
-    let done = program
-        .run(&["serve"], &[("AI_CACHE_BIND", &address)])
-        .await;
+    let done = program.run(&["serve"], &[("AI_CACHE_BIND", &address)]).await;
     let line = format!("AI_CACHE_BIND: cannot listen on {address}: the port is taken");
     assert_eq!(done.refused(2), line);
     assert!(!program.path("data").exists(), "a data folder was made");
@@ -284,14 +250,8 @@ async fn a_data_folder_that_cannot_be_made_is_told_in_one_line() {
 async fn serve_refuses_a_role_that_may_too_much(#[case] role: &str, #[case] fault: &str) {
     let db = TestDb::new().await;
     let url = db.url(role).await;
-    let variables = [
-        ("DATABASE_URL", &*url),
-        ("AI_CACHE_MASTER_KEYS", MASTER_KEYS),
-    ];
+    let variables = [("DATABASE_URL", &*url), ("AI_CACHE_MASTER_KEYS", MASTER_KEYS)];
     let done = Program::new().run(&["serve"], &variables).await;
     let line = done.refused(2);
-    assert!(
-        line.starts_with(&format!("the database role {role} {fault}")),
-        "{line}"
-    );
+    assert!(line.starts_with(&format!("the database role {role} {fault}")), "{line}");
 }

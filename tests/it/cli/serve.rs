@@ -25,11 +25,7 @@ async fn follow_curl_line(serving: &Serving) -> Value {
     let line = serving.curl();
     let has_curl = Command::new("curl").arg("--version").output().await;
     if has_curl.is_ok_and(|output| output.status.success()) {
-        let output = Command::new("sh")
-            .args(["-c", line])
-            .output()
-            .await
-            .unwrap();
+        let output = Command::new("sh").args(["-c", line]).output().await.unwrap();
         return serde_json::from_slice(&output.stdout)
             .unwrap_or_else(|_| panic!("{line}: {output:?}"));
     }
@@ -41,9 +37,7 @@ async fn follow_curl_line(serving: &Serving) -> Value {
 
 /// Whether an answer came from the cache, and from where.
 fn source(reply: &Value) -> (bool, &str) {
-    let cached = reply["cached"]
-        .as_bool()
-        .unwrap_or_else(|| panic!("{reply}"));
+    let cached = reply["cached"].as_bool().unwrap_or_else(|| panic!("{reply}"));
     (cached, reply["cacheSource"].as_str().unwrap())
 }
 
@@ -66,16 +60,8 @@ async fn the_printed_curl_line_is_answered_by_the_upstream_then_by_memory_then_a
     assert_eq!(source(&first), (false, "demo"), "{first}");
     assert_eq!(source(&second), (true, "hot"), "{second}");
     assert_eq!(second["data"], first["data"]);
-    assert!(
-        first["data"]["response"]
-            .as_str()
-            .unwrap()
-            .starts_with("[demo answer]")
-    );
-    assert_eq!(
-        (mode(&program, "master.key"), mode(&program, "demo.token")),
-        (0o600, 0o600)
-    );
+    assert!(first["data"]["response"].as_str().unwrap().starts_with("[demo answer]"));
+    assert_eq!((mode(&program, "master.key"), mode(&program, "demo.token")), (0o600, 0o600));
     let token = serving.token().to_owned();
     assert_eq!(serving.stop().await, Some(0));
 
@@ -115,24 +101,16 @@ async fn a_folder_has_one_service_and_any_number_of_commands() {
     assert_eq!(second.code, Some(3), "{second:?}");
     let line = second.err.lines().last().unwrap();
     let folder = fs::canonicalize(program.path("data")).unwrap();
-    let beginning = format!(
-        "ai-cache: the data folder {} is in use by another ai-cache",
-        folder.display()
-    );
+    let beginning =
+        format!("ai-cache: the data folder {} is in use by another ai-cache", folder.display());
     assert!(line.starts_with(&beginning), "{second:?}");
     assert_eq!(second.err.lines().count(), 1, "{second:?}");
 
-    let created = program
-        .run(&["tenant", "create", "acme", "--name", "Acme"], &[])
-        .await;
+    let created = program.run(&["tenant", "create", "acme", "--name", "Acme"], &[]).await;
     assert_eq!(created.code, Some(0), "{created:?}");
-    let token = [
-        "token", "create", "--tenant", "acme", "--role", "app", "--json",
-    ];
+    let token = ["token", "create", "--tenant", "acme", "--role", "app", "--json"];
     let token: Value = serde_json::from_str(&program.run(&token, &[]).await.out).unwrap();
-    let caller = serving
-        .client()
-        .with_token(token["token"].as_str().unwrap());
+    let caller = serving.client().with_token(token["token"].as_str().unwrap());
     caller.ask("Who plays the organ?").await.expect(200);
     serving.client().get("/health/ready").await.expect(200);
     assert_eq!(serving.stop().await, Some(0));
@@ -149,9 +127,7 @@ async fn a_lost_or_revoked_demonstration_token_is_made_anew() {
     fs::remove_file(program.path("data/demo.token")).unwrap();
     let serving = program.serve(&[AT_ONCE]).await;
     let second = serving.token().to_owned();
-    let list = program
-        .run(&["token", "list", "--tenant", "demo", "--json"], &[])
-        .await;
+    let list = program.run(&["token", "list", "--tenant", "demo", "--json"], &[]).await;
     let rows: Value = serde_json::from_str(&list.out).unwrap();
     assert_eq!(rows.as_array().unwrap().len(), 2, "{rows}");
     for row in rows.as_array().unwrap() {
@@ -172,17 +148,10 @@ async fn a_lost_or_revoked_demonstration_token_is_made_anew() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn logs_and_output_hold_no_question_answer_or_key() {
     let program = Program::new();
-    let trace = [
-        AT_ONCE,
-        ("AI_CACHE_LOG", "trace"),
-        ("AI_CACHE_LOG_FORMAT", "json"),
-    ];
+    let trace = [AT_ONCE, ("AI_CACHE_LOG", "trace"), ("AI_CACHE_LOG_FORMAT", "json")];
     let serving = program.serve(&trace).await;
     let caller = serving.client().with_token(serving.token());
-    let reply = caller
-        .query(&json!({ "query": "m4rk3r question" }))
-        .await
-        .expect(200);
+    let reply = caller.query(&json!({ "query": "m4rk3r question" })).await.expect(200);
     let answer = reply.body["data"]["response"].as_str().unwrap();
     let log = serving.log();
     assert!(log.lines().count() > 3, "{log}");
@@ -219,23 +188,14 @@ async fn the_configured_upstream_answers_and_its_tokens_are_counted() {
     assert_eq!(source(&first), (false, "openai"), "{first}");
     assert_eq!(source(&second), (true, "hot"), "{second}");
     let answer = first["data"]["response"].as_str().unwrap();
-    assert!(
-        answer.starts_with("answer 1 to Best photographers in NYC"),
-        "{first}"
-    );
+    assert!(answer.starts_with("answer 1 to Best photographers in NYC"), "{first}");
     assert_eq!(second["data"], first["data"]);
     assert_eq!(first["data"]["model"], "model-of-the-test");
-    assert_eq!(
-        first["data"]["usage"],
-        json!({ "promptTokens": 31, "completionTokens": 412 })
-    );
+    assert_eq!(first["data"]["usage"], json!({ "promptTokens": 31, "completionTokens": 412 }));
     // 31 × 0.15 + 412 × 0.60 dollars a million.
     assert_eq!(second["costSavedUsd"], "0.00025185", "{second}");
     let requests = upstream.requests();
     assert_eq!(requests.len(), 1);
-    assert_eq!(
-        requests[0].header("authorization"),
-        Some("Bearer sk-of-the-test")
-    );
+    assert_eq!(requests[0].header("authorization"), Some("Bearer sk-of-the-test"));
     assert_eq!(serving.stop().await, Some(0));
 }

@@ -1,8 +1,5 @@
 //! `ai-cache tenant …` and `ai-cache token …` (issue 2, 4; api.md "Command line").
-#![expect(
-    clippy::unwrap_used,
-    reason = "a failure in a test's helper is the test's failure"
-)]
+#![expect(clippy::unwrap_used, reason = "a failure in a test's helper is the test's failure")]
 
 use std::time::{Duration, Instant};
 
@@ -17,12 +14,7 @@ use crate::support::{TestDb, wait_until};
 use super::program::Program;
 
 fn keys(object: &Value) -> Vec<&str> {
-    let mut keys: Vec<&str> = object
-        .as_object()
-        .unwrap()
-        .keys()
-        .map(String::as_str)
-        .collect();
+    let mut keys: Vec<&str> = object.as_object().unwrap().keys().map(String::as_str).collect();
     keys.sort_unstable();
     keys
 }
@@ -31,14 +23,7 @@ fn time(value: &Value) -> DateTime<Utc> {
     value.as_str().unwrap().parse().unwrap()
 }
 
-const CREATE_ACME: [&str; 6] = [
-    "tenant",
-    "create",
-    "acme",
-    "--name",
-    "Acme & Söhne",
-    "--json",
-];
+const CREATE_ACME: [&str; 6] = ["tenant", "create", "acme", "--name", "Acme & Söhne", "--json"];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_tenant_is_made_once_and_listed() {
@@ -47,10 +32,7 @@ async fn a_tenant_is_made_once_and_listed() {
 
     let made = program.json_on(&db, &CREATE_ACME).await;
     assert_eq!(keys(&made), ["id", "name", "slug"]);
-    assert_eq!(
-        (&made["slug"], &made["name"]),
-        (&"acme".into(), &"Acme & Söhne".into())
-    );
+    assert_eq!((&made["slug"], &made["name"]), (&"acme".into(), &"Acme & Söhne".into()));
     let id: Uuid = made["id"].as_str().unwrap().parse().unwrap();
     assert_eq!(id.get_version_num(), 7);
 
@@ -58,25 +40,17 @@ async fn a_tenant_is_made_once_and_listed() {
     assert_eq!(again.refused(1), "there is a tenant with that slug already");
 
     let listed = program.json_on(&db, &["tenant", "list", "--json"]).await;
-    let slugs: Vec<&str> = listed
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|row| row["slug"].as_str().unwrap())
-        .collect();
+    let slugs: Vec<&str> =
+        listed.as_array().unwrap().iter().map(|row| row["slug"].as_str().unwrap()).collect();
     assert_eq!(slugs, ["acme", "installation"]);
     assert_eq!(listed[0], made);
     let text = program.run_on(&db, &["tenant", "list"]).await;
     assert_eq!(text.out.lines().count(), 2, "{text:?}");
-    assert!(
-        text.out.starts_with(&format!("{id}  acme  Acme & Söhne\n")),
-        "{text:?}"
-    );
+    assert!(text.out.starts_with(&format!("{id}  acme  Acme & Söhne\n")), "{text:?}");
 
     // W10: one record for the tenant that was made, none for the one that was refused.
-    let records = db
-        .count("SELECT count(*) FROM ai_cache_audit_logs WHERE action = 'tenant-create'")
-        .await;
+    let records =
+        db.count("SELECT count(*) FROM ai_cache_audit_logs WHERE action = 'tenant-create'").await;
     assert_eq!(records, 1);
 }
 
@@ -107,9 +81,7 @@ async fn bad_arguments_are_refused_in_one_line(#[case] arguments: &[&str], #[cas
 #[tokio::test]
 async fn a_bad_role_or_life_is_bad_usage(#[case] arguments: &[&str], #[case] rule: &str) {
     let create = ["token", "create", "--tenant", "acme"];
-    let done = Program::new()
-        .run(&[&create, arguments].concat(), &[])
-        .await;
+    let done = Program::new().run(&[&create, arguments].concat(), &[]).await;
     assert_eq!((done.code, &*done.out), (Some(2), ""), "{done:?}");
     assert!(done.err.contains(rule), "{done:?}");
 }
@@ -133,14 +105,11 @@ async fn a_token_is_shown_once_with_roles_and_end_and_listed_without_its_secret(
     let db = TestDb::new().await;
     let program = Program::new();
     program.json_on(&db, &CREATE_ACME).await;
-    let create = [
-        "token", "create", "--tenant", "acme", "--role", "app", "--role", "admin", "--json",
-    ];
+    let create =
+        ["token", "create", "--tenant", "acme", "--role", "app", "--role", "admin", "--json"];
 
     let before = SystemClock.now();
-    let made = program
-        .json_on(&db, &[&create[..], &["--expires-in", "90d"]].concat())
-        .await;
+    let made = program.json_on(&db, &[&create[..], &["--expires-in", "90d"]].concat()).await;
     let after = SystemClock.now();
     assert_eq!(keys(&made), ["expiresAt", "id", "roles", "tenant", "token"]);
     assert_eq!(made["tenant"], "acme");
@@ -154,32 +123,22 @@ async fn a_token_is_shown_once_with_roles_and_end_and_listed_without_its_secret(
     let endless = program.json_on(&db, &create).await;
     assert_eq!(endless["expiresAt"], Value::Null);
 
-    let listed = program
-        .json_on(&db, &["token", "list", "--tenant", "acme", "--json"])
-        .await;
+    let listed = program.json_on(&db, &["token", "list", "--tenant", "acme", "--json"]).await;
     let rows = listed.as_array().unwrap();
     assert_eq!(rows.len(), 2, "{listed}");
     for row in rows {
-        assert_eq!(
-            keys(row),
-            ["createdAt", "expiresAt", "id", "revokedAt", "roles"]
-        );
+        assert_eq!(keys(row), ["createdAt", "expiresAt", "id", "revokedAt", "roles"]);
         assert_eq!(row["revokedAt"], Value::Null);
     }
     let secret = text.rsplit('_').next().unwrap();
     assert!(!listed.to_string().contains(secret));
-    let shown = program
-        .run_on(&db, &["token", "list", "--tenant", "acme"])
-        .await;
+    let shown = program.run_on(&db, &["token", "list", "--tenant", "acme"]).await;
     assert!(shown.out.contains("app+admin  no end"), "{shown:?}");
     assert!(shown.out.contains("app+admin  until "), "{shown:?}");
 
     let text = program.run_on(&db, &create[..8]).await;
     assert_eq!(text.out.lines().count(), 2, "{text:?}");
-    assert!(
-        text.out.lines().last().unwrap().starts_with("aic_"),
-        "{text:?}"
-    );
+    assert!(text.out.lines().last().unwrap().starts_with("aic_"), "{text:?}");
 }
 
 /// Issue 2, 4: what the command line makes works on a running service, and what it revokes stops
@@ -190,22 +149,16 @@ async fn a_token_works_on_a_running_service_until_the_command_line_revokes_it() 
     let program = Program::new();
     let serving = program.serve_on(&db).await;
     program.json_on(&db, &CREATE_ACME).await;
-    let create = [
-        "token", "create", "--tenant", "acme", "--role", "admin", "--json",
-    ];
+    let create = ["token", "create", "--tenant", "acme", "--role", "admin", "--json"];
     let token = program.json_on(&db, &create).await;
     let id = token["id"].as_str().unwrap();
-    let caller = serving
-        .client()
-        .with_token(token["token"].as_str().unwrap());
+    let caller = serving.client().with_token(token["token"].as_str().unwrap());
     let statistics = "/api/ai-cache/statistics";
     caller.get(statistics).await.expect(200);
     // Remembered now: the next request would not look at the database for it.
     caller.get(statistics).await.expect(200);
 
-    let revoked = program
-        .json_on(&db, &["token", "revoke", id, "--json"])
-        .await;
+    let revoked = program.json_on(&db, &["token", "revoke", id, "--json"]).await;
     let begun = Instant::now();
     assert_eq!(revoked, serde_json::json!({ "id": id, "revoked": true }));
     wait_until("the revoked token is refused", async || {
@@ -214,18 +167,10 @@ async fn a_token_works_on_a_running_service_until_the_command_line_revokes_it() 
     })
     .await;
     let took = begun.elapsed();
-    assert!(
-        took < Duration::from_millis(2_500),
-        "refused after {took:?}"
-    );
+    assert!(took < Duration::from_millis(2_500), "refused after {took:?}");
 
-    let listed = program
-        .json_on(&db, &["token", "list", "--tenant", "acme", "--json"])
-        .await;
-    assert!(
-        time(&listed[0]["revokedAt"]) <= SystemClock.now(),
-        "{listed}"
-    );
+    let listed = program.json_on(&db, &["token", "list", "--tenant", "acme", "--json"]).await;
+    assert!(time(&listed[0]["revokedAt"]) <= SystemClock.now(), "{listed}");
     assert_eq!(serving.stop().await, Some(0));
 }
 
@@ -235,26 +180,13 @@ async fn an_operator_token_of_the_command_line_makes_tenants_over_http() {
     let db = TestDb::new().await;
     let program = Program::new();
     let serving = program.serve_on(&db).await;
-    let create = [
-        "token",
-        "create",
-        "--tenant",
-        "installation",
-        "--role",
-        "operator",
-        "--json",
-    ];
+    let create = ["token", "create", "--tenant", "installation", "--role", "operator", "--json"];
     let token = program.json_on(&db, &create).await;
     assert_eq!(token["roles"], serde_json::json!(["operator"]));
 
-    let operator = serving
-        .client()
-        .with_token(token["token"].as_str().unwrap());
+    let operator = serving.client().with_token(token["token"].as_str().unwrap());
     let body = serde_json::json!({ "slug": "bloom", "name": "Bloom" });
-    operator
-        .post("/api/ai-cache/admin/tenants", &body)
-        .await
-        .expect(201);
+    operator.post("/api/ai-cache/admin/tenants", &body).await.expect(201);
 
     let listed = program.json_on(&db, &["tenant", "list", "--json"]).await;
     assert_eq!(listed[0]["slug"], "bloom", "{listed}");

@@ -7,6 +7,7 @@ use ai_cache::config::{Config, KeysConfig, LogFormat, UpstreamKind};
 use ai_cache::domain::money::Usd;
 
 /// A variable.
+#[derive(Clone, Copy)]
 pub(super) struct Row {
     pub(super) name: &'static str,
     pub(super) good: &'static str,
@@ -63,41 +64,22 @@ pub(super) const TABLE: &[Row] = &[
         &["10.0.0.0/33", "proxy", "10.0.0.1,"],
         |config| {
             let networks = config.server.trusted_proxies.iter();
-            networks
-                .map(ToString::to_string)
-                .eq(["10.0.0.0/8", "::1/128"])
+            networks.map(ToString::to_string).eq(["10.0.0.0/8", "::1/128"])
         },
     ),
-    secret(row(
-        "DATABASE_URL",
-        "postgres://app:pw@db/ai",
-        DATABASE,
-        |config| {
-            config
-                .database
-                .url
-                .as_ref()
-                .is_some_and(|url| url.reveal() == "postgres://app:pw@db/ai")
-        },
-    )),
-    secret(row(
-        "AI_CACHE_ADMIN_DATABASE_URL",
-        "postgresql://own@db/ai",
-        DATABASE,
-        |config| {
-            config
-                .database
-                .admin_url
-                .as_ref()
-                .is_some_and(|url| url.reveal() == "postgresql://own@db/ai")
-        },
-    )),
-    row(
-        "AI_CACHE_DATABASE_POOL",
-        "25",
-        &["1", "501", "-3", "ten"],
-        |config| config.database.pool == 25,
-    ),
+    secret(row("DATABASE_URL", "postgres://app:pw@db/ai", DATABASE, |config| {
+        config.database.url.as_ref().is_some_and(|url| url.reveal() == "postgres://app:pw@db/ai")
+    })),
+    secret(row("AI_CACHE_ADMIN_DATABASE_URL", "postgresql://own@db/ai", DATABASE, |config| {
+        config
+            .database
+            .admin_url
+            .as_ref()
+            .is_some_and(|url| url.reveal() == "postgresql://own@db/ai")
+    })),
+    row("AI_CACHE_DATABASE_POOL", "25", &["1", "501", "-3", "ten"], |config| {
+        config.database.pool == 25
+    }),
     secret(row(
         "AI_CACHE_REDIS_URL",
         "redis://a:1,redis://b:2",
@@ -111,27 +93,16 @@ pub(super) const TABLE: &[Row] = &[
                 .eq(["redis://a:1", "redis://b:2"])
         },
     )),
-    row(
-        "AI_CACHE_REDIS_TIMEOUT_MS",
-        "250",
-        &["0", "10001", "fast"],
-        |config| config.redis.timeout == Duration::from_millis(250),
-    ),
-    row("AI_CACHE_ENABLED", "false", SWITCH, |config| {
-        !config.cache.enabled
+    row("AI_CACHE_REDIS_TIMEOUT_MS", "250", &["0", "10001", "fast"], |config| {
+        config.redis.timeout == Duration::from_millis(250)
     }),
-    row(
-        "AI_CACHE_MEMORY_SIZE_MB",
-        "64",
-        &["0", "-64", "64MB", "1048577"],
-        |config| config.cache.memory_bytes == 64 * 1_024 * 1_024,
-    ),
-    row(
-        "AI_CACHE_DEFAULT_TTL",
-        "120",
-        &["0", "1.5", "1h", "31536001"],
-        |config| config.cache.default_ttl.num_seconds() == 120,
-    ),
+    row("AI_CACHE_ENABLED", "false", SWITCH, |config| !config.cache.enabled),
+    row("AI_CACHE_MEMORY_SIZE_MB", "64", &["0", "-64", "64MB", "1048577"], |config| {
+        config.cache.memory_bytes == 64 * 1_024 * 1_024
+    }),
+    row("AI_CACHE_DEFAULT_TTL", "120", &["0", "1.5", "1h", "31536001"], |config| {
+        config.cache.default_ttl.num_seconds() == 120
+    }),
     beside(
         row("AI_CACHE_ENCRYPTION_ENABLED", "false", SWITCH, |config| {
             !config.cache.encryption_enabled
@@ -139,30 +110,20 @@ pub(super) const TABLE: &[Row] = &[
         INSECURE,
     ),
     beside(
-        row(
-            "AI_CACHE_AUDIT_LOGGING_ENABLED",
-            "false",
-            SWITCH,
-            |config| !config.cache.audit_logging_enabled,
-        ),
+        row("AI_CACHE_AUDIT_LOGGING_ENABLED", "false", SWITCH, |config| {
+            !config.cache.audit_logging_enabled
+        }),
         INSECURE,
     ),
-    row("AI_CACHE_MONITORING_ENABLED", "false", SWITCH, |config| {
-        !config.cache.monitoring_enabled
-    }),
+    row("AI_CACHE_MONITORING_ENABLED", "false", SWITCH, |config| !config.cache.monitoring_enabled),
     Row {
         beside: &[("AI_CACHE_ENCRYPTION_ENABLED", "false")],
         bad_alone: true,
-        ..row("AI_CACHE_ALLOW_INSECURE", "true", SWITCH, |config| {
-            !config.cache.encryption_enabled
-        })
+        ..row("AI_CACHE_ALLOW_INSECURE", "true", SWITCH, |config| !config.cache.encryption_enabled)
     },
-    row(
-        "AI_CACHE_UPSTREAM",
-        "none",
-        &["bedrock", "OpenAI"],
-        |config| config.upstream.kind == UpstreamKind::None,
-    ),
+    row("AI_CACHE_UPSTREAM", "none", &["bedrock", "OpenAI"], |config| {
+        config.upstream.kind == UpstreamKind::None
+    }),
     Row {
         beside: OPENAI,
         bad_alone: true,
@@ -173,51 +134,28 @@ pub(super) const TABLE: &[Row] = &[
             |config| matches!(&config.upstream.kind, UpstreamKind::OpenAi { url } if url == "http://model:8000/v1"),
         )
     },
-    row(
-        "AI_CACHE_UPSTREAM_NAME",
-        "bedrock-eu",
-        &["Bedrock", "hot", "none", "a b"],
-        |config| config.upstream.name == "bedrock-eu",
-    ),
-    secret(row("AI_CACHE_UPSTREAM_API_KEY", "sk-123", &[], |config| {
-        config
-            .upstream
-            .api_key
-            .as_ref()
-            .is_some_and(|key| key.reveal() == "sk-123")
-    })),
-    row("AI_CACHE_UPSTREAM_MODEL", "llama-3", &[], |config| {
-        config.upstream.model == "llama-3"
+    row("AI_CACHE_UPSTREAM_NAME", "bedrock-eu", &["Bedrock", "hot", "none", "a b"], |config| {
+        config.upstream.name == "bedrock-eu"
     }),
-    row(
-        "AI_CACHE_UPSTREAM_TIMEOUT_SECONDS",
-        "15",
-        &["0", "601", "15s"],
-        |config| config.upstream.timeout == Duration::from_secs(15),
-    ),
-    row(
-        "AI_CACHE_UPSTREAM_DEMO_DELAY_MS",
-        "5",
-        &["60001", "-1"],
-        |config| {
-            config.upstream.kind
-                == UpstreamKind::Demo {
-                    delay: Duration::from_millis(5),
-                }
-        },
-    ),
+    secret(row("AI_CACHE_UPSTREAM_API_KEY", "sk-123", &[], |config| {
+        config.upstream.api_key.as_ref().is_some_and(|key| key.reveal() == "sk-123")
+    })),
+    row("AI_CACHE_UPSTREAM_MODEL", "llama-3", &[], |config| config.upstream.model == "llama-3"),
+    row("AI_CACHE_UPSTREAM_TIMEOUT_SECONDS", "15", &["0", "601", "15s"], |config| {
+        config.upstream.timeout == Duration::from_secs(15)
+    }),
+    row("AI_CACHE_UPSTREAM_DEMO_DELAY_MS", "5", &["60001", "-1"], |config| {
+        config.upstream.kind == UpstreamKind::Demo { delay: Duration::from_millis(5) }
+    }),
     row(
         "AI_CACHE_PRICE_PROMPT_USD_PER_MILLION",
         "0.15",
         &["-1", "0.0000001", "1000001", "free"],
         |config| config.upstream.prices.prompt == Usd(150_000),
     ),
-    row(
-        "AI_CACHE_PRICE_COMPLETION_USD_PER_MILLION",
-        "0.60",
-        &["-1", "$1"],
-        |config| config.upstream.prices.completion == Usd(600_000),
-    ),
+    row("AI_CACHE_PRICE_COMPLETION_USD_PER_MILLION", "0.60", &["-1", "$1"], |config| {
+        config.upstream.prices.completion == Usd(600_000)
+    }),
     secret(row(
         "AI_CACHE_MASTER_KEYS",
         "k1:abc",
@@ -230,12 +168,9 @@ pub(super) const TABLE: &[Row] = &[
         &[],
         |config| matches!(&config.keys, KeysConfig::File(path) if path.as_os_str() == "/etc/key"),
     ),
-    row(
-        "AI_CACHE_LOG",
-        "warn,ai_cache=trace",
-        &["ai_cache=loud", "=,="],
-        |config| config.log.filter == "warn,ai_cache=trace",
-    ),
+    row("AI_CACHE_LOG", "warn,ai_cache=trace", &["ai_cache=loud", "=,="], |config| {
+        config.log.filter == "warn,ai_cache=trace"
+    }),
     row("AI_CACHE_LOG_FORMAT", "json", &["xml", "JSON"], |config| {
         config.log.format == LogFormat::Json
     }),
