@@ -7,6 +7,7 @@ mod failure;
 mod migrate;
 mod openapi;
 mod output;
+mod scale;
 mod serve;
 mod tenant;
 mod token;
@@ -50,6 +51,8 @@ enum Command {
     Config(config_check::ConfigCommand),
     /// Measure how many answers a second come from the cache
     Bench(bench::BenchArgs),
+    /// Measure what a million small entries take of memory
+    Scale(scale::ScaleArgs),
     /// Print the OpenAPI document
     Openapi,
 }
@@ -80,6 +83,9 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         return openapi::run();
     }
     let source = Source::read(arguments.config.as_deref()).map_err(Failure::usage)?;
+    if let Command::Scale(args) = &arguments.command {
+        return scale::run(args);
+    }
     if let Command::Config(command) = &arguments.command {
         return config_check::run(command, &source);
     }
@@ -95,7 +101,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
             Command::Tenant(command) => tenant::run(&command, &config, &source).await,
             Command::Token(command) => token::run(&command, &config, &source).await,
             Command::Bench(args) => bench_run::run(&args, &source).await,
-            Command::Openapi | Command::Config(_) => Ok(ExitCode::SUCCESS),
+            Command::Openapi | Command::Scale(_) | Command::Config(_) => Ok(ExitCode::SUCCESS),
         }
     })
 }

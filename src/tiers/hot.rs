@@ -18,7 +18,7 @@ use super::StoredAnswer;
 
 /// Bytes an entry takes besides its sealed answer: key, metadata, counters, the cache's own slot
 /// and the allocator's rounding. Measured by `ai-cache scale`.
-const OVERHEAD: u64 = 640;
+const OVERHEAD: u64 = 448;
 
 /// An answer in memory and how often it was served since that was last written down.
 #[derive(Debug)]
