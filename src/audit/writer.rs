@@ -79,7 +79,6 @@ impl Writer {
             if taken == 0 {
                 break;
             }
-            gather(&mut batch, &mut queue);
             if !self.write(&mut batch, &mut queue, &lifecycle).await {
                 break;
             }
@@ -192,21 +191,6 @@ impl Writer {
         while let Ok(pending) = queue.try_recv() {
             answer(&mut vec![pending.done], Err(AuditError::Unavailable));
         }
-    }
-}
-
-/// Lets threads that are about to hand records over do so first, which makes batches fuller and
-/// commits fewer. One record alone is not kept waiting, and where nobody else wants the processor
-/// this returns at once: a timer would cost a millisecond.
-fn gather(batch: &mut Vec<Pending>, queue: &mut mpsc::Receiver<Pending>) {
-    if batch.len() == 1 {
-        return;
-    }
-    std::thread::yield_now();
-    while batch.len() < BATCH_ROWS
-        && let Ok(pending) = queue.try_recv()
-    {
-        batch.push(pending);
     }
 }
 

@@ -3,8 +3,8 @@
 
 use std::fmt;
 
+use aes_gcm::Aes256Gcm;
 use aes_gcm::aead::{Aead, KeyInit, Payload};
-use aes_gcm::{Aes256Gcm, Nonce};
 use bytes::Bytes;
 use hkdf::Hkdf;
 use sha2::Sha512;
@@ -18,6 +18,9 @@ const SALT: usize = 32;
 const COMMITMENT: usize = 32;
 const HEADER: usize = 1 + SALT + COMMITMENT;
 const TAG: usize = 16;
+
+/// Each derived key seals one message, so the nonce may be fixed: no pair of both repeats.
+const NONCE: [u8; 12] = [0; 12];
 
 /// What a sealed value is sealed for: goes into the derived key and the authenticated data.
 #[derive(Debug, Clone, Copy)]
@@ -37,7 +40,6 @@ pub struct Sealed(Bytes);
 /// Keys of one seal call: HKDF-SHA-512 (RFC 5869) over the long-lived key and the call's salt.
 struct CallKeys {
     aead: Aes256Gcm,
-    nonce: [u8; 12],
     commitment: [u8; COMMITMENT],
 }
 
@@ -47,15 +49,13 @@ impl CallKeys {
         let field = context.field.as_bytes();
         let field_length = u32::try_from(field.len()).map_err(|_| CryptoError::TooLong)?;
         let info: [&[u8]; 4] = [b"ai-cache seal 1", &field_length.to_be_bytes(), field, &version];
-        let mut material = Zeroizing::new([0; 32 + 12 + COMMITMENT]);
+        let mut material = Zeroizing::new([0; 32 + COMMITMENT]);
         Hkdf::<Sha512>::new(Some(salt), key.as_bytes())
             .expand_multi_info(&info, &mut *material)
             .map_err(|_| CryptoError::TooLong)?;
-        let (aead_key, rest) = material.split_at(32);
-        let (nonce, commitment) = rest.split_at(12);
+        let (aead_key, commitment) = material.split_at(32);
         Ok(Self {
             aead: Aes256Gcm::new_from_slice(aead_key).map_err(|_| CryptoError::TooLong)?,
-            nonce: nonce.try_into().map_err(|_| CryptoError::TooLong)?,
             commitment: commitment.try_into().map_err(|_| CryptoError::TooLong)?,
         })
     }
@@ -71,10 +71,8 @@ impl Sealed {
         let salt = random::<SALT>()?;
         let keys = CallKeys::derive(key, &salt, context)?;
         let payload = Payload { msg: plaintext, aad: context.bound };
-        let ciphertext = keys
-            .aead
-            .encrypt(&Nonce::from(keys.nonce), payload)
-            .map_err(|_| CryptoError::TooLong)?;
+        let ciphertext =
+            keys.aead.encrypt(&NONCE.into(), payload).map_err(|_| CryptoError::TooLong)?;
         let mut bytes = Vec::with_capacity(HEADER + ciphertext.len());
         bytes.push(FORMAT);
         bytes.extend_from_slice(&salt);
@@ -96,7 +94,7 @@ impl Sealed {
             return Err(CryptoError::DoesNotOpen);
         }
         keys.aead
-            .decrypt(&Nonce::from(keys.nonce), Payload { msg: ciphertext, aad: context.bound })
+            .decrypt(&NONCE.into(), Payload { msg: ciphertext, aad: context.bound })
             .map(Secret::new)
             .map_err(|_| CryptoError::DoesNotOpen)
     }
