@@ -119,12 +119,7 @@ async fn no_way_of_writing_a_path_goes_round_the_roles() {
         {
             // Compliance may use none of the routes there are.
             let reply = tenant.compliance.send(route.method, &path).await;
-            assert!(
-                matches!(reply.status, 403 | 404 | 405),
-                "{} {path}: {}",
-                route.method,
-                reply.text
-            );
+            assert!(matches!(reply.status, 403..=405), "{} {path}: {}", route.method, reply.text);
             tried += 1;
         }
     }
