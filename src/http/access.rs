@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::header::{HeaderName, HeaderValue};
+use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage, web};
 
@@ -41,14 +41,15 @@ pub async fn trace(
     Ok(reply)
 }
 
-/// Writes the body of an error: ours, or one the framework made without a body of ours.
+/// Writes the body of an error: ours, or one that the framework or the document's browser made.
 fn with_problem_body(reply: ServiceResponse, id: RequestId) -> ServiceResponse {
     let status = reply.status();
     if !status.is_client_error() && !status.is_server_error() {
         return reply;
     }
-    let ours = reply.response().error().and_then(|error| error.as_error::<Problem>()).cloned();
-    let foreign = reply.response().error().is_some();
+    let error = reply.response().error();
+    let ours = error.and_then(|error| error.as_error::<Problem>()).cloned();
+    let foreign = error.is_some() || !reply.headers().contains_key(header::CONTENT_TYPE);
     let problem = match ours {
         Some(problem) => problem,
         None if foreign => foreign_problem(status.as_u16()),

@@ -16,6 +16,7 @@ use crate::service::{Call, Origin};
 use crate::telemetry::AuthFailure;
 
 use super::State;
+use super::api;
 use super::current::{CallSlot, start_of};
 use super::peer;
 use super::problem::{Problem, ProblemKind};
@@ -37,15 +38,22 @@ pub async fn guard(
         Ok(call) => call,
         Err(refused) => return Ok(request.error_response(refused)),
     };
-    let allowed = found.is_none_or(|route| call.caller.roles.has(route.role));
+    let roles = call.caller.roles;
     let slot = CallSlot::default();
     slot.put(call);
     request.extensions_mut().insert(slot.clone());
-    let reply = if allowed {
-        next.call(request).await?.map_into_boxed_body()
-    } else {
-        let refused = Problem::new(ProblemKind::Forbidden, "the token lacks the role for this");
-        request.error_response(refused)
+    let reply = match found {
+        // A handler is reached only through a route of the table, whose role is checked here: the
+        // framework also knows other ways to write a path, such as one letter as its code.
+        None => {
+            let refused = api::no_route(request.request());
+            request.error_response(refused)
+        }
+        Some(route) if !roles.has(route.role) => {
+            let refused = Problem::new(ProblemKind::Forbidden, "the token lacks the role for this");
+            request.error_response(refused)
+        }
+        Some(_) => next.call(request).await?.map_into_boxed_body(),
     };
     Ok(settle(reply, &slot).await)
 }

@@ -24,7 +24,6 @@ pub fn configure(config: &mut ServiceConfig<'_>) {
         .service(api::tenants::list_tenant_tokens)
         .service(api::tenants::post_tenant_token)
         .service(api::tenants::delete_tenant_token)
-        .default_service(actix_web::web::to(api::unrouted))
         .map(|scope| scope.wrap(from_fn(audited::guard)));
     config
         .service(authenticated)

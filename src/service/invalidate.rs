@@ -109,8 +109,12 @@ impl Service {
                         (u64::try_from(count).unwrap_or(0), Some(Selector::Before(generation)))
                     }
                     Invalidation::Entry(id) => {
-                        let key = entries::delete(&mut tx, id).await?;
-                        (u64::from(key.is_some()), key.map(|key| Selector::Entry(id, key)))
+                        // One that is not good any more counts as not there, but is removed too:
+                        // it may still be opened.
+                        let removed = entries::delete(&mut tx, id, generation, now).await?;
+                        let count = removed.is_some_and(|removed| removed.was_good);
+                        let selector = removed.map(|removed| Selector::Entry(id, removed.key));
+                        (u64::from(count), selector)
                     }
                 };
                 let mut record = call.change(call.caller.tenant, action);

@@ -264,17 +264,35 @@ fn select_metadata(tx: &TenantTx) -> QueryBuilder<sqlx::Postgres> {
     query
 }
 
-/// Removes one entry of the transaction's tenant; returns the key it was under.
-pub async fn delete(tx: &mut WriteTx, id: EntryId) -> Result<Option<CacheKey>, StoreError> {
+/// An entry that was removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Removed {
+    /// The key it was under.
+    pub key: CacheKey,
+    /// Whether it was good until now: neither expired nor of an older generation.
+    pub was_good: bool,
+}
+
+/// Removes one entry of the transaction's tenant, good or not.
+pub async fn delete(
+    tx: &mut WriteTx,
+    id: EntryId,
+    generation: Generation,
+    now: DateTime<Utc>,
+) -> Result<Option<Removed>, StoreError> {
     let tenant = tx.tenant().0;
-    let key = sqlx::query_scalar!(
-        "DELETE FROM ai_cache_entries WHERE tenant_id = $1 AND entry_id = $2 RETURNING cache_key",
+    let row = sqlx::query!(
+        r#"DELETE FROM ai_cache_entries WHERE tenant_id = $1 AND entry_id = $2
+           RETURNING cache_key, (generation = $3 AND expires_at > $4) AS "was_good!""#,
         tenant,
-        id.0
+        id.0,
+        generation.0,
+        now
     )
     .fetch_optional(tx.connection()?)
     .await?;
-    key.map(parse_key).transpose()
+    row.map(|row| Ok(Removed { key: parse_key(row.cache_key)?, was_good: row.was_good }))
+        .transpose()
 }
 
 /// How many entries of a generation of the transaction's tenant are good at `now`, and their bytes.

@@ -11,6 +11,7 @@ mod documents;
 mod domain;
 mod embedded;
 mod loadgen;
+mod openapi;
 mod resilience;
 mod security;
 mod settings;

@@ -12,12 +12,17 @@ use actix_web::{HttpRequest, HttpResponse};
 use super::problem::{Problem, ProblemKind};
 use super::route;
 
-/// Answers what no route takes: another method, or a path that is not there.
+/// Answers what no route takes.
 pub async fn unrouted(request: HttpRequest) -> Result<HttpResponse, Problem> {
-    let allow = route::methods(&request);
+    Err(no_route(&request))
+}
+
+/// Why no route takes a request: another method, or a path that is not there.
+pub fn no_route(request: &HttpRequest) -> Problem {
+    let allow = route::methods(request);
     if allow.is_empty() {
-        return Err(Problem::not_found());
+        return Problem::not_found();
     }
     let detail = format!("this path takes {}", allow.join(", "));
-    Err(Problem { allow, ..Problem::new(ProblemKind::MethodNotAllowed, detail) })
+    Problem { allow, ..Problem::new(ProblemKind::MethodNotAllowed, detail) }
 }

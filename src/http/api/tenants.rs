@@ -73,10 +73,18 @@ impl From<TenantRow> for TenantBody {
     }
 }
 
+const NAME_RULE: &str = "1 to 200 bytes of UTF-8 without control characters";
+
+/// Postgres holds no text with the character 0; no name needs one, or any other of its kind.
+fn parse_name(text: &str) -> Option<String> {
+    let shown = !text.contains(char::is_control);
+    (shown && (1..=200).contains(&text.len())).then(|| text.to_owned())
+}
+
 fn parse_new(body: Json) -> Result<(TenantSlug, String), Problem> {
     let mut fields = Fields::root(body)?;
     let slug = fields.parsed("slug", TenantSlug::RULE, TenantSlug::parse);
-    let name = fields.text("name", 1..=200);
+    let name = fields.parsed("name", NAME_RULE, parse_name);
     fields.finish()?;
     match (slug, name) {
         (Some(slug), Some(name)) => Ok((slug, name)),

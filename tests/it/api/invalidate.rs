@@ -1,0 +1,135 @@
+//! `POST /api/ai-cache/invalidate` (api.md "Filling, reading, listing entries").
+
+use std::sync::Arc;
+
+use chrono::TimeDelta;
+use serde_json::{Value, json};
+
+use crate::support::{Client, TestApp, TestClock};
+
+async fn invalidate(caller: &Client, body: &Value) -> u64 {
+    let reply = caller.post("/api/ai-cache/invalidate", body).await.expect(200);
+    assert_eq!(reply.body["success"], true);
+    reply.body["invalidatedCount"].as_u64().unwrap()
+}
+
+/// api.md: everything of the tenant, counted; only unexpired entries of the old generation.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn everything_of_a_tenant_is_gone_at_once_and_counted() {
+    let clock = Arc::new(TestClock::default());
+    let app = TestApp::builder().clock(Arc::clone(&clock) as _).start().await;
+    let tenant = app.tenant("acme").await;
+    let short = json!({ "query": "short", "cache": { "ttlSeconds": 10 } });
+    tenant.app.query(&short).await.expect(200);
+    clock.advance(TimeDelta::seconds(11));
+    for question in ["one", "two", "three"] {
+        let asking = json!({ "query": question, "subjectId": question });
+        tenant.app.query(&asking).await.expect(200);
+    }
+    let all = json!({ "invalidateAll": true });
+    assert_eq!(
+        invalidate(&tenant.admin, &json!({ "invalidateAll": true, "dryRun": true })).await,
+        3
+    );
+    assert_eq!(invalidate(&tenant.admin, &all).await, 3);
+    assert_eq!(invalidate(&tenant.admin, &all).await, 0);
+    let list = tenant.admin.get("/api/ai-cache/entries").await.expect(200);
+    assert_eq!(list.body["entries"], json!([]));
+    for question in ["one", "two", "three"] {
+        let asking = json!({ "query": question, "subjectId": question });
+        let polite = tenant.app.with_header("cache-control", "only-if-cached");
+        assert_eq!(polite.query(&asking).await.expect(504).problem(), "not-cached");
+        assert_eq!(tenant.app.query(&asking).await.expect(200).body["cached"], false);
+        assert_eq!(tenant.app.query(&asking).await.expect(200).body["cached"], true);
+    }
+    assert_eq!(invalidate(&tenant.admin, &all).await, 3);
+    app.stop().await;
+}
+
+/// api.md: one entry; the others stay. `dryRun` only counts.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_entry_is_removed_by_its_id_and_a_dry_run_removes_nothing() {
+    let app = TestApp::start().await;
+    let tenant = app.tenant("acme").await;
+    let one = tenant.app.ask("one").await.expect(200);
+    tenant.app.ask("two").await.expect(200);
+    let id = &one.body["entryId"];
+    let dry = json!({ "entryId": id, "dryRun": true });
+    assert_eq!(invalidate(&tenant.admin, &dry).await, 1);
+    assert_eq!(tenant.app.ask("one").await.expect(200).body["cached"], true);
+    let real = json!({ "entryId": id, "dryRun": false });
+    assert_eq!(invalidate(&tenant.admin, &real).await, 1);
+    assert_eq!(invalidate(&tenant.admin, &real).await, 0);
+    assert_eq!(invalidate(&tenant.admin, &dry).await, 0);
+    assert_eq!(tenant.app.ask("two").await.expect(200).body["cached"], true);
+    assert_eq!(tenant.app.ask("one").await.expect(200).body["cached"], false);
+    app.stop().await;
+}
+
+/// Issue 2 "Bad input": exactly one selector, of the right type, and what comes later is told.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_that_does_not_say_what_to_remove_removes_nothing() {
+    let app = TestApp::start().await;
+    let tenant = app.tenant("acme").await;
+    let stored = tenant.app.ask("a question").await.expect(200);
+    let id = &stored.body["entryId"];
+    let bad = [
+        (json!({}), ""),
+        (json!({ "dryRun": true }), ""),
+        (json!({ "invalidateAll": true, "entryId": id }), ""),
+        (json!({ "invalidateAll": null, "entryId": null }), ""),
+        (json!({ "invalidateAll": false }), "/invalidateAll"),
+        (json!({ "invalidateAll": "true" }), "/invalidateAll"),
+        (json!({ "invalidateAll": 1 }), "/invalidateAll"),
+        (json!({ "entryId": "x" }), "/entryId"),
+        (json!({ "entryId": 1 }), "/entryId"),
+        (json!({ "entryId": [id] }), "/entryId"),
+        (json!({ "invalidateAll": true, "dryRun": "yes" }), "/dryRun"),
+        (json!({ "invalidateAll": true, "dryrun": true }), "/dryrun"),
+        (json!({ "invalidateAll": true, "tag": "nyc" }), "/tag"),
+        (json!({ "operation": "chat" }), "/operation"),
+        (json!({ "location": "Boston" }), "/location"),
+        (json!({ "vendorType": "dj" }), "/vendorType"),
+        (json!({ "subjectId": "couple-4711" }), "/subjectId"),
+        (json!({ "namespace": "n" }), "/namespace"),
+    ];
+    for (body, pointer) in bad {
+        let reply = tenant.admin.post("/api/ai-cache/invalidate", &body).await;
+        assert_eq!((reply.status, reply.pointers()), (422, vec![pointer]), "{body}");
+    }
+    assert_eq!(tenant.app.ask("a question").await.expect(200).body["cached"], true);
+    app.stop().await;
+}
+
+/// architecture.md §5: an answer that was on its way is handed out but not kept.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_under_way_is_not_stored_after_an_invalidation() {
+    let app = TestApp::start().await;
+    let tenant = app.tenant("acme").await;
+    app.upstream.hold();
+    let (reply, ()) = tokio::join!(tenant.app.ask("a question"), async {
+        app.upstream.wait_for_calls(1).await;
+        assert_eq!(invalidate(&tenant.admin, &json!({ "invalidateAll": true })).await, 0);
+        app.upstream.release();
+    });
+    let reply = reply.expect(200);
+    assert_eq!(reply.header("cache-status"), Some("ai-cache; fwd=miss"));
+    assert_eq!(reply.body["entryId"], Value::Null);
+    assert_eq!(tenant.app.ask("a question").await.expect(200).body["cached"], false);
+    assert_eq!(tenant.app.ask("a question").await.expect(200).body["cached"], true);
+    app.stop().await;
+}
+
+/// Issue 2 item 7: the trail tells of the change.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_record_says_who_removed_how_many() {
+    let app = TestApp::start().await;
+    let tenant = app.tenant("acme").await;
+    tenant.app.ask("one").await.expect(200);
+    tenant.app.ask("two").await.expect(200);
+    invalidate(&tenant.admin, &json!({ "invalidateAll": true })).await;
+    let change = "SELECT count(*) FROM ai_cache_audit_logs WHERE action = 'invalidate'
+         AND outcome = 'done' AND item_count = 2 AND actor_roles = 'admin'";
+    assert_eq!(app.db.count(change).await, 1);
+    app.stop().await;
+}
