@@ -23,7 +23,7 @@ fn disguises(marker: &str) -> Vec<Vec<u8>> {
         for engine in [&STANDARD, &URL_SAFE] {
             let text = engine.encode(&padded);
             let text = text.trim_end_matches('=');
-            forms.push(text[(shift * 2)..text.len() - 2].as_bytes().to_vec());
+            forms.push(text.as_bytes()[(shift * 2)..text.len() - 2].to_vec());
         }
     }
     let hash = sha256(bytes);

@@ -10,7 +10,7 @@ use crate::support::{TestApp, wait_until};
 const FIRST: &str = "the first question";
 const SECOND: &str = "the second question";
 
-async fn answers(app: &TestApp) {
+fn answers(app: &TestApp) {
     app.upstream.answer_with(|asked| format!("the answer to {asked}"));
 }
 
@@ -28,7 +28,7 @@ async fn integrity_failures(app: &TestApp) -> i64 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn answers_swapped_in_postgres_are_not_served() {
     let first = TestApp::start().await;
-    answers(&first).await;
+    answers(&first);
     let tenant = first.tenant("acme").await;
     for question in [FIRST, SECOND] {
         tenant.app.ask(question).await.expect(200);
@@ -41,7 +41,7 @@ async fn answers_swapped_in_postgres_are_not_served() {
     assert_eq!(db.superuser().await.execute(swap, &[]).await.unwrap(), 2);
 
     let second = TestApp::builder().db(&db).start().await;
-    answers(&second).await;
+    answers(&second);
     let caller = second.client.with_token(&token);
     let mut wrong = 0;
     for question in [FIRST, SECOND] {
@@ -90,7 +90,7 @@ async fn a_prolonged_lifetime_and_a_flipped_byte_do_not_open() {
 async fn values_swapped_in_redis_are_not_served() {
     let redis = start_redis(Listen::Unix).await;
     let first = TestApp::builder().redis_url(&redis.url()).start().await;
-    answers(&first).await;
+    answers(&first);
     let tenant = first.tenant("acme").await;
     for question in [FIRST, SECOND] {
         tenant.app.ask(question).await.expect(200);
@@ -119,7 +119,7 @@ async fn values_swapped_in_redis_are_not_served() {
     first.stop().await;
 
     let second = TestApp::builder().db(&db).redis_url(&redis.url()).start().await;
-    answers(&second).await;
+    answers(&second);
     let caller = second.client.with_token(&token);
     let mut wrong = 0;
     for question in [FIRST, SECOND] {

@@ -19,7 +19,7 @@ use ai_cache::upstream::{Nothing, OpenAi, OpenAiSettings, Upstream};
 use chrono::TimeDelta;
 
 use super::client::Client;
-use super::services::{TestDb, redis};
+use super::services::TestDb;
 use super::upstream::TestUpstream;
 
 /// The master key of tests.
@@ -52,8 +52,6 @@ pub struct TestApp {
 pub struct Tenant {
     /// Its id.
     pub id: TenantId,
-    /// Its slug.
-    pub slug: String,
     /// A caller with the role app.
     pub app: Client,
     /// A caller with the role admin.
@@ -93,12 +91,6 @@ impl Builder {
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
         self
-    }
-
-    /// With the run's Redis.
-    pub async fn redis(self) -> Self {
-        let url = redis().await.url();
-        self.redis_url(&url)
     }
 
     /// With this Redis.
@@ -198,7 +190,6 @@ impl TestApp {
         let row = service.create_tenant(&parsed, slug, record).await.unwrap();
         Tenant {
             id: row.id,
-            slug: slug.to_owned(),
             app: self.client.with_token(&self.token(row.id, &[Role::App]).await),
             admin: self.client.with_token(&self.token(row.id, &[Role::Admin]).await),
             compliance: self.client.with_token(&self.token(row.id, &[Role::Compliance]).await),

@@ -1,6 +1,6 @@
 //! What tests stand on: a real Postgres and Redis of the test run's own, the service on a free
 //! port, a client that checks every reply against the API document, an upstream of ours.
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails here")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails here")]
 
 pub mod app;
 pub mod client;

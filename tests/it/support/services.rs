@@ -1,7 +1,7 @@
-//! One Postgres and one Redis for the whole run, gone when the run ends however it ends. Each test
+//! One Postgres for the whole run, gone when the run ends however it ends. Each test
 //! has a database of its own, copied from a migrated template.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use ai_cache::domain::clock::SystemClock;
@@ -17,7 +17,6 @@ use tokio_postgres::{Client, NoTls};
 const TEMPLATE: &str = "template_ai_cache";
 
 static POSTGRES: OnceCell<Postgres> = OnceCell::const_new();
-static REDIS: OnceCell<Redis> = OnceCell::const_new();
 static DATABASES: AtomicU64 = AtomicU64::new(0);
 
 /// Where programs are looked for.
@@ -61,11 +60,6 @@ async fn migrate_template(postgres: &Postgres) {
     drop(owner);
     let (admin, app) = (postgres.url(OWNER_ROLE, TEMPLATE), postgres.url(APP_ROLE, TEMPLATE));
     migrate::migrate(&admin, Some(&app), &SystemClock, &SystemIds).await.unwrap();
-}
-
-/// The run's Redis.
-pub async fn redis() -> &'static Redis {
-    REDIS.get_or_init(|| start_redis(Listen::Unix)).await
 }
 
 /// A Redis for one test alone.
@@ -150,9 +144,4 @@ impl TestDb {
     pub async fn count(&self, query: &str) -> i64 {
         self.superuser().await.query_one(query, &[]).await.unwrap().get(0)
     }
-}
-
-/// The folder of the sources.
-pub fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
 }
