@@ -85,6 +85,7 @@ async fn pages_hold_every_entry_once_newest_first() {
             assert!(entries.len() <= limit, "{limit}");
             seen.extend(ids(entries));
             pages += 1;
+            assert!(pages <= 7, "{limit}: the pages do not end: {seen:?}");
             match page.body["nextCursor"].as_str() {
                 Some(next) => cursor = format!("&cursor={next}"),
                 None => break,

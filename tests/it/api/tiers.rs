@@ -4,7 +4,7 @@ use ai_cache::embedded::Listen;
 use serde_json::{Value, json};
 
 use crate::support::services::start_redis;
-use crate::support::{TestApp, wait_until};
+use crate::support::{Reply, TestApp, wait_until};
 
 async fn keys_in_redis(url: &str) -> u64 {
     let client = deadpool_redis::redis::Client::open(url).unwrap();
@@ -108,26 +108,26 @@ async fn without_redis_everything_is_served_and_health_says_so() {
     app.stop().await;
 }
 
-/// Issue 2 item 6: callers of one missing question share one call.
+/// Issue 2 item 6: callers of one missing question share one call, and all counts agree.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn callers_who_come_while_an_answer_is_fetched_share_it() {
+async fn what_replies_say_of_shared_fetches_is_what_is_counted() {
     let app = TestApp::start().await;
     let tenant = app.tenant("acme").await;
     app.upstream.hold();
-    let leader = tenant.app.clone();
-    let (reply, ()) = tokio::join!(leader.ask("a question"), async {
+    let callers = (0..50).map(|_| tenant.app.ask("a question"));
+    let (replies, ()) = tokio::join!(futures_util::future::join_all(callers), async {
         app.upstream.wait_for_calls(1).await;
-        let follower = tenant.app.clone();
-        // The follower is in the flight once its request is under way and no second call was made:
-        // it is answered however it comes, before or after the fetch.
-        let ask = follower.ask("a question");
-        let release = async { app.upstream.release() };
-        let (joined, ()) = tokio::join!(ask, release);
-        let status = joined.expect(200).header("cache-status").unwrap().to_owned();
-        let shared = status == "ai-cache; fwd=miss; stored; collapsed";
-        assert!(shared || status.starts_with("ai-cache; hit; "), "{status}");
+        app.upstream.release();
     });
-    assert_eq!(reply.expect(200).header("cache-status"), Some("ai-cache; fwd=miss; stored"));
+    let status = |reply: &Reply| reply.header("cache-status").unwrap().to_owned();
+    let statuses: Vec<String> = replies.iter().map(status).collect();
+    let count = |wanted: &str| statuses.iter().filter(|text| text.starts_with(wanted)).count();
+    let collapsed = count("ai-cache; fwd=miss; stored; collapsed");
+    let (misses, hits) = (count("ai-cache; fwd=miss; stored"), count("ai-cache; hit; "));
+    assert_eq!((misses - collapsed, misses + hits), (1, 50), "{statuses:?}");
     assert_eq!(app.upstream.calls(), 1);
+    let counted = tenant.admin.get("/api/ai-cache/statistics").await.expect(200).body;
+    let names = ["collapsed", "misses", "hits", "upstreamCalls"].map(|name| counted[name].clone());
+    assert_eq!(names, [collapsed, misses, hits, 1].map(Value::from));
     app.stop().await;
 }
