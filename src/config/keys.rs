@@ -1,6 +1,11 @@
 //! Where the master keys are.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use zeroize::Zeroizing;
 
 use super::reader::Reader;
 use super::secret::SecretText;
@@ -16,17 +21,33 @@ pub enum KeysConfig {
     DataFolder,
 }
 
+/// Keys as `crypto` reads them, so that the start is refused together with every other fault.
+fn parse_keys(text: &str) -> Option<SecretText> {
+    let mut ids = BTreeSet::new();
+    for item in text.split([',', '\n']).map(str::trim).filter(|item| !item.is_empty()) {
+        let (id, encoded) = item.split_once(':')?;
+        let allowed = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-');
+        let named = (1..=16).contains(&id.len()) && id.bytes().all(allowed);
+        let key = Zeroizing::new(STANDARD.decode(encoded).ok()?);
+        if !named || key.len() != 32 || !ids.insert(id) {
+            return None;
+        }
+    }
+    (!ids.is_empty()).then(|| SecretText::new(text))
+}
+
 impl KeysConfig {
     pub(super) fn read(reader: &mut Reader<'_>) -> Self {
-        let text = reader.text("AI_CACHE_MASTER_KEYS");
+        let rule = "id:base64 of 32 bytes, several separated by commas, each with an id of its own \
+                    of 1 to 16 of a-z, 0-9 and -";
+        let text = reader.parsed("AI_CACHE_MASTER_KEYS", rule, parse_keys);
         let file = reader.text("AI_CACHE_MASTER_KEY_FILE");
+        if reader.is_set("AI_CACHE_MASTER_KEYS") && reader.is_set("AI_CACHE_MASTER_KEY_FILE") {
+            let rule = "and AI_CACHE_MASTER_KEYS are both set; only one may be";
+            reader.refuse("AI_CACHE_MASTER_KEY_FILE", rule);
+        }
         match (text, file) {
-            (Some(_), Some(_)) => {
-                let rule = "and AI_CACHE_MASTER_KEYS are both set; only one may be";
-                reader.refuse("AI_CACHE_MASTER_KEY_FILE", rule);
-                Self::DataFolder
-            }
-            (Some(text), None) => Self::Text(SecretText::new(text)),
+            (Some(text), _) => Self::Text(text),
             (None, Some(file)) => Self::File(PathBuf::from(file)),
             (None, None) => Self::DataFolder,
         }

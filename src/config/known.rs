@@ -15,6 +15,8 @@ pub enum Availability {
 pub enum Secrecy {
     /// It may.
     Shown,
+    /// Once it was found good: a refused one may hold a password or a key.
+    ShownWhenGood,
     /// Only whether it is set.
     Secret,
 }
@@ -22,7 +24,7 @@ pub enum Secrecy {
 /// A variable.
 #[derive(Debug, Clone, Copy)]
 pub struct Known {
-    /// Its name.
+    /// Its name; one that ends in `*` stands for every name that begins so.
     pub name: &'static str,
     /// Its name in the replaced systems.
     pub alias: Option<&'static str>,
@@ -34,9 +36,24 @@ pub struct Known {
     pub availability: Availability,
 }
 
+impl Known {
+    /// Whether a variable of this name sets it.
+    pub fn covers(&self, name: &str) -> bool {
+        let own = match self.name.strip_suffix('*') {
+            Some(beginning) => name.starts_with(beginning),
+            None => name == self.name,
+        };
+        own || self.alias == Some(name)
+    }
+}
+
 const fn known(name: &'static str, default: &'static str) -> Known {
     let (secrecy, availability) = (Secrecy::Shown, Availability::Now);
     Known { name, alias: None, default, secrecy, availability }
+}
+
+const fn shown_when_good(known: Known) -> Known {
+    Known { secrecy: Secrecy::ShownWhenGood, ..known }
 }
 
 const fn secret(name: &'static str, default: &'static str) -> Known {
@@ -69,7 +86,7 @@ pub const KNOWN: &[Known] = &[
     known("AI_CACHE_MONITORING_ENABLED", "true"),
     known("AI_CACHE_ALLOW_INSECURE", "false"),
     known("AI_CACHE_UPSTREAM", "demo without DATABASE_URL, else none"),
-    known("AI_CACHE_UPSTREAM_URL", "not set"),
+    shown_when_good(known("AI_CACHE_UPSTREAM_URL", "not set")),
     known("AI_CACHE_UPSTREAM_NAME", "the kind of upstream"),
     secret("AI_CACHE_UPSTREAM_API_KEY", "not set"),
     known("AI_CACHE_UPSTREAM_MODEL", "gpt-4o-mini"),
@@ -97,6 +114,7 @@ pub const KNOWN: &[Known] = &[
     later("AI_CACHE_AUDIT_CHECKPOINT_FILE"),
     later("AI_CACHE_STALE_WHILE_REVALIDATE_SECONDS"),
     later("AI_CACHE_STALE_IF_ERROR_SECONDS"),
+    later("OTEL_EXPORTER_OTLP_*"),
 ];
 
 /// The known name nearest to an unknown one.

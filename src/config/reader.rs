@@ -4,13 +4,22 @@
 use std::ops::RangeInclusive;
 
 use super::known::{Availability, KNOWN, Known, Secrecy, nearest};
-use super::source::Source;
+use super::source::{Origin, Source};
 use super::{ConfigErrors, Setting};
 
 /// Reads settings and collects faults.
 pub(super) struct Reader<'a> {
     source: &'a Source,
     errors: Vec<String>,
+}
+
+/// A variable that is set.
+struct Given<'a> {
+    /// Its own name or its alias, whichever was used.
+    name: &'static str,
+    /// Without outer white space.
+    value: &'a str,
+    origin: &'a Origin,
 }
 
 impl<'a> Reader<'a> {
@@ -22,8 +31,7 @@ impl<'a> Reader<'a> {
 
     fn check_names(&mut self) {
         for name in self.source.names() {
-            let known = KNOWN.iter().find(|known| known.name == name || known.alias == Some(name));
-            match known {
+            match KNOWN.iter().find(|known| known.covers(name)) {
                 None => self
                     .errors
                     .push(format!("{name} is not a setting; did you mean {}?", nearest(name))),
@@ -40,46 +48,55 @@ impl<'a> Reader<'a> {
         self.errors.push(format!("{name} {rule}"));
     }
 
-    /// The value under the variable's own name or its alias.
-    fn find(&self, name: &str) -> Option<(&'a str, String)> {
-        if let Some((value, origin)) = self.source.get(name) {
-            return Some((value, origin.to_string()));
+    /// The value under the variable's own name, else under its alias.
+    fn find(&self, name: &'static str) -> Option<Given<'a>> {
+        let given = |name: &'static str| {
+            let (value, origin) = self.source.get(name)?;
+            Some(Given { name, value: value.trim(), origin })
+        };
+        let alias = || KNOWN.iter().find(|known| known.name == name)?.alias;
+        given(name).or_else(|| given(alias()?))
+    }
+
+    fn find_filled(&mut self, name: &'static str) -> Option<Given<'a>> {
+        let given = self.find(name)?;
+        if given.value.is_empty() {
+            self.refuse(given.name, "is set to nothing; remove it or give it a value");
+            return None;
         }
-        let alias = KNOWN.iter().find(|known| known.name == name)?.alias?;
-        let (value, origin) = self.source.get(alias)?;
-        Some((value, format!("{origin} (as {alias})")))
+        Some(given)
+    }
+
+    /// Whether the variable is set, be it to a good value or a bad one.
+    pub(super) fn is_set(&self, name: &'static str) -> bool {
+        self.find(name).is_some()
     }
 
     /// A value that is not empty, if the variable is set.
-    pub(super) fn text(&mut self, name: &str) -> Option<&'a str> {
-        let (value, _) = self.find(name)?;
-        if value.trim().is_empty() {
-            self.refuse(name, "is set to nothing; remove it or give it a value");
-            return None;
-        }
-        Some(value)
+    pub(super) fn text(&mut self, name: &'static str) -> Option<&'a str> {
+        self.find_filled(name).map(|given| given.value)
     }
 
     /// A value that `parse` accepts; `rule` completes the sentence "NAME must be …".
     pub(super) fn parsed<T>(
         &mut self,
-        name: &str,
+        name: &'static str,
         rule: &str,
         parse: impl FnOnce(&str) -> Option<T>,
     ) -> Option<T> {
-        let text = self.text(name)?;
-        let value = parse(text.trim());
-        if value.is_none() {
-            let secret =
-                KNOWN.iter().any(|known| known.name == name && known.secrecy == Secrecy::Secret);
-            let given = if secret { String::new() } else { format!(", not {text:?}") };
-            self.refuse(name, &format!("must be {rule}{given}"));
+        let given = self.find_filled(name)?;
+        let parsed = parse(given.value);
+        if parsed.is_none() {
+            let mut all = KNOWN.iter();
+            let shown = all.any(|known| known.name == name && known.secrecy == Secrecy::Shown);
+            let but = if shown { format!(", not {:?}", given.value) } else { String::new() };
+            self.refuse(given.name, &format!("must be {rule}{but}"));
         }
-        value
+        parsed
     }
 
     /// A switch.
-    pub(super) fn flag(&mut self, name: &str, default: bool) -> bool {
+    pub(super) fn flag(&mut self, name: &'static str, default: bool) -> bool {
         let parse = |text: &str| match text.to_ascii_lowercase().as_str() {
             "true" | "1" => Some(true),
             "false" | "0" => Some(false),
@@ -89,7 +106,12 @@ impl<'a> Reader<'a> {
     }
 
     /// A whole number within `range`.
-    pub(super) fn number(&mut self, name: &str, range: RangeInclusive<u64>, default: u64) -> u64 {
+    pub(super) fn number(
+        &mut self,
+        name: &'static str,
+        range: RangeInclusive<u64>,
+        default: u64,
+    ) -> u64 {
         let rule = format!("a whole number from {} to {}", range.start(), range.end());
         let parse = |text: &str| text.parse().ok().filter(|value| range.contains(value));
         self.parsed(name, &rule, parse).unwrap_or(default)
@@ -111,10 +133,12 @@ impl<'a> Reader<'a> {
                 value: known.default.to_owned(),
                 origin: "default".to_owned(),
             },
-            Some((value, origin)) => {
-                let shown = known.secrecy == Secrecy::Shown;
-                let value = if shown { value } else { "[set]" }.to_owned();
-                Setting { name: known.name, value, origin }
+            Some(given) => {
+                let secret = known.secrecy == Secrecy::Secret;
+                let value = if secret { "[set]" } else { given.value }.to_owned();
+                let own = given.name == known.name;
+                let alias = if own { String::new() } else { format!(" (as {})", given.name) };
+                Setting { name: known.name, value, origin: format!("{}{alias}", given.origin) }
             }
         }
     }

@@ -55,8 +55,7 @@ impl fmt::Debug for Source {
 }
 
 fn is_ours(name: &str) -> bool {
-    name.starts_with("AI_CACHE_")
-        || KNOWN.iter().any(|known| known.name == name || known.alias == Some(name))
+    name.starts_with("AI_CACHE_") || KNOWN.iter().any(|known| known.covers(name))
 }
 
 impl Source {

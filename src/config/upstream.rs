@@ -57,8 +57,9 @@ fn parse_name(text: &str) -> Option<String> {
 }
 
 fn parse_url(text: &str) -> Option<String> {
-    let http = text.starts_with("http://") || text.starts_with("https://");
-    (http && !text.contains(['?', '#', ' '])).then(|| text.to_owned())
+    let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"))?;
+    let host = rest.split('/').next().filter(|host| !host.is_empty() && !host.contains('@'));
+    (host.is_some() && !text.contains(['?', '#', ' '])).then(|| text.to_owned())
 }
 
 impl UpstreamConfig {
@@ -67,13 +68,16 @@ impl UpstreamConfig {
         let known = |text: &str| ["openai", "demo", "none"].into_iter().find(|kind| *kind == text);
         let default = if has_database { "none" } else { "demo" };
         let kind_name = reader.parsed("AI_CACHE_UPSTREAM", rule, known).unwrap_or(default);
-        let url_rule = "a base URL that begins with http:// or https://, without a query";
+        let url_rule = "a base URL that begins with http:// or https://, without password or query";
         let url = reader.parsed("AI_CACHE_UPSTREAM_URL", url_rule, parse_url);
         let delay = reader.number("AI_CACHE_UPSTREAM_DEMO_DELAY_MS", 0..=60_000, 300);
         let kind = match (kind_name, url) {
             ("openai", Some(url)) => UpstreamKind::OpenAi { url },
             ("openai", None) => {
-                reader.refuse("AI_CACHE_UPSTREAM_URL", "is needed with AI_CACHE_UPSTREAM=openai");
+                if !reader.is_set("AI_CACHE_UPSTREAM_URL") {
+                    let rule = "is needed with AI_CACHE_UPSTREAM=openai";
+                    reader.refuse("AI_CACHE_UPSTREAM_URL", rule);
+                }
                 UpstreamKind::None
             }
             ("demo", _) => UpstreamKind::Demo { delay: Duration::from_millis(delay) },

@@ -5,6 +5,7 @@
 mod table;
 
 use ai_cache::config::{Availability, Config, KNOWN, KeysConfig, Source};
+use ai_cache::crypto::KeyProvider;
 use rstest::rstest;
 use serde_json::Value;
 
@@ -13,7 +14,7 @@ use crate::cli::program::{Done, Program};
 use table::TABLE;
 
 /// Every name of api.md "Settings" and of requirements.md W6.
-const CONTRACT: [&str; 44] = [
+const CONTRACT: [&str; 45] = [
     "AI_CACHE_ENABLED",
     "AI_CACHE_MEMORY_SIZE_MB",
     "AI_CACHE_REDIS_URL",
@@ -57,9 +58,13 @@ const CONTRACT: [&str; 44] = [
     "AI_CACHE_LOG",
     "AI_CACHE_LOG_FORMAT",
     "AI_CACHE_ALLOW_INSECURE",
+    "OTEL_EXPORTER_OTLP_*",
     // Not in the contract's list: how long the demonstration upstream takes.
     "AI_CACHE_UPSTREAM_DEMO_DELAY_MS",
 ];
+
+/// A master key of 32 bytes.
+const KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 
 fn load(pairs: &[(&str, &str)]) -> Result<Config, Vec<String>> {
     let source = Source::from_pairs(pairs.iter().copied());
@@ -123,11 +128,9 @@ fn a_bad_value_is_one_line_that_begins_with_the_name_and_shows_what_was_given() 
             };
             assert!(line.starts_with(&format!("{} ", row.name)), "{line}");
             assert!(!line.contains('\n'), "{line}");
-            if row.secret {
-                assert!(!line.contains(bad), "{line}");
-            } else {
-                assert!(line.contains(&format!("{bad:?}")), "{line}");
-            }
+            let shown = line.ends_with(&format!(", not {bad:?}"));
+            assert_eq!(shown, row.bad_is_shown, "{line}");
+            assert!(shown || !line.contains(&format!("{bad:?}")), "{line}");
         }
     }
 }
@@ -153,7 +156,16 @@ fn a_variable_of_a_later_release_is_refused_rather_than_ignored() {
         assert_eq!(errors(&[(known.name, "1")]), [line]);
         count += 1;
     }
-    assert_eq!((count, TABLE.len()), (16, 28));
+    assert_eq!((count, TABLE.len()), (17, 28));
+}
+
+/// api.md "Settings": the standard names are known as a family.
+#[rstest]
+#[case("OTEL_EXPORTER_OTLP_ENDPOINT")]
+#[case("OTEL_EXPORTER_OTLP_METRICS_HEADERS")]
+fn a_standard_exporter_variable_is_refused_rather_than_ignored(#[case] name: &str) {
+    let line = format!("{name} is not available in this release");
+    assert_eq!(errors(&[(name, "http://collector:4317")]), [line]);
 }
 
 #[rstest]
@@ -211,6 +223,21 @@ fn the_replaced_systems_names_are_understood(
     assert_eq!(reported(&both, name).1, "environment");
 }
 
+/// W6: a fault is told of the name that somebody wrote.
+#[rstest]
+#[case("CACHE_ENABLED", "perhaps")]
+#[case("REDIS_URL", "http://old")]
+#[case("REDIS_URL", "")]
+#[case("CACHE_TIMEOUT", "soon")]
+fn a_fault_of_a_replaced_systems_name_is_told_of_that_name(
+    #[case] alias: &str,
+    #[case] value: &str,
+) {
+    let lines = errors(&[(alias, value)]);
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(lines[0].starts_with(&format!("{alias} ")), "{lines:?}");
+}
+
 #[test]
 fn a_replaced_systems_name_sets_the_same_field() {
     let enabled = load(&[("CACHE_ENABLED", "false")]).unwrap().cache.enabled;
@@ -236,13 +263,31 @@ fn an_insecure_switch_needs_a_second_one(#[case] name: &str) {
 #[test]
 fn both_kinds_of_master_keys_at_once_are_refused() {
     let lines = errors(&[
-        ("AI_CACHE_MASTER_KEYS", "k1:c2VjcmV0"),
+        ("AI_CACHE_MASTER_KEYS", &format!("k1:{KEY}")),
         ("AI_CACHE_MASTER_KEY_FILE", "/etc/keys"),
     ]);
     assert_eq!(
         lines,
         ["AI_CACHE_MASTER_KEY_FILE and AI_CACHE_MASTER_KEYS are both set; only one may be"]
     );
+}
+
+/// What `config check` accepts the service starts with, and the other way round.
+#[rstest]
+#[case("KEY", false)]
+#[case("k1:KEY", true)]
+#[case(" k1:KEY , k-2:KEY\nabcdefghijklmno3:KEY,", true)]
+#[case("k1:KEY,k1:KEY", false)]
+#[case("K1:KEY", false)]
+#[case(":KEY", false)]
+#[case("abcdefghijklmnop3:KEY", false)]
+#[case("k1:AAAA", false)]
+#[case("k1:KEYKEY", false)]
+#[case(",", false)]
+fn master_keys_are_judged_as_the_service_will(#[case] shape: &str, #[case] good: bool) {
+    let text = shape.replace("KEY", KEY);
+    assert_eq!(load(&[("AI_CACHE_MASTER_KEYS", &text)]).is_ok(), good);
+    assert_eq!(KeyProvider::from_text(&text).is_ok(), good);
 }
 
 #[test]
@@ -254,13 +299,13 @@ fn the_openai_upstream_needs_its_address() {
 /// W9: a secret goes where it is needed and nowhere else.
 #[test]
 fn secrets_are_in_neither_debug_output_nor_report_nor_errors() {
-    const MARK: &str = "s3cr3t-m4rk";
+    const MARK: &str = "s3cr3tm4rk";
     let good = [
-        ("DATABASE_URL", "postgres://app:s3cr3t-m4rk@db/ai"),
-        ("AI_CACHE_ADMIN_DATABASE_URL", "postgres://o:s3cr3t-m4rk@db/ai"),
-        ("AI_CACHE_REDIS_URL", "redis://:s3cr3t-m4rk@cache:6379"),
+        ("DATABASE_URL", "postgres://app:s3cr3tm4rk@db/ai"),
+        ("AI_CACHE_ADMIN_DATABASE_URL", "postgres://o:s3cr3tm4rk@db/ai"),
+        ("AI_CACHE_REDIS_URL", "redis://:s3cr3tm4rk@cache:6379"),
         ("AI_CACHE_UPSTREAM_API_KEY", MARK),
-        ("AI_CACHE_MASTER_KEYS", "k1:s3cr3t-m4rk"),
+        ("AI_CACHE_MASTER_KEYS", "k1:s3cr3tm4rkAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="),
     ];
     let source = Source::from_pairs(good);
     let config = Config::load(&source).unwrap();
@@ -273,7 +318,7 @@ fn secrets_are_in_neither_debug_output_nor_report_nor_errors() {
         assert!(!text.contains(MARK), "{text}");
     }
 
-    // Three URLs of no known scheme, and the two kinds of keys at once each time.
+    // Three URLs of no known scheme; each time malformed keys, and the two kinds of keys at once.
     let mut refused = 0;
     for (name, _) in good {
         let file = ("AI_CACHE_MASTER_KEY_FILE", "/etc/keys");
@@ -282,7 +327,11 @@ fn secrets_are_in_neither_debug_output_nor_report_nor_errors() {
         assert!(lines.iter().all(|line| !line.contains(MARK)), "{lines:?}");
         refused += lines.len();
     }
-    assert_eq!(refused, 8);
+    assert_eq!(refused, 13);
+
+    let url = format!("https://u:{MARK}@model/v1");
+    let lines = errors(&[("AI_CACHE_UPSTREAM_URL", &*url)]);
+    assert!(lines.len() == 1 && !lines[0].contains(MARK), "{lines:?}");
 }
 
 fn setting<'a>(report: &'a Value, name: &str) -> &'a Value {

@@ -26,6 +26,7 @@ async fn the_help_of_the_program_is_this() {
       token    Make, list and revoke tokens
       config   Look at the settings
       bench    Measure how many answers a second come from the cache
+      scale    Measure what a million small entries take of memory
       openapi  Print the OpenAPI document
       help     Print this message or the help of the given subcommand(s)
 

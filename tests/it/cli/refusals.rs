@@ -156,7 +156,9 @@ async fn malformed_keys_are_refused_without_printing_them(#[case] keys: &str) {
     let program = Program::new();
     let variables = [NOWHERE, ("AI_CACHE_MASTER_KEYS", keys)];
     let done = program.run(&["serve"], &variables).await;
-    assert_eq!(done.refused(2), format!("AI_CACHE_MASTER_KEYS: {rule}"));
+    let beginning = "AI_CACHE_MASTER_KEYS must be id:base64 of 32 bytes, ";
+    assert!(done.refused(2).starts_with(beginning), "{done:?}");
+    assert!(!done.err.contains("s3cr3t") && !done.err.contains("MDEy"), "{done:?}");
 
     program.write("keys", keys, 0o600);
     let path = key_file(&program);

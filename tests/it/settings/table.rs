@@ -20,6 +20,8 @@ pub(super) struct Row {
     /// Whether a bad value is the only fault only without those.
     pub(super) bad_alone: bool,
     pub(super) secret: bool,
+    /// Whether an error shows what was given.
+    pub(super) bad_is_shown: bool,
 }
 
 const fn row(
@@ -28,11 +30,20 @@ const fn row(
     bad: &'static [&'static str],
     is_set: fn(&Config) -> bool,
 ) -> Row {
-    Row { name, good, is_set, bad, beside: &[], bad_alone: false, secret: false }
+    Row {
+        name,
+        good,
+        is_set,
+        bad,
+        beside: &[],
+        bad_alone: false,
+        secret: false,
+        bad_is_shown: true,
+    }
 }
 
 const fn secret(row: Row) -> Row {
-    Row { secret: true, ..row }
+    Row { secret: true, bad_is_shown: false, ..row }
 }
 
 const fn beside(row: Row, beside: &'static [(&'static str, &'static str)]) -> Row {
@@ -42,6 +53,8 @@ const fn beside(row: Row, beside: &'static [(&'static str, &'static str)]) -> Ro
 const SWITCH: &[&str] = &["yes", "maybe", "2"];
 
 const DATABASE: &[&str] = &["mysql://app:pw@db/x", "localhost:5432"];
+
+const MASTER_KEY: &str = "k1:MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 
 const OPENAI: &[(&str, &str)] = &[("AI_CACHE_UPSTREAM", "openai")];
 
@@ -126,11 +139,11 @@ pub(super) const TABLE: &[Row] = &[
     }),
     Row {
         beside: OPENAI,
-        bad_alone: true,
+        bad_is_shown: false,
         ..row(
             "AI_CACHE_UPSTREAM_URL",
             "http://model:8000/v1",
-            &["model:8000", "ftp://model", "http://m/v1?k=1"],
+            &["model:8000", "ftp://m/v1", "http://m/v1?k=1", "http://", "https://u:pw@m/v1"],
             |config| matches!(&config.upstream.kind, UpstreamKind::OpenAi { url } if url == "http://model:8000/v1"),
         )
     },
@@ -158,9 +171,9 @@ pub(super) const TABLE: &[Row] = &[
     }),
     secret(row(
         "AI_CACHE_MASTER_KEYS",
-        "k1:abc",
-        &[],
-        |config| matches!(&config.keys, KeysConfig::Text(text) if text.reveal() == "k1:abc"),
+        MASTER_KEY,
+        &["k1:abc", "k1", ","],
+        |config| matches!(&config.keys, KeysConfig::Text(text) if text.reveal() == MASTER_KEY),
     )),
     row(
         "AI_CACHE_MASTER_KEY_FILE",
