@@ -83,7 +83,8 @@ async fn check_role(store: &Store) -> Result<(), GuardError> {
                               rolbypassrls AS "bypasses!", rolinherit AS "inherits!",
                               pg_has_role(oid, 'ai_cache_system', 'MEMBER') AS "member!",
                               EXISTS (SELECT FROM pg_class
-                                      WHERE relowner = pg_roles.oid AND relkind IN ('r', 'p')) AS "owner!"
+                                      WHERE pg_has_role(pg_roles.oid, relowner, 'MEMBER')
+                                        AND relkind IN ('r', 'p')) AS "owner!"
                        FROM pg_roles WHERE rolname = current_user"#
                 )
                 .fetch_one(&store.pool)
@@ -94,7 +95,7 @@ async fn check_role(store: &Store) -> Result<(), GuardError> {
     let faults = [
         (role.superuser, "is a superuser"),
         (role.bypasses, "has BYPASSRLS"),
-        (role.owner, "owns tables"),
+        (role.owner, "owns tables or can take the role that does"),
         (role.inherits, "inherits the rights of ai_cache_system (make it NOINHERIT)"),
         (!role.member, "is not a member of ai_cache_system (run ai-cache migrate)"),
     ];
@@ -114,7 +115,10 @@ async fn check_tables(store: &Store) -> Result<(), GuardError> {
                               EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = c.oid
                                       AND p.polname = c.relname || '_tenant'
                                       AND pg_get_expr(p.polqual, p.polrelid)
-                                          = '(tenant_id = current_tenant())') AS "policy!",
+                                          = '(tenant_id = current_tenant())'
+                                      AND p.polwithcheck IS NULL) AS "policy!",
+                              EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = c.oid
+                                      AND p.polroles = ARRAY['ai_cache_system'::regrole::oid]) AS "system!",
                               (SELECT count(*) FROM pg_policy p WHERE p.polrelid = c.oid) AS "policies!"
                        FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
                        WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p')
@@ -131,7 +135,7 @@ async fn check_tables(store: &Store) -> Result<(), GuardError> {
             (!table.enabled, "has row-level security off"),
             (!table.forced, "does not force row-level security"),
             (!table.policy, "lacks its tenant policy"),
-            (table.policies != 2, "has other policies than its two"),
+            (table.policies != 2 || !table.system, "has other policies than its two"),
         ];
         if let Some((_, fault)) = faults.into_iter().find(|(wrong, _)| *wrong) {
             return Err(GuardError::Table { table: table.name, fault });

@@ -1,50 +1,40 @@
-//! A dump of Postgres, of Redis and of the logs tells no question, no answer, no person (W9).
+//! A dump of Postgres, of Redis and of the logs tells no question, no answer, no person and no
+//! secret (W9, issue 2 "Must show").
 
-use ai_cache::crypto::sha256;
-use ai_cache::embedded::{Listen, SUPERUSER};
-use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE};
-use deadpool_redis::redis::cmd;
-use serde_json::json;
+use std::path::{Path, PathBuf};
 
-use crate::support::services::start_redis;
-use crate::support::{TestApp, wait_until};
+use ai_cache::domain::token::BearerToken;
+use ai_cache::embedded::{Lifetime, Listen, Redis, RedisOptions, SUPERUSER};
+use serde_json::{Value, json};
+
+use crate::cli::program::{Program, Serving};
+use crate::support::app::MASTER_KEYS;
+use crate::support::services::{scratch, search_path};
+use crate::support::upstream::TestUpstream;
+use crate::support::{Client, TestDb};
+
+use super::disguise::{Search, with_bytea_decoded};
+use super::{connect, redis_values, set_in_redis};
 
 const QUERIES: usize = 200;
+const MARK: &str = "quokkaquartz";
+const KINDS: [&str; 8] =
+    ["query", "subject", "parameter", "location", "vendor", "context", "tag", "answer"];
 
-/// Everything a marker may look like in a dump.
-fn disguises(marker: &str) -> Vec<Vec<u8>> {
-    let bytes = marker.as_bytes();
-    let mut forms =
-        vec![bytes.to_vec(), hex::encode(bytes).into(), hex::encode_upper(bytes).into()];
-    for shift in 0..3 {
-        // Three alignments; the characters at the ends depend on the neighbours and are cut off.
-        let padded = [&vec![0; shift][..], bytes].concat();
-        for engine in [&STANDARD, &URL_SAFE] {
-            let text = engine.encode(&padded);
-            let text = text.trim_end_matches('=');
-            forms.push(text.as_bytes()[(shift * 2)..text.len() - 2].to_vec());
-        }
-    }
-    let hash = sha256(bytes);
-    forms.extend([hash.to_vec(), hex::encode(hash).into(), STANDARD.encode(hash).into()]);
-    forms
+fn marked(kind: &str, index: usize) -> String {
+    format!("{MARK}-{kind}-{index}")
 }
 
-fn contains(haystack: &[u8], needle: &[u8]) -> bool {
-    haystack.windows(needle.len()).any(|window| window == needle)
-}
-
-fn hits(dump: &[u8], markers: &[String]) -> usize {
-    let text = String::from_utf8_lossy(dump);
-    markers
-        .iter()
-        .flat_map(|marker| disguises(marker))
-        .filter(|form| match std::str::from_utf8(form) {
-            Ok(form) => text.contains(form),
-            Err(_) => contains(dump, form),
-        })
-        .count()
+fn question(index: usize) -> Value {
+    let mark = |kind| marked(kind, index);
+    json!({
+        "query": mark("query"),
+        "subjectId": mark("subject"),
+        "parameters": { "marker": mark("parameter") },
+        "weddingContext": { "location": mark("location"), "vendorTypes": [mark("vendor")],
+                            "note": mark("context") },
+        "cache": { "tags": [mark("tag")] },
+    })
 }
 
 fn pg_dump(url: &str) -> Vec<u8> {
@@ -54,73 +44,196 @@ fn pg_dump(url: &str) -> Vec<u8> {
     let program = program.unwrap_or_else(|| "pg_dump".into());
     let output = std::process::Command::new(program).arg(url).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    output.stdout
+    with_bytea_decoded(&output.stdout)
 }
 
-/// 200 queries with markers everywhere: 0 of them in Postgres and Redis, in any disguise.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn dumps_of_postgres_and_redis_hold_no_marker() {
-    let redis = start_redis(Listen::Unix).await;
-    let app = TestApp::builder().redis_url(&redis.url()).start().await;
-    app.upstream.answer_with(|asked| format!("the answer marker-answer-{}", asked.len()));
-    let tenant = app.tenant("acme").await;
-    for index in 0..QUERIES {
-        let question = json!({
-            "query": format!("marker-query-{index}"),
-            "subjectId": format!("marker-subject-{}", index % 20),
-            "parameters": { "marker": format!("marker-parameter-{index}") },
-            "weddingContext": { "location": format!("marker-location-{index}"),
-                                "vendorTypes": [format!("marker-vendor-{index}")],
-                                "note": format!("marker-context-{index}") },
-            "cache": { "tags": [format!("marker-tag-{index}")] },
-        });
-        tenant.app.query(&question).await.expect(200);
-    }
-    let names = ["query", "location", "vendor", "context", "tag", "parameter", "subject", "answer"];
-    let mut markers: Vec<String> = names.iter().map(|name| format!("marker-{name}-")).collect();
-    markers.extend((0..20).flat_map(|index| names.map(|name| format!("marker-{name}-{index}"))));
+/// What the test run's Postgres logged.
+fn postgres_log() -> Vec<u8> {
+    let mine = format!("ai-cache-{}-", std::process::id());
+    let folders = std::fs::read_dir(std::env::temp_dir()).unwrap().filter_map(Result::ok);
+    let mine = folders.filter(|folder| folder.file_name().to_string_lossy().starts_with(&mine));
+    let logs = mine.filter_map(|folder| std::fs::read(folder.path().join("postgres.log")).ok());
+    logs.flatten().collect()
+}
 
-    let client = deadpool_redis::redis::Client::open(redis.url()).unwrap();
-    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
-    let keys: Vec<Vec<u8>> = wait_until("every value is in Redis", || {
-        let mut connection = connection.clone();
-        async move {
-            let keys: Vec<Vec<u8>> =
-                cmd("KEYS").arg("*").query_async(&mut connection).await.unwrap();
-            (keys.len() == QUERIES).then_some(keys)
+/// Every file in a folder, one after another.
+fn files(folder: &Path) -> Vec<u8> {
+    let mut out = Vec::new();
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            out.extend(files(&path));
+        } else if entry.file_type().unwrap().is_file() {
+            out.extend(std::fs::read(path).unwrap());
         }
-    })
-    .await;
-    let mut redis_dump = Vec::new();
-    for key in &keys {
-        let value: Vec<u8> = cmd("GET").arg(key).query_async(&mut connection).await.unwrap();
-        redis_dump.extend_from_slice(key);
-        redis_dump.extend_from_slice(&value);
     }
-    let postgres_dump = pg_dump(&app.db.url(SUPERUSER).await);
-    let found = (hits(&postgres_dump, &markers), hits(&redis_dump, &markers));
-    println!(
-        "searched {} bytes of Postgres and {} of Redis for {} markers: {found:?} hits",
-        postgres_dump.len(),
-        redis_dump.len(),
-        markers.len()
-    );
-    assert_eq!(app.db.count("SELECT count(*) FROM ai_cache_entries").await, 200);
-    assert_eq!(found, (0, 0));
-    app.stop().await;
-    redis.stop().await.unwrap();
+    out
 }
 
-/// The search above can find.
-#[test]
-fn the_search_finds_a_marker_in_every_disguise() {
-    let marker = vec!["marker-query-7".to_owned()];
-    let plain = b"xx marker-query-7 yy".to_vec();
-    let encoded = STANDARD.encode(b"some text with marker-query-7 inside").into_bytes();
-    let hexed = hex::encode("marker-query-7").into_bytes();
-    let hashed = sha256(b"marker-query-7").to_vec();
-    for dump in [plain, encoded, hexed, hashed] {
-        assert!(hits(&dump, &marker) > 0);
+/// The world that is searched.
+struct World {
+    db: TestDb,
+    redis: Redis,
+    redis_folder: PathBuf,
+    upstream: TestUpstream,
+    program: Program,
+}
+
+impl World {
+    async fn new() -> Self {
+        let redis_folder = scratch("redis");
+        let options = RedisOptions {
+            lifetime: Lifetime::Disposable,
+            listen: Listen::Unix,
+            ..RedisOptions::new(search_path())
+        };
+        let redis = Redis::start(&redis_folder, options).await.unwrap();
+        let upstream = TestUpstream::start().await;
+        upstream.answer_with(|asked| {
+            let (_, rest) = asked.split_once(&format!("{MARK}-query-")).unwrap();
+            let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+            marked("answer", rest[..digits].parse().unwrap())
+        });
+        let (db, program) = (TestDb::new().await, Program::new());
+        Self { db, redis, redis_folder, upstream, program }
     }
-    assert_eq!(hits(b"nothing of the kind", &marker), 0);
+
+    async fn serve(&self) -> Serving {
+        let (url, redis) = (self.db.app_url().await, self.redis.url());
+        let variables = [
+            ("DATABASE_URL", url.as_str()),
+            ("AI_CACHE_REDIS_URL", &redis),
+            ("AI_CACHE_MASTER_KEYS", MASTER_KEYS),
+            ("AI_CACHE_LOG", "trace"),
+            ("AI_CACHE_UPSTREAM", "openai"),
+            ("AI_CACHE_UPSTREAM_URL", self.upstream.url()),
+            ("AI_CACHE_UPSTREAM_API_KEY", "quokkaquartz-upstream-key"),
+        ];
+        self.program.serve(&variables).await
+    }
+
+    /// Postgres, Redis, logs and files, and their names.
+    async fn dumps(&self, keys: usize, serving: &Serving) -> [(&'static str, Vec<u8>); 4] {
+        let values = redis_values(&connect(&self.redis).await, keys).await;
+        let logs = [
+            serving.log().into_bytes(),
+            serving.announced.join("\n").into_bytes(),
+            files(&self.redis_folder),
+            postgres_log(),
+        ];
+        [
+            ("Postgres", pg_dump(&self.db.url(SUPERUSER).await)),
+            ("Redis", values.into_iter().flat_map(|(key, value)| [key, value].concat()).collect()),
+            ("the logs", logs.concat()),
+            ("the data folder", files(&self.program.path("data"))),
+        ]
+    }
+}
+
+/// The markers, the exact values, the prompts as sent, the tokens' secrets and the master key.
+async fn search_for(world: &World, tokens: &[String]) -> Search {
+    let mut search = Search::default();
+    search.marker(MARK.as_bytes());
+    search.marker(b"words of an error's body");
+    search.marker(b"words of a bad body");
+    search.marker(b"0123456789abcdef0123456789abcdef");
+    let mut values: Vec<String> =
+        (0..QUERIES).flat_map(|index| KINDS.map(|kind| marked(kind, index))).collect();
+    for request in world.upstream.requests() {
+        let messages = request.body["messages"].as_array().unwrap();
+        let user = messages.iter().filter(|message| message["role"] == "user");
+        values.extend(user.map(|message| message["content"].as_str().unwrap().to_owned()));
+    }
+    for token in tokens {
+        let (_, secret) = token.strip_prefix("aic_").unwrap().split_once('_').unwrap();
+        let raw = BearerToken::parse(token).unwrap();
+        search.marker(secret.as_bytes());
+        search.marker(raw.secret());
+        values.extend([secret.to_owned(), token.clone()]);
+        search.hash(&ai_cache::crypto::sha256(raw.secret()), "a token's secret bytes");
+    }
+    for value in &values {
+        search.hashes_of(value);
+    }
+    // MD5 is not among our crates; Postgres has it.
+    let md5 = "SELECT decode(md5(value), 'hex') FROM unnest($1::text[]) AS value";
+    for row in world.db.superuser().await.query(md5, &[&values]).await.unwrap() {
+        search.hash(row.get(0), "a value");
+    }
+    search
+}
+
+/// Requests that fail with markers in every part that a log line might quote.
+async fn fail_with_markers(caller: &Client, upstream: &TestUpstream) {
+    let stranger = "stray request with quokkaquartz";
+    caller.post("/api/ai-cache/query", &json!({ "query": "x", MARK: MARK })).await.expect(422);
+    caller.query(&json!({ "query": 1, "subjectId": [MARK] })).await.expect(422);
+    let cut = format!("{{\"query\": \"{stranger}").into_bytes();
+    caller.send_raw("POST", "/api/ai-cache/query", cut).await.expect(400);
+    let twice = format!("{{\"{MARK}\": 1, \"{MARK}\": 2}}").into_bytes();
+    caller.send_raw("POST", "/api/ai-cache/query", twice).await.expect(400);
+    caller.get(&format!("/api/ai-cache/{MARK}")).await.expect(404);
+    caller.get(&format!("/api/ai-cache/entries?location={MARK}")).await.expect(403);
+    caller.with_token(&format!("aic_{MARK}_{MARK}")).ask(stranger).await.expect(401);
+    let named = caller.with_header("x-request-id", MARK).with_header("user-agent", MARK);
+    named.with_header("cookie", MARK).send("PUT", "/api/ai-cache/query").await.expect(405);
+    upstream.then_status(400, None);
+    caller.ask(&format!("{MARK}-query-0 refused")).await.expect(502);
+    upstream.then_garbage();
+    caller.ask(&format!("{MARK}-query-0 garbled")).await.expect(502);
+}
+
+/// 200 queries with markers in every field, answered from the upstream and again from the cache, and
+/// failures of all kinds: 0 markers in Postgres, Redis, the logs at trace level and the files.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dumps_of_postgres_redis_and_the_logs_hold_no_marker() {
+    let world = World::new().await;
+    let create = ["tenant", "create", "acme", "--name", "Acme", "--json"];
+    world.program.json_on(&world.db, &create).await;
+    let mut tokens = Vec::new();
+    for role in ["app", "admin"] {
+        let create = ["token", "create", "--tenant", "acme", "--role", role, "--json"];
+        let made = world.program.json_on(&world.db, &create).await;
+        tokens.push(made["token"].as_str().unwrap().to_owned());
+    }
+    let serving = world.serve().await;
+    let caller = serving.client().with_token(&tokens[0]);
+    let admin = serving.client().with_token(&tokens[1]);
+    for cached in [false, true] {
+        for index in 0..QUERIES {
+            let reply = caller.query(&question(index)).await.expect(200);
+            let answer = &reply.body["data"]["response"];
+            assert_eq!(
+                (answer, &reply.body["cached"]),
+                (&marked("answer", index).into(), &cached.into())
+            );
+        }
+    }
+    fail_with_markers(&caller, &world.upstream).await;
+    let made = admin.post("/api/ai-cache/tokens", &json!({ "roles": ["app"] })).await.expect(201);
+    tokens.push(made.body["token"].as_str().unwrap().to_owned());
+    let listed = admin.get("/api/ai-cache/entries?limit=500").await.expect(200);
+    assert_eq!(listed.body["entries"].as_array().unwrap().len(), QUERIES);
+
+    let search = search_for(&world, &tokens).await;
+    let mut hits = Vec::new();
+    for (name, dump) in world.dumps(QUERIES, &serving).await {
+        let found = search.hits(&dump);
+        println!("{name}: {} bytes, {} needles, {} hits", dump.len(), search.len(), found.len());
+        hits.extend(found.into_iter().map(|found| format!("{found} in {name}")));
+    }
+    assert_eq!(hits, Vec::<String>::new());
+    let log = serving.log();
+    let access = log.lines().filter(|line| line.contains("ai_cache::access")).count();
+    println!("{} lines of log, {access} of them of requests", log.lines().count());
+    assert!(access > 2 * QUERIES, "the log is at trace level");
+
+    // The same dumps are able to show what is there.
+    let plant = "CREATE TABLE planted AS SELECT convert_to('quokkaquartz', 'UTF8') AS it";
+    world.db.superuser().await.batch_execute(plant).await.unwrap();
+    set_in_redis(&connect(&world.redis).await, b"planted", MARK.as_bytes()).await;
+    let [(_, postgres), (_, redis), _, _] = world.dumps(QUERIES + 1, &serving).await;
+    assert_eq!((search.hits(&postgres).len(), search.hits(&redis).len()), (2, 1));
+    assert_eq!(serving.stop().await, Some(0));
+    world.redis.stop().await.unwrap();
 }

@@ -1,136 +1,195 @@
-//! Sealed bytes in the wrong place do not open (W9): 0 answers from the wrong entry.
+//! Sealed bytes in the wrong place, or changed, do not open (W9): in Postgres. 0 answers from the
+//! wrong entry, a record of each failure, and the right answer all the same.
 
-use ai_cache::embedded::{Listen, Redis};
-use deadpool_redis::redis::aio::MultiplexedConnection;
-use deadpool_redis::redis::cmd;
+use ai_cache::domain::caller::Role;
+use rstest::rstest;
 
-use crate::support::services::start_redis;
-use crate::support::{TestApp, wait_until};
+use crate::support::{TestApp, TestDb};
 
-const FIRST: &str = "the first question";
-const SECOND: &str = "the second question";
+pub const FIRST: &str = "the first question";
+pub const SECOND: &str = "the second question";
 
-fn answers(app: &TestApp) {
-    app.upstream.answer_with(|asked| format!("the answer to {asked}"));
+/// Answers in the store, by tenant and question, and no process that remembers them.
+pub struct Kept {
+    pub db: TestDb,
+    redis_url: Option<String>,
+    answers: Vec<(String, &'static str, String)>,
 }
 
-async fn redis_of(redis: &Redis) -> MultiplexedConnection {
-    let client = deadpool_redis::redis::Client::open(redis.url()).unwrap();
-    client.get_multiplexed_async_connection().await.unwrap()
+/// What a fresh process made of it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// Answers that belong to another question or tenant, or to nothing.
+    pub wrong: usize,
+    /// Answers that the upstream gave anew.
+    pub fresh: usize,
+    /// Records of values that did not open.
+    pub failures: i64,
 }
 
-async fn integrity_failures(app: &TestApp) -> i64 {
-    let query = "SELECT count(*) FROM ai_cache_audit_logs WHERE outcome = 'integrity-failure'";
-    app.db.count(query).await
-}
-
-/// Two entries' sealed answers swapped in Postgres: each question still gets its own answer.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn answers_swapped_in_postgres_are_not_served() {
-    let first = TestApp::start().await;
-    answers(&first);
-    let tenant = first.tenant("acme").await;
-    for question in [FIRST, SECOND] {
-        tenant.app.ask(question).await.expect(200);
-    }
-    let token = first.token(tenant.id, &[ai_cache::domain::caller::Role::App]).await;
-    let db = first.db.clone();
-    first.stop().await;
-    let swap = "UPDATE ai_cache_entries e SET answer_sealed = o.answer_sealed
-                FROM ai_cache_entries o WHERE o.tenant_id = e.tenant_id AND o.entry_id <> e.entry_id";
-    assert_eq!(db.superuser().await.execute(swap, &[]).await.unwrap(), 2);
-
-    let second = TestApp::builder().db(&db).start().await;
-    answers(&second);
-    let caller = second.client.with_token(&token);
-    let mut wrong = 0;
-    for question in [FIRST, SECOND] {
-        let reply = caller.ask(question).await.expect(200);
-        wrong += u32::from(reply.body["data"]["response"] != format!("the answer to {question}"));
-        assert_eq!(reply.body["cached"], false);
-    }
-    println!(
-        "answers from the wrong entry: {wrong}, integrity failures: {}",
-        integrity_failures(&second).await
-    );
-    assert_eq!((wrong, integrity_failures(&second).await), (0, 2));
-    assert_eq!(second.upstream.calls(), 2);
-    second.stop().await;
-}
-
-/// A lifetime prolonged and a byte flipped in Postgres: neither opens.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_prolonged_lifetime_and_a_flipped_byte_do_not_open() {
-    for change in [
-        "UPDATE ai_cache_entries SET expires_at = expires_at + interval '1 year'",
-        "UPDATE ai_cache_entries SET answer_sealed = set_byte(answer_sealed, 100, get_byte(answer_sealed, 100) # 1)",
-        "UPDATE ai_cache_entries SET cost_picousd = cost_picousd + 1",
-    ] {
-        let first = TestApp::start().await;
-        let tenant = first.tenant("acme").await;
-        tenant.app.ask(FIRST).await.expect(200);
-        let token = first.token(tenant.id, &[ai_cache::domain::caller::Role::App]).await;
-        let db = first.db.clone();
-        first.stop().await;
-        assert_eq!(db.superuser().await.execute(change, &[]).await.unwrap(), 1);
-        let second = TestApp::builder().db(&db).start().await;
-        let reply = second.client.with_token(&token).ask(FIRST).await.expect(200);
-        assert_eq!(
-            (&reply.body["cached"], second.upstream.calls()),
-            (&false.into(), 1),
-            "{change}"
-        );
-        assert_eq!(integrity_failures(&second).await, 1, "{change}");
-        second.stop().await;
-    }
-}
-
-/// The same with two values swapped in Redis, of one tenant.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn values_swapped_in_redis_are_not_served() {
-    let redis = start_redis(Listen::Unix).await;
-    let first = TestApp::builder().redis_url(&redis.url()).start().await;
-    answers(&first);
-    let tenant = first.tenant("acme").await;
-    for question in [FIRST, SECOND] {
-        tenant.app.ask(question).await.expect(200);
-    }
-    let mut connection = redis_of(&redis).await;
-    let keys: Vec<Vec<u8>> = wait_until("both values are in Redis", || {
-        let mut connection = connection.clone();
-        async move {
-            let keys: Vec<Vec<u8>> =
-                cmd("KEYS").arg("*").query_async(&mut connection).await.unwrap();
-            (keys.len() == 2).then_some(keys)
+/// Asks each question as each tenant, so that memory, Postgres and Redis hold the answers.
+pub async fn keep(
+    redis_url: Option<&str>,
+    tenants: &[&str],
+    questions: &[&'static str],
+) -> (TestApp, Kept) {
+    let app = match redis_url {
+        Some(url) => TestApp::builder().redis_url(url).start().await,
+        None => TestApp::start().await,
+    };
+    let mut answers = Vec::new();
+    for slug in tenants {
+        let tenant = app.tenant(slug).await;
+        let token = app.token(tenant.id, &[Role::App]).await;
+        for question in questions {
+            // The upstream numbers its answers: no two are alike.
+            let reply = tenant.app.ask(question).await.expect(200);
+            let answer = reply.body["data"]["response"].as_str().unwrap().to_owned();
+            answers.push((token.clone(), *question, answer));
         }
-    })
-    .await;
-    let mut values = Vec::new();
-    for key in &keys {
-        let value: Vec<u8> = cmd("GET").arg(key).query_async(&mut connection).await.unwrap();
-        values.push(value);
     }
-    for (key, value) in keys.iter().zip(values.iter().rev()) {
-        let set = cmd("SET").arg(key).arg(value).clone();
-        set.query_async::<()>(&mut connection).await.unwrap();
-    }
-    let token = first.token(tenant.id, &[ai_cache::domain::caller::Role::App]).await;
-    let db = first.db.clone();
-    first.stop().await;
+    let kept = Kept { db: app.db.clone(), redis_url: redis_url.map(str::to_owned), answers };
+    (app, kept)
+}
 
-    let second = TestApp::builder().db(&db).redis_url(&redis.url()).start().await;
-    answers(&second);
-    let caller = second.client.with_token(&token);
-    let mut wrong = 0;
-    for question in [FIRST, SECOND] {
-        let reply = caller.ask(question).await.expect(200);
-        wrong += u32::from(reply.body["data"]["response"] != format!("the answer to {question}"));
+impl Kept {
+    /// Runs a statement as the superuser, which must change this many rows.
+    pub async fn tamper(&self, change: &str, rows: u64) {
+        assert_eq!(self.db.superuser().await.execute(change, &[]).await.unwrap(), rows, "{change}");
     }
-    println!(
-        "answers from the wrong value: {wrong}, integrity failures: {}",
-        integrity_failures(&second).await
+
+    /// Asks everything again of a process that remembers nothing.
+    pub async fn ask_afresh(&self) -> Outcome {
+        let mut builder = TestApp::builder().db(&self.db);
+        if let Some(url) = &self.redis_url {
+            builder = builder.redis_url(url);
+        }
+        let app = builder.start().await;
+        app.upstream.answer_with(|asked| format!("anew: {asked}"));
+        let (mut wrong, mut fresh) = (0, 0);
+        for (token, question, answer) in &self.answers {
+            let reply = app.client.with_token(token).ask(question).await.expect(200);
+            let told = reply.body["data"]["response"].as_str().unwrap();
+            let anew = told == format!("anew: {question}");
+            assert_eq!(reply.body["cached"], !anew, "{told}");
+            fresh += usize::from(anew);
+            wrong += usize::from(!anew && told != answer);
+        }
+        let query = "SELECT count(*) FROM ai_cache_audit_logs WHERE outcome = 'integrity-failure'";
+        let failures = self.db.count(query).await;
+        assert_eq!(app.upstream.calls(), fresh);
+        app.stop().await;
+        println!("{} asked: {wrong} wrong, {fresh} anew, {failures} failures", self.answers.len());
+        Outcome { wrong, fresh, failures }
+    }
+}
+
+/// What is not tampered with is served: the tests below do not pass for want of a cache.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_as_it_was_is_served_by_another_process() {
+    let (app, kept) = keep(None, &["acme", "other"], &[FIRST, SECOND]).await;
+    app.stop().await;
+    assert_eq!(kept.ask_afresh().await, Outcome { wrong: 0, fresh: 0, failures: 0 });
+}
+
+/// Two entries' sealed answers change places, alone and with all the metadata they are bound to.
+#[rstest]
+#[case::bytes("answer_sealed = o.answer_sealed")]
+#[case::with_lifetime(
+    "answer_sealed = o.answer_sealed, created_at = o.created_at, expires_at = o.expires_at"
+)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_that_changed_places_are_not_served(
+    #[case] columns: &str,
+    #[values(true, false)] one_tenant: bool,
+) {
+    let (tenants, questions): (&[_], &[_]) =
+        if one_tenant { (&["acme"], &[FIRST, SECOND]) } else { (&["acme", "other"], &[FIRST]) };
+    let (app, kept) = keep(None, tenants, questions).await;
+    app.stop().await;
+    let swap = format!(
+        "UPDATE ai_cache_entries e SET {columns} FROM ai_cache_entries o
+         WHERE o.entry_id <> e.entry_id"
     );
-    assert_eq!((wrong, integrity_failures(&second).await), (0, 2));
-    second.stop().await;
-    redis.stop().await.unwrap();
+    kept.tamper(&swap, 2).await;
+    assert_eq!(kept.ask_afresh().await, Outcome { wrong: 0, fresh: 2, failures: 2 });
+}
+
+/// Whole rows change places: each is where the other's question looks.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_under_each_others_cache_key_are_not_served() {
+    let (app, kept) = keep(None, &["acme"], &[FIRST, SECOND]).await;
+    app.stop().await;
+    let swap = "ALTER TABLE ai_cache_entries DROP CONSTRAINT ai_cache_entries_pk;
+        UPDATE ai_cache_entries e SET cache_key = o.cache_key FROM ai_cache_entries o
+        WHERE o.entry_id <> e.entry_id;
+        ALTER TABLE ai_cache_entries
+            ADD CONSTRAINT ai_cache_entries_pk PRIMARY KEY (tenant_id, cache_key)";
+    kept.db.superuser().await.batch_execute(swap).await.unwrap();
+    assert_eq!(kept.ask_afresh().await, Outcome { wrong: 0, fresh: 2, failures: 2 });
+}
+
+/// Whole rows change places across tenants, with everything but the tenant and the key.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_row_given_to_another_tenant_is_not_served() {
+    let (app, kept) = keep(None, &["acme", "other"], &[FIRST]).await;
+    app.stop().await;
+    let give = "ALTER TABLE ai_cache_entries DROP CONSTRAINT ai_cache_entries_pk,
+            DROP CONSTRAINT ai_cache_entries_entry_unique;
+        UPDATE ai_cache_entries e SET tenant_id = o.tenant_id, cache_key = o.cache_key
+        FROM ai_cache_entries o WHERE o.entry_id <> e.entry_id;
+        ALTER TABLE ai_cache_entries
+            ADD CONSTRAINT ai_cache_entries_pk PRIMARY KEY (tenant_id, cache_key)";
+    kept.db.superuser().await.batch_execute(give).await.unwrap();
+    assert_eq!(kept.ask_afresh().await, Outcome { wrong: 0, fresh: 2, failures: 2 });
+}
+
+/// Any change of the bytes or of what they are bound to.
+#[rstest]
+#[case::first_byte("answer_sealed = set_byte(answer_sealed, 0, get_byte(answer_sealed, 0) # 1)")]
+#[case::salt("answer_sealed = set_byte(answer_sealed, 9, get_byte(answer_sealed, 9) # 128)")]
+#[case::middle("answer_sealed = set_byte(answer_sealed, 100, get_byte(answer_sealed, 100) # 1)")]
+#[case::last_byte(
+    "answer_sealed = set_byte(answer_sealed, length(answer_sealed) - 1,
+                              get_byte(answer_sealed, length(answer_sealed) - 1) # 1)"
+)]
+#[case::cut_short("answer_sealed = substr(answer_sealed, 1, length(answer_sealed) - 1)")]
+#[case::lengthened("answer_sealed = answer_sealed || '\\x00'")]
+#[case::empty("answer_sealed = ''")]
+#[case::question_for_answer("answer_sealed = question_sealed")]
+#[case::labels_for_answer("answer_sealed = labels_sealed")]
+#[case::prolonged("expires_at = expires_at + interval '1 year'")]
+#[case::rejuvenated("created_at = created_at + interval '1 second'")]
+#[case::renamed("entry_id = gen_random_uuid()")]
+#[case::other_operation("operation = 'chat'")]
+#[case::other_key_version("key_version = key_version + 1")]
+#[case::given_a_person("subject_key_id = gen_random_uuid()")]
+#[case::cheaper("cost_picousd = cost_picousd - 1")]
+#[case::fewer_tokens("completion_tokens = completion_tokens - 1")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_changed_row_does_not_open(#[case] change: &str) {
+    let (app, kept) = keep(None, &["acme"], &[FIRST]).await;
+    app.stop().await;
+    kept.tamper(&format!("UPDATE ai_cache_entries SET {change}"), 1).await;
+    assert_eq!(kept.ask_afresh().await, Outcome { wrong: 0, fresh: 1, failures: 1 });
+}
+
+/// An entry of a generation that an invalidation ended, set to the present one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_entry_brought_back_from_before_an_invalidation_does_not_open() {
+    let (app, kept) = keep(None, &["acme"], &[FIRST]).await;
+    let before = "CREATE SCHEMA aside; CREATE TABLE aside.old AS TABLE ai_cache_entries";
+    kept.db.superuser().await.batch_execute(before).await.unwrap();
+    let tenant = app.service().list_tenants().await.unwrap();
+    let tenant = tenant.iter().find(|tenant| tenant.slug == "acme").unwrap().id;
+    let admin = app.client.with_token(&app.token(tenant, &[Role::Admin]).await);
+    let all = serde_json::json!({ "invalidateAll": true });
+    admin.post("/api/ai-cache/invalidate", &all).await.expect(200);
+    app.stop().await;
+    let restore = "DELETE FROM ai_cache_entries;
+        UPDATE aside.old SET generation = (SELECT generation FROM invalidation_state s
+                                     WHERE s.tenant_id = old.tenant_id);
+        INSERT INTO ai_cache_entries TABLE aside.old";
+    kept.db.superuser().await.batch_execute(restore).await.unwrap();
+    assert_eq!(kept.ask_afresh().await, Outcome { wrong: 0, fresh: 1, failures: 1 });
 }
