@@ -1,6 +1,7 @@
 //! Refused tokens: told alike, cheap to refuse, and refused at once (issue 2, 4; api.md
 //! "Authentication").
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -46,7 +47,7 @@ fn with_typo(token: &str, at: usize) -> String {
 
 /// All that is not the request's own. Whether the connection is kept depends on whether the body had
 /// arrived by then.
-fn appearance(reply: &Reply) -> (u16, Value, Vec<(String, String)>) {
+fn appearance(reply: &Reply) -> (u16, Value, BTreeSet<(String, String)>) {
     let own = ["x-request-id", "date", "connection"];
     let headers = reply.headers.iter().filter(|(name, _)| !own.contains(&name.as_str()));
     let headers =
