@@ -113,7 +113,9 @@ impl Authenticator {
             Some(verified) => verified,
             None => Box::pin(self.verify_once(text, name, network)).await?,
         };
-        let current = verified.expires_at.is_none_or(|end| now < end);
+        // Also asked of those who joined a verification that was under way at the revocation.
+        let revoked = self.remembered.is_revoked(verified.caller.token);
+        let current = !revoked && verified.expires_at.is_none_or(|end| now < end);
         if current && verified.view.is_active() { Ok(verified) } else { Err(AuthError::Refused) }
     }
 

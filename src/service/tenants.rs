@@ -140,6 +140,7 @@ impl Service {
         store
             .bounded(async {
                 let mut tx = store.write(tenant.id).await?;
+                invalidations::lock_for_invalidation(&mut tx, false, now).await?;
                 tenants::update_active(&mut tx, active).await?;
                 let recorded = store::audit::insert(&mut tx, &record).await?;
                 invalidations::append(&mut tx, &Change::Tenant, now).await?;

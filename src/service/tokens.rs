@@ -136,6 +136,7 @@ impl Service {
         let found = store
             .bounded(async {
                 let mut tx = store.write(tenant).await?;
+                invalidations::lock_for_invalidation(&mut tx, false, now).await?;
                 if tokens::find(&mut tx, id).await?.is_none() {
                     return Ok(false);
                 }
