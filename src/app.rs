@@ -23,7 +23,7 @@ use crate::service::{Parts, Service, Switch, UseWriter};
 use crate::store::guard::GuardError;
 use crate::store::{Store, StoreError, StoreSettings, guard};
 use crate::telemetry::{Metrics, MetricsError};
-use crate::tiers::{Cold, Hot, HotEntry, RedisTier, Stack, Warm, WarmOff};
+use crate::tiers::{Cold, Hot, RedisTier, Stack, UseCounter, Warm, WarmOff};
 use crate::upstream::Upstream;
 
 /// Longest time a stop waits for replies and records under way.
@@ -56,6 +56,8 @@ pub struct AppSettings {
     pub monitoring: Monitoring,
     /// Whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Time a client has to send a body.
+    pub body_limit: Duration,
     /// Threads that serve HTTP.
     pub workers: usize,
 }
@@ -106,6 +108,9 @@ pub enum AppError {
     /// No HTTP.
     #[error(transparent)]
     Server(#[from] ServerError),
+    /// No thread.
+    #[error("a thread cannot be started: {}", .0.kind())]
+    Thread(#[source] std::io::Error),
 }
 
 /// The parts behind HTTP, running.
@@ -174,7 +179,7 @@ impl App {
     }
 
     /// The tasks that run beside the requests until the service stops.
-    fn spawn_tasks(&self, used: tokio::sync::mpsc::UnboundedReceiver<Arc<HotEntry>>) {
+    fn spawn_tasks(&self, used: tokio::sync::mpsc::Receiver<Arc<UseCounter>>) {
         let parts = self.service.parts();
         let lifecycle = &self.lifecycle;
         lifecycle.spawn(Arc::clone(&parts.coherence).follow(lifecycle.clone()));
@@ -218,6 +223,7 @@ impl App {
             clock: Arc::clone(&self.deps.clock),
             ids: Arc::clone(&self.deps.ids),
             trusted_proxies: self.settings.trusted_proxies.clone(),
+            body_limit: self.settings.body_limit,
             monitoring: self.settings.monitoring,
             insecure,
         };
@@ -274,6 +280,7 @@ async fn start_audit(
     Ok(match settings.auditing {
         Auditing::On => {
             Audit::start(store.clone(), stamper, writer, Arc::clone(metrics), lifecycle)
+                .map_err(AppError::Thread)?
         }
         Auditing::Off => Audit::off(stamper),
     })

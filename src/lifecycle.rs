@@ -2,6 +2,8 @@
 //! Owns the only `tokio::spawn`; a task that is not spawned here does not exist.
 
 use std::future::Future;
+use std::io;
+use std::thread;
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
@@ -48,6 +50,24 @@ impl Lifecycle {
         T: Send + 'static,
     {
         self.tasks.spawn_blocking_on(work, &self.runtime)
+    }
+
+    /// Runs `task` on a thread and runtime of its own and waits for it at shutdown. For what other
+    /// tasks must not delay.
+    ///
+    /// # Errors
+    /// No thread or runtime can be had.
+    pub fn spawn_thread<F>(&self, name: &str, task: F) -> io::Result<()>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let tracked = self.tasks.token();
+        thread::Builder::new().name(name.to_owned()).spawn(move || {
+            runtime.block_on(task);
+            drop(tracked);
+        })?;
+        Ok(())
     }
 
     /// Asks every task to finish.

@@ -103,10 +103,10 @@ impl Writer {
         loop {
             match self.attempt(&rows, tries > 0).await {
                 Ok(()) => {
+                    answer(&mut waiting, Ok(()));
                     self.available.store(true, Ordering::Release);
                     self.metrics.audit_available(true);
                     self.metrics.audit_batch(rows.len(), begun.elapsed());
-                    answer(&mut waiting, Ok(()));
                     return true;
                 }
                 Err(BatchError::Differs) => {

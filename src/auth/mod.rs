@@ -147,6 +147,7 @@ impl Authenticator {
     }
 
     async fn verify(&self, token: &BearerToken) -> Result<Verified, AuthError> {
+        let checked_at = self.clock.now();
         let secret = self.find_secret(token).await.map_err(AuthError::Unavailable)?;
         // A token nobody has costs the same time as a wrong one.
         let hash = secret.as_ref().map(|secret| secret.secret_hash.clone());
@@ -168,7 +169,7 @@ impl Authenticator {
             roles: roles.to_string().into(),
             view,
             expires_at: secret.token.expires_at,
-            checked_at: self.clock.now(),
+            checked_at,
         })
     }
 

@@ -26,6 +26,9 @@ use super::failure::Failure;
 /// Longest wait for one unit of work of Postgres.
 const STORE_LIMIT: Duration = Duration::from_secs(2);
 
+/// Time a client has to send a body.
+const BODY_LIMIT: Duration = Duration::from_secs(15);
+
 /// Size of a demonstration answer in bytes.
 pub(super) const DEMO_ANSWER_BYTES: usize = 400;
 
@@ -136,7 +139,7 @@ impl Backend {
             upstream,
             keys: Arc::new(master_keys(config)?),
         };
-        Ok(App::start(self.settings(config), deps).await?)
+        Ok(Box::pin(App::start(self.settings(config), deps)).await?)
     }
 
     fn settings(&self, config: &Config) -> AppSettings {
@@ -159,6 +162,7 @@ impl Backend {
             auditing: if cache.audit_logging_enabled { Auditing::On } else { Auditing::Off },
             monitoring: choose(cache.monitoring_enabled),
             trusted_proxies: config.server.trusted_proxies.clone(),
+            body_limit: BODY_LIMIT,
             workers: std::thread::available_parallelism().map_or(2, std::num::NonZero::get),
         }
     }

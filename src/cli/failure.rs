@@ -79,9 +79,10 @@ impl From<AppError> for Failure {
         match error {
             AppError::Store(error) | AppError::Guard(GuardError::Store(error)) => error.into(),
             AppError::Guard(_) | AppError::Redis(_) | AppError::Server(_) => Self::usage(error),
-            AppError::Metrics(_) | AppError::Crypto(_) | AppError::Hasher(_) => {
-                Self::internal(error)
-            }
+            AppError::Metrics(_)
+            | AppError::Crypto(_)
+            | AppError::Hasher(_)
+            | AppError::Thread(_) => Self::internal(error),
         }
     }
 }

@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 
 use crate::domain::cache_key::CacheKey;
 use crate::domain::entry::Place;
-use crate::domain::ids::TenantId;
+use crate::domain::ids::{EntryId, TenantId};
 use crate::domain::selector::{Generation, Position, Selector};
 use crate::store::tenants::TenantRow;
 
@@ -26,12 +26,20 @@ pub struct TenantView {
     recent: ArcSwap<Recent>,
 }
 
+/// An invalidation of a single entry.
+#[derive(Debug, Clone, Copy)]
+struct Gone {
+    at: Position,
+    id: EntryId,
+    key: Option<CacheKey>,
+}
+
 /// The newest invalidations of single entries, oldest first.
 #[derive(Debug, Clone)]
 struct Recent {
     /// Nothing is known of invalidations up to here.
     unknown_up_to: Position,
-    gone: Vec<(Position, CacheKey)>,
+    gone: Vec<Gone>,
 }
 
 impl TenantView {
@@ -70,9 +78,10 @@ impl TenantView {
         Place { tenant: self.id, key, generation: self.generation() }
     }
 
-    /// Whether what was proven at `position` for `place` is still true. The one function that
-    /// answers this, asked at the look-up and again after the receipt.
-    pub fn admits(&self, place: &Place, position: Position) -> bool {
+    /// Whether what was proven at `position` for `place` is still true: an entry, or a fetch that
+    /// has none yet. The one function that answers this, asked at the look-up and again after the
+    /// receipt.
+    pub fn admits(&self, place: &Place, entry: Option<EntryId>, position: Position) -> bool {
         if place.tenant != self.id || place.generation != self.generation() {
             return false;
         }
@@ -82,8 +91,8 @@ impl TenantView {
                 .gone
                 .iter()
                 .rev()
-                .take_while(|(at, _)| *at > position)
-                .any(|(_, key)| *key == place.key)
+                .take_while(|gone| gone.at > position)
+                .any(|gone| gone.key == Some(place.key) || Some(gone.id) == entry)
     }
 
     pub(super) fn set_active(&self, active: bool) {
@@ -96,12 +105,11 @@ impl TenantView {
             Selector::Before(generation) => {
                 self.generation.fetch_max(generation.0, Ordering::AcqRel);
             }
-            Selector::Entry(_, key) => {
+            Selector::Entry { id, key } => {
                 let mut recent = Recent::clone(&self.recent.load());
-                recent.gone.push((position, *key));
+                recent.gone.push(Gone { at: position, id: *id, key: *key });
                 if recent.gone.len() > KEPT {
-                    let (oldest, _) = recent.gone.remove(0);
-                    recent.unknown_up_to = oldest;
+                    recent.unknown_up_to = recent.gone.remove(0).at;
                 }
                 self.recent.store(Arc::new(recent));
             }

@@ -2,8 +2,8 @@
 //! They wrap tenants' and persons' keys and never leave the process. Keeps none of them on disk but
 //! the file it made itself.
 
-use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Read, Write};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -105,20 +105,20 @@ impl KeyProvider {
         Self::from_text(&text)
     }
 
-    /// Reads a key file, making it with one fresh key and mode 0600 when it is not there.
+    /// Reads a key file, making it with one fresh key and mode 0600 when it is not there. A file
+    /// under that name is whole: it is written beside and then linked, which only one of many that
+    /// try at once can.
     pub fn from_file_or_new(path: &Path) -> Result<Self, KeyProviderError> {
         let failed =
             |source| KeyProviderError::File { path: path.to_owned(), verb: "made", source };
-        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-            Ok(mut file) => {
-                let key = Zeroizing::new(random::<32>()?);
-                let encoded = Zeroizing::new(STANDARD.encode(*key));
-                let line = Zeroizing::new(format!("k1:{}\n", *encoded));
-                file.write_all(line.as_bytes()).map_err(failed)?;
-                file.sync_all().map_err(failed)?;
-            }
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(failed(error)),
+        if !path.try_exists().map_err(failed)? {
+            let beside = path.with_extension(hex::encode(random::<8>()?));
+            let made = write_new_key(&beside).and_then(|()| match fs::hard_link(&beside, path) {
+                Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
+                _ => Ok(()),
+            });
+            let removed = fs::remove_file(&beside);
+            made.and(removed).map_err(failed)?;
         }
         Self::from_file(path)
     }
@@ -148,6 +148,15 @@ impl KeyProvider {
     pub fn audit_mac_key(&self) -> MacKey {
         MacKey::derive(&self.active.1, "ai-cache audit record mac")
     }
+}
+
+fn write_new_key(path: &Path) -> io::Result<()> {
+    let key = Zeroizing::new(random::<32>().map_err(io::Error::other)?);
+    let encoded = Zeroizing::new(STANDARD.encode(*key));
+    let line = Zeroizing::new(format!("k1:{}\n", *encoded));
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(line.as_bytes())?;
+    file.sync_all()
 }
 
 const fn wrap_context(bound: &[u8]) -> SealContext<'_> {

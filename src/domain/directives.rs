@@ -20,9 +20,30 @@ pub enum Mode {
     Refresh,
     /// Neither read nor stored.
     Bypass,
+    /// Nothing is acceptable: only a cached answer, and no cached answer.
+    Unanswerable,
 }
 
 impl Mode {
+    /// What satisfies both.
+    const fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::OnlyIfCached, Self::Refresh | Self::Bypass)
+            | (Self::Refresh | Self::Bypass, Self::OnlyIfCached) => Self::Unanswerable,
+            _ if self as u8 > other as u8 => self,
+            _ => other,
+        }
+    }
+
+    /// What is left of it while the cache does not take part.
+    #[must_use]
+    pub const fn passed_through(self) -> Self {
+        match self {
+            Self::Default | Self::Refresh | Self::Bypass => Self::Bypass,
+            Self::OnlyIfCached | Self::Unanswerable => Self::Unanswerable,
+        }
+    }
+
     /// Whether a stored answer may be served.
     pub const fn reads(self) -> bool {
         matches!(self, Self::Default | Self::OnlyIfCached)
@@ -80,9 +101,9 @@ impl Directives {
         for directive in cache_control.split(',') {
             let (name, value) = directive.split_once('=').unwrap_or((directive, ""));
             match name.trim().to_ascii_lowercase().as_str() {
-                "no-store" => self.mode = self.mode.max(Mode::Bypass),
-                "no-cache" => self.mode = self.mode.max(Mode::Refresh),
-                "only-if-cached" => self.mode = self.mode.max(Mode::OnlyIfCached),
+                "no-store" => self.mode = self.mode.and(Mode::Bypass),
+                "no-cache" => self.mode = self.mode.and(Mode::Refresh),
+                "only-if-cached" => self.mode = self.mode.and(Mode::OnlyIfCached),
                 "max-age" => {
                     let given = delta_seconds(value.trim().trim_matches('"'));
                     self.max_age = Some(self.max_age.map_or(given, |age| age.min(given)));

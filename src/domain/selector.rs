@@ -24,18 +24,14 @@ pub struct Position(pub i64);
 pub enum Selector {
     /// Every entry of a generation before this one.
     Before(Generation),
-    /// One entry, under its cache key.
-    Entry(EntryId, CacheKey),
-}
-
-impl Selector {
-    /// Whether it removes what is stored under `key` in `generation`.
-    pub fn hits(&self, key: &CacheKey, generation: Generation) -> bool {
-        match self {
-            Self::Before(newest) => generation < *newest,
-            Self::Entry(_, gone) => gone == key,
-        }
-    }
+    /// One entry.
+    Entry {
+        /// The entry.
+        id: EntryId,
+        /// Its cache key, whatever is under it now. `None` when its row is gone, replaced by a
+        /// fresh answer perhaps: memory and Redis may still hold it.
+        key: Option<CacheKey>,
+    },
 }
 
 /// Something that stopped being true for a tenant.

@@ -178,9 +178,6 @@ fn server_command(
     command.arg("-c").arg(format!("max_connections={}", options.max_connections));
     command.arg("-c").arg(format!("shared_buffers={}MB", options.shared_buffers_mb));
     command.arg("-c").arg(format!("max_wal_size={}MB", options.max_wal_size_mb));
-    // A fresh cluster has no old segments to use again; zeroing new ones stalls commits for longer
-    // than letting them grow, and loses nothing: a commit still waits for its own sync.
-    command.args(["-c", "wal_init_zero=off"]);
     log_to(&mut command, &place.log_file())?;
     Ok(command)
 }

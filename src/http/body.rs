@@ -1,5 +1,7 @@
 //! Request bodies: read up to a limit, declared as JSON, parsed strictly.
 
+use std::time::Duration;
+
 use actix_web::http::header;
 use actix_web::{HttpMessage, HttpRequest, web};
 use bytes::BytesMut;
@@ -7,13 +9,21 @@ use futures_util::StreamExt;
 
 use crate::domain::json::Json;
 
+use super::State;
 use super::problem::{Problem, ProblemKind};
 
 /// Longest accepted body in bytes.
 pub const MAX_BODY: usize = 1024 * 1024;
 
-/// Reads and parses a JSON body.
-pub async fn json(request: &HttpRequest, payload: web::Payload) -> Result<Json, Problem> {
+/// Room made for a body before it arrives: what is declared is not believed.
+const FIRST_CAPACITY: usize = 16 * 1024;
+
+/// Reads and parses a JSON body, within the time that the state allows.
+pub async fn json(
+    state: &State,
+    request: &HttpRequest,
+    payload: web::Payload,
+) -> Result<Json, Problem> {
     let declared = request.content_type();
     let is_json = declared.eq_ignore_ascii_case("application/json")
         || (declared.len() > 5 && declared.to_ascii_lowercase().ends_with("+json"));
@@ -25,7 +35,9 @@ pub async fn json(request: &HttpRequest, payload: web::Payload) -> Result<Json, 
         let detail = "the body must not be compressed";
         return Err(Problem::new(ProblemKind::UnsupportedMediaType, detail));
     }
-    Ok(Json::parse(&read(request, payload).await?)?)
+    let limit = state.body_limit;
+    let body = tokio::time::timeout(limit, read(request, payload)).await;
+    Ok(Json::parse(&body.unwrap_or_else(|_| Err(too_slow(limit)))?)?)
 }
 
 async fn read(request: &HttpRequest, mut payload: web::Payload) -> Result<BytesMut, Problem> {
@@ -37,7 +49,7 @@ async fn read(request: &HttpRequest, mut payload: web::Payload) -> Result<BytesM
     if declared > MAX_BODY {
         return Err(too_large());
     }
-    let mut body = BytesMut::with_capacity(declared);
+    let mut body = BytesMut::with_capacity(declared.min(FIRST_CAPACITY));
     while let Some(part) = payload.next().await {
         let part = part.map_err(|_| {
             Problem::new(ProblemKind::MalformedRequest, "the body ended before its length")
@@ -48,6 +60,11 @@ async fn read(request: &HttpRequest, mut payload: web::Payload) -> Result<BytesM
         body.extend_from_slice(&part);
     }
     Ok(body)
+}
+
+fn too_slow(limit: Duration) -> Problem {
+    let detail = format!("a body must arrive within {} s", limit.as_secs_f32());
+    Problem::new(ProblemKind::RequestTimeout, detail)
 }
 
 fn too_large() -> Problem {

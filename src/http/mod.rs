@@ -7,6 +7,7 @@ mod audited;
 mod body;
 mod current;
 mod document;
+mod failures;
 pub mod floor;
 mod health;
 pub mod openapi;
@@ -18,6 +19,7 @@ mod routes;
 mod server;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ipnet::IpNet;
 
@@ -52,6 +54,8 @@ pub struct State {
     pub ids: Arc<dyn Ids>,
     /// Whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Time a client has to send a body, however slowly it trickles.
+    pub body_limit: Duration,
     /// Whether metrics are served.
     pub monitoring: Monitoring,
     /// Names of insecure development settings in force.

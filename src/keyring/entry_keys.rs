@@ -157,21 +157,20 @@ pub struct ListedEntry<'a> {
     pub labels: &'a Sealed,
 }
 
-/// Opens the labels of listed entries for the receipt of the listing.
+/// Opens the labels of listed entries for the receipt of the listing, each by itself: one that does
+/// not open hides no other.
 pub fn open_labels(
     receipt: Receipt,
     tenant: TenantId,
     entries: &[ListedEntry<'_>],
-) -> Result<Vec<Plaintext>, KeyringError> {
+) -> Result<Vec<Result<Plaintext, KeyringError>>, KeyringError> {
     let theirs = entries.iter().all(|entry| entry.place.tenant == tenant);
     if !theirs || !receipt.covers_list(tenant) {
         return Err(KeyringError::ReceiptMismatch);
     }
     drop(receipt);
-    entries
-        .iter()
-        .map(|ListedEntry { key, place, meta, labels }| {
-            key.open_field(place, meta, SealedField::Labels, labels)
-        })
-        .collect()
+    let open = |ListedEntry { key, place, meta, labels }: &ListedEntry<'_>| {
+        key.open_field(place, meta, SealedField::Labels, labels)
+    };
+    Ok(entries.iter().map(open).collect())
 }

@@ -123,10 +123,10 @@ impl Call {
     }
 
     fn hand_over(&mut self, complete: impl FnOnce(&mut AuditRecord)) -> Option<Recording> {
-        let draft = self.draft.take().unwrap_or_else(|| {
-            let id = AuditId::fresh(&*self.ids, self.at);
-            Draft::new(self.audit.clone(), AuditRecord { id, ..self.template.clone() })
-        });
+        let draft = self
+            .draft
+            .take()
+            .unwrap_or_else(|| Draft::new(self.audit.clone(), self.further_record()));
         let duration_us = i64::try_from(self.arrived.elapsed().as_micros()).unwrap_or(i64::MAX);
         draft.settle(|record| {
             record.duration_us = duration_us;
@@ -149,15 +149,14 @@ impl Call {
         u64::try_from(self.arrived.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
+    /// A record of this request besides the one that tells its end.
+    pub fn further_record(&self) -> AuditRecord {
+        AuditRecord { id: AuditId::fresh(&*self.ids, self.at), ..self.template.clone() }
+    }
+
     /// The record of a change that this request makes to `tenant`.
     pub fn change(&self, tenant: TenantId, action: Action) -> AuditRecord {
-        AuditRecord {
-            id: AuditId::fresh(&*self.ids, self.at),
-            tenant,
-            action,
-            outcome: Outcome::Done,
-            ..self.template.clone()
-        }
+        AuditRecord { tenant, action, outcome: Outcome::Done, ..self.further_record() }
     }
 }
 

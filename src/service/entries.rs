@@ -116,7 +116,7 @@ impl Service {
                 record.count = count;
             })
             .await?;
-        let entries = self.open_rows(receipt, keys, &rows, now).await?;
+        let entries = self.open_rows(call, receipt, keys, &rows, now).await?;
         Ok(EntryPage { entries, next })
     }
 
@@ -138,7 +138,8 @@ impl Service {
             .await
             .map_err(ServiceError::from)?;
         let now = self.parts.clock.now();
-        let views = self.open_rows(receipt, keys, std::slice::from_ref(&row), now).await?;
+        let rows = std::slice::from_ref(&row);
+        let views = self.open_rows(call, receipt, keys, rows, now).await?;
         views.into_iter().next().ok_or(EntriesError::NotFound)
     }
 
@@ -158,9 +159,11 @@ impl Service {
             .await
     }
 
-    /// Opens the labels of rows and adds what this process knows of them.
+    /// Opens the labels of rows and adds what this process knows of them. A row whose labels do
+    /// not open is left out and has a record of its own.
     async fn open_rows(
         &self,
+        call: &mut Call,
         receipt: Receipt,
         keys: Arc<TenantKeys>,
         rows: &[EntryRow],
@@ -194,14 +197,19 @@ impl Service {
             })
             .collect();
         let opened = keyring::open_labels(receipt, tenant, &listed)?;
-        let views = rows.iter().zip(opened);
-        views
-            .map(|(row, labels)| {
-                let labels = serde_json::from_slice(labels.as_bytes())
-                    .map_err(|_| ServiceError::Keyring(KeyringError::Malformed))?;
-                Ok(self.view_of(row, &place(row), labels, now))
-            })
-            .collect()
+        let mut views = Vec::with_capacity(rows.len());
+        for (row, labels) in rows.iter().zip(opened) {
+            let labels = labels.and_then(|labels| {
+                serde_json::from_slice(labels.as_bytes()).map_err(|_| KeyringError::Malformed)
+            });
+            match labels {
+                Ok(labels) => views.push(self.view_of(row, &place(row), labels, now)),
+                Err(error) => {
+                    self.record_distrust(call, row.meta.id, Tier::Cold, &error).await?;
+                }
+            }
+        }
+        Ok(views)
     }
 
     fn view_of(

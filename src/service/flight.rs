@@ -69,7 +69,7 @@ impl Flights {
         let (seat, mut result) = {
             let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
             match running.get(&key) {
-                Some(flight) if view.admits(&key.place, flight.position) => {
+                Some(flight) if view.admits(&key.place, None, flight.position) => {
                     (Seat::Follower, flight.result.clone())
                 }
                 _ => {

@@ -57,9 +57,7 @@ impl Service {
             Invalidated::ForReal => {
                 let (count, gone) = self.commit_invalidation(call, what, action).await?;
                 self.parts.coherence.catch_up().await.map_err(InvalidateError::NotPropagated)?;
-                if let Some(selector) = gone {
-                    self.remove_from_redis(call, &selector).await;
-                }
+                self.remove_from_redis(call, &gone).await;
                 self.stats.tenant(call.caller.tenant).invalidated(count);
                 self.parts.metrics.invalidated(count);
                 count
@@ -71,13 +69,11 @@ impl Service {
     async fn count_hit(&self, call: &Call, what: Invalidation) -> Result<u64, StoreError> {
         let (store, now) = (&self.parts.store, self.parts.clock.now());
         store
-            .bounded(async {
+            .bounded_long(async {
                 let mut tx = store.tenant(call.caller.tenant).await?;
                 let count = match what {
                     Invalidation::All => {
-                        let (count, _) =
-                            entries::count(&mut tx, call.view.generation(), now).await?;
-                        u64::try_from(count).unwrap_or(0)
+                        entries::count(&mut tx, call.view.generation(), now).await?
                     }
                     Invalidation::Entry(id) => {
                         u64::from(entries::find(&mut tx, id, now).await?.is_some())
@@ -94,10 +90,10 @@ impl Service {
         call: &Call,
         what: Invalidation,
         action: Action,
-    ) -> Result<(u64, Option<Selector>), StoreError> {
+    ) -> Result<(u64, Selector), StoreError> {
         let (store, now) = (&self.parts.store, self.parts.clock.now());
         store
-            .bounded(async {
+            .bounded_long(async {
                 let mut tx = store.write(call.caller.tenant).await?;
                 let everything = what == Invalidation::All;
                 let generation =
@@ -105,16 +101,16 @@ impl Service {
                 let (count, selector) = match what {
                     Invalidation::All => {
                         let old = generation.previous();
-                        let (count, _) = entries::count(&mut tx, old, now).await?;
-                        (u64::try_from(count).unwrap_or(0), Some(Selector::Before(generation)))
+                        let count = entries::count(&mut tx, old, now).await?;
+                        (count, Selector::Before(generation))
                     }
                     Invalidation::Entry(id) => {
                         // One that is not good any more counts as not there, but is removed too:
                         // it may still be opened.
                         let removed = entries::delete(&mut tx, id, generation, now).await?;
                         let count = removed.is_some_and(|removed| removed.was_good);
-                        let selector = removed.map(|removed| Selector::Entry(id, removed.key));
-                        (u64::from(count), selector)
+                        let key = removed.map(|removed| removed.key);
+                        (u64::from(count), Selector::Entry { id, key })
                     }
                 };
                 let mut record = call.change(call.caller.tenant, action);
@@ -124,9 +120,7 @@ impl Service {
                 }
                 let row = self.parts.audit.stamp(record);
                 let recorded = store::audit::insert(&mut tx, &row).await?;
-                if let Some(selector) = selector {
-                    invalidations::append(&mut tx, &Change::Entries(selector), now).await?;
-                }
+                invalidations::append(&mut tx, &Change::Entries(selector), now).await?;
                 tx.commit(recorded).await?;
                 Ok((count, selector))
             })
@@ -135,7 +129,7 @@ impl Service {
 
     /// Frees the memory in Redis. Correctness does not depend on it: what stays is not admitted.
     async fn remove_from_redis(&self, call: &Call, selector: &Selector) {
-        let Selector::Entry(_, key) = selector else {
+        let Selector::Entry { key: Some(key), .. } = selector else {
             return;
         };
         let Ok(keys) = self.parts.keyring.tenant_keys(call.caller.tenant).await else {

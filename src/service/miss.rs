@@ -25,6 +25,9 @@ impl Service {
         request: Arc<QueryRequest>,
     ) -> Result<Answered, QueryError> {
         let mode = request.directives.mode;
+        if mode == Mode::Unanswerable {
+            return Err(QueryError::NotCached);
+        }
         let Some(key) = self.entry_key(call, &request).await? else {
             return Err(QueryError::NotCached);
         };
@@ -66,7 +69,9 @@ impl Service {
             Mode::Default | Mode::Refresh => {
                 Some(keyring.subject_key(&keys, subject, call.request).await?)
             }
-            Mode::OnlyIfCached | Mode::Bypass => keyring.find_subject_key(&keys, subject).await?,
+            Mode::OnlyIfCached | Mode::Bypass | Mode::Unanswerable => {
+                keyring.find_subject_key(&keys, subject).await?
+            }
         };
         if found.is_none() && request.directives.mode == Mode::OnlyIfCached {
             return Ok(None);

@@ -3,10 +3,11 @@
 
 use std::sync::Arc;
 
-use crate::domain::audit_record::Outcome;
+use crate::audit::AuditError;
+use crate::domain::audit_record::{AuditRecord, Outcome};
 use crate::domain::cache_key::KeyParts;
-use crate::domain::directives::Mode;
-use crate::domain::entry::{EntryMeta, SealedField};
+use crate::domain::entry::{EntryMeta, SealedField, Tier};
+use crate::domain::ids::EntryId;
 use crate::domain::money::Usage;
 use crate::domain::query::QueryRequest;
 use crate::keyring::{EntryKey, KeyringError};
@@ -24,7 +25,7 @@ impl Service {
         mut request: QueryRequest,
     ) -> Result<Answered, QueryError> {
         if self.parts.switch == Switch::PassThrough {
-            request.directives.mode = Mode::Bypass;
+            request.directives.mode = request.directives.mode.passed_through();
         }
         let operation = request.operation;
         call.note(|record| record.operation = Some(operation));
@@ -106,7 +107,7 @@ impl Service {
                 record.cost = cost;
             })
             .await?;
-        if !call.view.admits(&stored.place, stored.position) {
+        if !call.view.admits(&stored.place, Some(id), stored.position) {
             call.unsettle();
             return Ok(None);
         }
@@ -140,20 +141,29 @@ impl Service {
         found: &Found,
         error: &KeyringError,
     ) -> Result<(), QueryError> {
-        let (tier, entry) = (found.tier, found.entry.stored.meta.id);
-        tracing::error!(tenant = %call.caller.tenant, %entry, tier = tier.name(), %error, "a stored value does not open");
-        self.parts.metrics.integrity_failure();
-        let receipt = call
-            .settle(|record| {
-                record.outcome = Outcome::IntegrityFailure;
-                record.tier = Some(tier);
-                record.entry = Some(entry);
-            })
-            .await?;
-        drop(receipt);
+        self.record_distrust(call, found.entry.stored.meta.id, found.tier, error).await?;
         call.unsettle();
         self.parts.stack.discard(lookup.redis_key(), &lookup.wanted).await;
         Ok(())
+    }
+
+    /// Records that a stored value does not open, besides what is recorded of the request itself.
+    pub(super) async fn record_distrust(
+        &self,
+        call: &Call,
+        entry: EntryId,
+        tier: Tier,
+        error: &KeyringError,
+    ) -> Result<(), AuditError> {
+        tracing::error!(tenant = %call.caller.tenant, %entry, tier = tier.name(), %error, "a stored value does not open");
+        self.parts.metrics.integrity_failure();
+        let record = AuditRecord {
+            outcome: Outcome::IntegrityFailure,
+            tier: Some(tier),
+            entry: Some(entry),
+            ..call.further_record()
+        };
+        self.parts.audit.record(record).await.map(drop)
     }
 }
 

@@ -52,7 +52,7 @@ impl Service {
         let (cold_entries, cold_bytes) = store
             .bounded(async {
                 let mut tx = store.tenant(tenant).await?;
-                let counted = entries::count(&mut tx, call.view.generation(), now).await?;
+                let counted = entries::measure(&mut tx, call.view.generation(), now).await?;
                 tx.end().await?;
                 Ok::<_, StoreError>(counted)
             })

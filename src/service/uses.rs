@@ -11,7 +11,7 @@ use crate::domain::ids::TenantId;
 use crate::lifecycle::Lifecycle;
 use crate::store::entries::{self, Uses};
 use crate::store::{Store, StoreError};
-use crate::tiers::HotEntry;
+use crate::tiers::UseCounter;
 
 /// How often uses are written down.
 const PERIOD: Duration = Duration::from_secs(5);
@@ -22,12 +22,12 @@ const BATCH: usize = 1_000;
 /// The task that writes.
 pub struct UseWriter {
     store: Store,
-    used: mpsc::UnboundedReceiver<Arc<HotEntry>>,
+    used: mpsc::Receiver<Arc<UseCounter>>,
 }
 
 impl UseWriter {
     /// Writes what arrives in `used`.
-    pub const fn new(store: Store, used: mpsc::UnboundedReceiver<Arc<HotEntry>>) -> Self {
+    pub const fn new(store: Store, used: mpsc::Receiver<Arc<UseCounter>>) -> Self {
         Self { store, used }
     }
 
@@ -47,12 +47,12 @@ impl UseWriter {
             let mut batch: HashMap<TenantId, Vec<Uses>> = HashMap::new();
             let mut taken = 0;
             while taken < BATCH
-                && let Ok(entry) = self.used.try_recv()
+                && let Ok(counter) = self.used.try_recv()
             {
                 taken += 1;
-                if let Some(uses) = entry.take_uses() {
-                    batch.entry(entry.stored.place.tenant).or_default().push(Uses {
-                        entry: entry.stored.meta.id,
+                if let Some(uses) = counter.take() {
+                    batch.entry(uses.tenant).or_default().push(Uses {
+                        entry: uses.entry,
                         count: i64::try_from(uses.count).unwrap_or(i64::MAX),
                         last: uses.last,
                     });

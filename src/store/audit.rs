@@ -138,9 +138,9 @@ struct Batch<'a> {
     mac_key: &'a str,
 }
 
-/// One statement for a whole batch. Speculative insertion costs, so only a replay pays for it.
+/// One statement for a whole batch, whatever the rows come from.
 macro_rules! insert_rows {
-    ($batch:expr, $connection:expr, $on_conflict:literal) => {{
+    ($batch:expr, $connection:expr, $rows:expr, $source:literal) => {{
         let batch = $batch;
         let done = sqlx::query!(
             "INSERT INTO ai_cache_audit_logs
@@ -148,10 +148,8 @@ macro_rules! insert_rows {
                   actor_token_id, actor_roles, actor_network, action, outcome, operation, tier,
                   entry_id, subject_key_id, object_id, status, item_count, duration_us,
                   cost_picousd, writer_seq, row_hash, row_mac, ledger_id, writer_id, mac_key_id)
-             SELECT r.*, $2::uuid, $3::uuid, $4::text
-             FROM unnest($1::audit_batch_row[]) AS r"
-                + $on_conflict,
-            &batch.rows as _,
+             " + $source,
+            $rows as _,
             batch.ledger,
             batch.writer,
             batch.mac_key
@@ -173,14 +171,35 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// Writes rows that are not there yet.
+    /// Writes rows that are not there yet. One by itself, which somebody who asks alone waits for,
+    /// needs no unnesting.
     async fn insert(&self, connection: &mut PgConnection) -> Result<u64, StoreError> {
-        insert_rows!(self, connection, "")
+        if let [row] = self.rows.as_slice() {
+            return insert_rows!(
+                self,
+                connection,
+                row,
+                "SELECT ($1::audit_batch_row).*, $2::uuid, $3::uuid, $4::text"
+            );
+        }
+        insert_rows!(
+            self,
+            connection,
+            &self.rows,
+            "SELECT r.*, $2::uuid, $3::uuid, $4::text FROM unnest($1::audit_batch_row[]) AS r"
+        )
     }
 
-    /// Writes those rows that are not there yet: an earlier try may have written them.
+    /// Writes those rows that are not there yet: an earlier try may have written them. Speculative
+    /// insertion costs, so only a replay pays for it.
     async fn insert_missing(&self, connection: &mut PgConnection) -> Result<u64, StoreError> {
-        insert_rows!(self, connection, " ON CONFLICT DO NOTHING")
+        insert_rows!(
+            self,
+            connection,
+            &self.rows,
+            "SELECT r.*, $2::uuid, $3::uuid, $4::text FROM unnest($1::audit_batch_row[]) AS r
+             ON CONFLICT DO NOTHING"
+        )
     }
 }
 

@@ -295,8 +295,28 @@ pub async fn delete(
         .transpose()
 }
 
-/// How many entries of a generation of the transaction's tenant are good at `now`, and their bytes.
+/// How many entries of a generation of the transaction's tenant are good at `now`. Reads an index,
+/// not the entries.
 pub async fn count(
+    tx: &mut TenantTx,
+    generation: Generation,
+    now: DateTime<Utc>,
+) -> Result<u64, StoreError> {
+    let tenant = tx.tenant().0;
+    let count = sqlx::query_scalar!(
+        r#"SELECT count(*) AS "entries!" FROM ai_cache_entries
+           WHERE tenant_id = $1 AND generation = $2 AND expires_at > $3"#,
+        tenant,
+        generation.0,
+        now
+    )
+    .fetch_one(tx.connection()?)
+    .await?;
+    Ok(u64::try_from(count).unwrap_or(0))
+}
+
+/// The same and their bytes.
+pub async fn measure(
     tx: &mut TenantTx,
     generation: Generation,
     now: DateTime<Utc>,

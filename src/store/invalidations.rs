@@ -72,7 +72,7 @@ pub async fn append(
     let tenant = tx.tenant().0;
     let (kind, generation, entry, token) = match change {
         Change::Entries(Selector::Before(generation)) => ("all", Some(generation.0), None, None),
-        Change::Entries(Selector::Entry(id, key)) => ("entry", None, Some((id, key)), None),
+        Change::Entries(Selector::Entry { id, key }) => ("entry", None, Some((id, key)), None),
         Change::Token(id) => ("token", None, None, Some(id.0)),
         Change::Tenant => ("tenant", None, None, None),
     };
@@ -89,7 +89,7 @@ pub async fn append(
         kind,
         generation,
         entry.map(|(id, _)| id.0),
-        entry.map(|(_, key)| key.0.to_vec()),
+        entry.and_then(|(_, key)| key.map(|key| key.0.to_vec())),
         token,
         at
     )
@@ -133,9 +133,9 @@ pub async fn list_after(
                     Change::Entries(Selector::Before(Generation(generation)))
                 }
                 ("entry", _, Some(id), _) => {
-                    let key = row.cache_key.unwrap_or_default();
-                    let key = key.try_into().map_err(|_| StoreError::UnknownValue("cache key"))?;
-                    Change::Entries(Selector::Entry(EntryId(id), CacheKey(key)))
+                    let key = row.cache_key.map(<[u8; 32]>::try_from).transpose();
+                    let key = key.map_err(|_| StoreError::UnknownValue("cache key"))?;
+                    Change::Entries(Selector::Entry { id: EntryId(id), key: key.map(CacheKey) })
                 }
                 ("token", _, _, Some(id)) => Change::Token(TokenId(id)),
                 ("tenant", ..) => Change::Tenant,

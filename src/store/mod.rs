@@ -97,6 +97,9 @@ impl From<sqlx::Error> for StoreError {
     }
 }
 
+/// Longest time for work that may read a whole tenant.
+const LONG_LIMIT: Duration = Duration::from_secs(12);
+
 /// How to reach Postgres.
 #[derive(Debug, Clone)]
 pub struct StoreSettings {
@@ -140,10 +143,16 @@ impl Store {
         &self,
         work: impl Future<Output = Result<T, E>>,
     ) -> Result<T, E> {
-        match tokio::time::timeout(self.limit, work).await {
-            Ok(result) => result,
-            Err(_) => Err(StoreError::TimedOut.into()),
-        }
+        within(self.limit, work).await
+    }
+
+    /// Runs one unit of work that may read a whole tenant. Its statements end by themselves after
+    /// 10 s.
+    pub async fn bounded_long<T, E: From<StoreError>>(
+        &self,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        within(LONG_LIMIT, work).await
     }
 
     /// Whether Postgres answers.
@@ -155,8 +164,18 @@ impl Store {
         .await
     }
 
-    /// Closes every connection.
+    /// Closes every connection; those that do not close in time are dropped.
     pub async fn close(&self) {
-        self.pool.close().await;
+        let _closed = tokio::time::timeout(self.limit, self.pool.close()).await;
+    }
+}
+
+async fn within<T, E: From<StoreError>>(
+    limit: Duration,
+    work: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    match tokio::time::timeout(limit, work).await {
+        Ok(result) => result,
+        Err(_) => Err(StoreError::TimedOut.into()),
     }
 }

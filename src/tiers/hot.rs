@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use crate::domain::cache_key::CacheKey;
 use crate::domain::entry::Place;
-use crate::domain::ids::TenantId;
+use crate::domain::ids::{EntryId, TenantId};
 use crate::domain::selector::Selector;
 
 use super::StoredAnswer;
@@ -20,18 +20,34 @@ use super::StoredAnswer;
 /// and the allocator's rounding. Measured by `ai-cache scale`.
 const OVERHEAD: u64 = 448;
 
+/// Entries whose uses may wait to be written down. Those of more are not counted until the writer
+/// has caught up.
+const USED_QUEUE: usize = 65_536;
+
 /// An answer in memory and how often it was served since that was last written down.
 #[derive(Debug)]
 pub struct HotEntry {
     /// The sealed answer.
     pub stored: StoredAnswer,
-    uses: AtomicU64,
-    last_used_us: AtomicI64,
+    uses: Arc<UseCounter>,
+}
+
+/// Counts the uses of one entry. Outlives it in memory until they are written down.
+#[derive(Debug)]
+pub struct UseCounter {
+    tenant: TenantId,
+    entry: EntryId,
+    count: AtomicU64,
+    last_us: AtomicI64,
 }
 
 /// Uses of one entry since they were last taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Uses {
+    /// Whose.
+    pub tenant: TenantId,
+    /// The entry.
+    pub entry: EntryId,
     /// Times.
     pub count: u64,
     /// Last time.
@@ -50,17 +66,18 @@ impl Weighter<(TenantId, CacheKey), Arc<HotEntry>> for Weigh {
 /// The hot tier.
 pub struct Hot {
     entries: Cache<(TenantId, CacheKey), Arc<HotEntry>, Weigh>,
-    /// Entries with uses to be written down. Unbounded, but each entry is in it once at most.
-    used: mpsc::UnboundedSender<Arc<HotEntry>>,
+    /// Counters with uses to be written down, each in it once at most. Bounded and lossy: it is
+    /// statistics.
+    used: mpsc::Sender<Arc<UseCounter>>,
     capacity: u64,
 }
 
 impl Hot {
-    /// A tier of at most `capacity` bytes, and the entries whose uses are to be written down.
-    pub fn new(capacity: u64) -> (Self, mpsc::UnboundedReceiver<Arc<HotEntry>>) {
+    /// A tier of at most `capacity` bytes, and the counters whose uses are to be written down.
+    pub fn new(capacity: u64) -> (Self, mpsc::Receiver<Arc<UseCounter>>) {
         // The estimate sizes the shards' tables; a wrong one costs only rehashing.
         let estimate = usize::try_from(capacity / 4_096).unwrap_or(usize::MAX).max(64);
-        let (used, receiver) = mpsc::unbounded_channel();
+        let (used, receiver) = mpsc::channel(USED_QUEUE);
         (
             Self { entries: Cache::with_weighter(estimate, capacity, Weigh), used, capacity },
             receiver,
@@ -72,11 +89,15 @@ impl Hot {
         self.entries.get(&(place.tenant, place.key))
     }
 
-    /// Keeps an answer.
+    /// Keeps an answer, unless a newer one came while this one was read from below.
     pub fn insert(&self, stored: StoredAnswer) -> Arc<HotEntry> {
         let key = (stored.place.tenant, stored.place.key);
-        let entry = HotEntry { stored, uses: AtomicU64::new(0), last_used_us: AtomicI64::new(0) };
-        let entry = Arc::new(entry);
+        let entry = Arc::new(HotEntry { uses: Arc::new(UseCounter::of(&stored)), stored });
+        if let Some(kept) = self.entries.get(&key)
+            && kept.stored.is_newer_than(&entry.stored)
+        {
+            return entry;
+        }
         self.entries.insert(key, Arc::clone(&entry));
         entry
     }
@@ -89,7 +110,8 @@ impl Hot {
     /// Drops what an invalidation removed, to free its memory: it is not admitted any more anyway.
     pub fn apply(&self, tenant: TenantId, selector: &Selector) {
         match selector {
-            Selector::Entry(_, key) => self.remove(tenant, key),
+            Selector::Entry { key: Some(key), .. } => self.remove(tenant, key),
+            Selector::Entry { key: None, .. } => {}
             Selector::Before(newest) => self.entries.retain(|(owner, _), entry| {
                 *owner != tenant || entry.stored.place.generation >= *newest
             }),
@@ -98,10 +120,13 @@ impl Hot {
 
     /// Counts a use.
     pub fn count_use(&self, entry: &Arc<HotEntry>, now: DateTime<Utc>) {
-        entry.last_used_us.fetch_max(now.timestamp_micros(), Ordering::Relaxed);
-        if entry.uses.fetch_add(1, Ordering::AcqRel) == 0 {
-            // Nobody listens only while the service stops.
-            let _stopping = self.used.send(Arc::clone(entry));
+        let uses = &entry.uses;
+        uses.last_us.fetch_max(now.timestamp_micros(), Ordering::Relaxed);
+        if uses.count.fetch_add(1, Ordering::AcqRel) == 0
+            && self.used.try_send(Arc::clone(uses)).is_err()
+        {
+            // Begun anew, so that a later use queues it again.
+            uses.count.store(0, Ordering::Release);
         }
     }
 
@@ -137,21 +162,33 @@ impl Hot {
 }
 
 impl HotEntry {
-    /// Takes the uses counted so far. A use counted from now on queues the entry again.
-    pub fn take_uses(&self) -> Option<Uses> {
-        let count = self.uses.swap(0, Ordering::AcqRel);
-        let last = DateTime::from_timestamp_micros(self.last_used_us.load(Ordering::Relaxed))?;
-        (count > 0).then_some(Uses { count, last })
-    }
-
     /// When it was served last by this process.
     pub fn last_used(&self) -> Option<DateTime<Utc>> {
-        let micros = self.last_used_us.load(Ordering::Relaxed);
+        let micros = self.uses.last_us.load(Ordering::Relaxed);
         if micros == 0 { None } else { DateTime::from_timestamp_micros(micros) }
     }
 
     /// Uses not taken yet.
     pub fn pending_uses(&self) -> u64 {
-        self.uses.load(Ordering::Acquire)
+        self.uses.count.load(Ordering::Acquire)
+    }
+}
+
+impl UseCounter {
+    const fn of(stored: &StoredAnswer) -> Self {
+        Self {
+            tenant: stored.place.tenant,
+            entry: stored.meta.id,
+            count: AtomicU64::new(0),
+            last_us: AtomicI64::new(0),
+        }
+    }
+
+    /// Takes the uses counted so far. A use counted from now on queues the counter again.
+    pub fn take(&self) -> Option<Uses> {
+        let count = self.count.swap(0, Ordering::AcqRel);
+        let last = DateTime::from_timestamp_micros(self.last_us.load(Ordering::Relaxed))?;
+        let Self { tenant, entry, .. } = *self;
+        (count > 0).then_some(Uses { tenant, entry, count, last })
     }
 }

@@ -14,7 +14,7 @@ use crate::domain::entry::{EntryMeta, Place};
 use crate::domain::selector::Position;
 
 pub use cold::Cold;
-pub use hot::{Hot, HotEntry, Uses};
+pub use hot::{Hot, HotEntry, UseCounter, Uses};
 pub use stack::{Found, Stack};
 pub use warm::{RedisTier, Warm, WarmOff};
 
@@ -29,6 +29,14 @@ pub struct StoredAnswer {
     pub answer: Sealed,
     /// How far in the invalidation stream it is proven.
     pub position: Position,
+}
+
+impl StoredAnswer {
+    /// Whether it was made after `other`, for the same generation.
+    fn is_newer_than(&self, other: &Self) -> bool {
+        self.place.generation == other.place.generation
+            && self.meta.created_at > other.meta.created_at
+    }
 }
 
 /// A look-up: what is wanted and what is acceptable.

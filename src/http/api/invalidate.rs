@@ -82,7 +82,7 @@ pub async fn post_invalidate(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let (what, how) = parse(body::json(&request, payload).await?)?;
+    let (what, how) = parse(body::json(&state, &request, payload).await?)?;
     let call = current.call()?;
     let invalidated_count = state.service.invalidate(call, what, how, Action::Invalidate).await?;
     Ok(HttpResponse::Ok().json(InvalidateReply { success: true, invalidated_count }))

@@ -145,7 +145,7 @@ pub async fn post_query(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let body = body::json(&request, payload).await?;
+    let body = body::json(&state, &request, payload).await?;
     let mut question = QueryRequest::parse(body)?;
     for value in request.headers().get_all(header::CACHE_CONTROL) {
         let text = value.to_str().unwrap_or("no-store");

@@ -139,7 +139,7 @@ pub async fn post_tenant(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let (slug, name) = parse_new(body::json(&request, payload).await?)?;
+    let (slug, name) = parse_new(body::json(&state, &request, payload).await?)?;
     let call = current.call()?;
     let record = call.change(call.caller.tenant, Action::TenantCreate);
     let row = state.service.create_tenant(&slug, &name, record).await?;
@@ -170,7 +170,7 @@ pub async fn patch_tenant(
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     let slug = slug_of(&path)?;
-    let active = parse_change(body::json(&request, payload).await?)?;
+    let active = parse_change(body::json(&state, &request, payload).await?)?;
     let call = current.call()?;
     let record = call.change(call.caller.tenant, Action::TenantUpdate);
     let row = state.service.set_tenant_active(&slug, active, record).await?;
@@ -218,7 +218,7 @@ pub async fn post_tenant_token(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let new = tokens::parse(body::json(&request, payload).await?)?;
+    let new = tokens::parse(body::json(&state, &request, payload).await?)?;
     let tenant = state.service.find_tenant(&slug_of(&path)?).await?;
     let grant = (tenant.id, Role::Operator);
     let token = tokens::make(&state, &mut current, grant, &new).await?;

@@ -175,7 +175,7 @@ pub async fn post_token(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let new = parse(body::json(&request, payload).await?)?;
+    let new = parse(body::json(&state, &request, payload).await?)?;
     let tenant = current.call()?.caller.tenant;
     let token = make(&state, &mut current, (tenant, Role::Admin), &new).await?;
     Ok(made(&token, request.path()))

@@ -1,5 +1,9 @@
 //! Bodies that are none (issue 2 "Bad input"): each gets its status and its kind, none a 500.
 
+use std::time::Duration;
+
+use ai_cache::app::AppSettings;
+use ai_cache::domain::caller::Role;
 use serde_json::json;
 
 use super::query_text;
@@ -88,7 +92,7 @@ async fn a_body_that_is_no_object_is_a_422_at_the_root() {
 async fn a_body_of_two_mebibytes_is_a_413_with_and_without_its_length() {
     let app = TestApp::start().await;
     let tenant = app.tenant("acme").await;
-    let token = app.token(tenant.id, &[ai_cache::domain::caller::Role::App]).await;
+    let token = app.token(tenant.id, &[Role::App]).await;
     let auth = format!("Authorization: Bearer {token}");
     let body = format!("{{\"query\":\"{}\"}}", "x".repeat(2 * 1024 * 1024));
 
@@ -126,7 +130,7 @@ async fn a_body_of_two_mebibytes_is_a_413_with_and_without_its_length() {
 async fn a_body_that_lies_about_its_length_is_never_a_500() {
     let app = TestApp::start().await;
     let tenant = app.tenant("acme").await;
-    let token = app.token(tenant.id, &[ai_cache::domain::caller::Role::App]).await;
+    let token = app.token(tenant.id, &[Role::App]).await;
     let auth = format!("Authorization: Bearer {token}");
     let json_type = "Content-Type: application/json";
     let post = format!("POST {QUERY}");
@@ -152,7 +156,7 @@ async fn a_body_that_lies_about_its_length_is_never_a_500() {
 async fn a_body_that_is_not_declared_as_json_is_a_415() {
     let app = TestApp::start().await;
     let tenant = app.tenant("acme").await;
-    let token = app.token(tenant.id, &[ai_cache::domain::caller::Role::App]).await;
+    let token = app.token(tenant.id, &[Role::App]).await;
     let auth = format!("Authorization: Bearer {token}");
     let types = [
         "",
@@ -212,5 +216,23 @@ async fn every_route_that_takes_a_body_is_as_strict() {
         let plain = plain.send_json(method, path, &json!({})).await.expect(415);
         assert_eq!(plain.problem(), "unsupported-media-type", "{path}");
     }
+    app.stop().await;
+}
+
+/// A client that sends no more of its body is told so and let go; nothing waits for it for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_that_does_not_arrive_is_a_408() {
+    let quick = |settings: &mut AppSettings| settings.body_limit = Duration::from_millis(200);
+    let app = TestApp::builder().settings(quick).start().await;
+    let tenant = app.tenant("acme").await;
+    let token = app.token(tenant.id, &[Role::App]).await;
+    let auth = format!("Authorization: Bearer {token}");
+    let headers = [auth.as_str(), "Content-Type: application/json", "Content-Length: 100"];
+    let head = request(&format!("POST {QUERY}"), &headers, b"{\"query\":");
+    let reply = exchange(&app, &head).await;
+    assert_eq!((reply.status, reply.header("connection")), (408, Some("close")), "{reply:?}");
+    assert!(reply.body.contains("request-timeout"), "{reply:?}");
+    let records = "SELECT count(*) FROM ai_cache_audit_logs WHERE status = 408";
+    assert_eq!(app.db.count(records).await, 1);
     app.stop().await;
 }

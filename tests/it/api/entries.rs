@@ -173,3 +173,24 @@ async fn what_cannot_be_seen_any_more_cannot_be_removed() {
     }
     app.stop().await;
 }
+
+/// W9: a row whose labels were tampered with is not there, hides no other, and is recorded.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_entry_whose_labels_do_not_open_hides_no_other() {
+    let app = TestApp::start().await;
+    let tenant = app.tenant("acme").await;
+    let bad = tenant.app.ask("one").await.expect(200).body["entryId"].clone();
+    let good = tenant.app.ask("two").await.expect(200).body["entryId"].clone();
+    let tamper = format!(
+        "UPDATE ai_cache_entries SET labels_sealed = question_sealed WHERE entry_id = '{}'",
+        bad.as_str().unwrap()
+    );
+    assert_eq!(app.db.superuser().await.execute(&tamper, &[]).await.unwrap(), 1);
+    let listed = list(&tenant.admin, "").await;
+    assert_eq!(ids(&listed), [good.as_str().unwrap()]);
+    let path = format!("{ENTRIES}/{}", bad.as_str().unwrap());
+    tenant.admin.get(&path).await.expect(404);
+    let failures = "SELECT count(*) FROM ai_cache_audit_logs WHERE outcome = 'integrity-failure'";
+    assert_eq!(app.db.count(failures).await, 2);
+    app.stop().await;
+}

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use ai_cache::domain::caller::Role;
 use chrono::TimeDelta;
 use serde_json::{Value, json};
 
@@ -131,5 +132,64 @@ async fn a_record_says_who_removed_how_many() {
     let change = "SELECT count(*) FROM ai_cache_audit_logs WHERE action = 'invalidate'
          AND outcome = 'done' AND item_count = 2 AND actor_roles = 'admin'";
     assert_eq!(app.db.count(change).await, 1);
+    app.stop().await;
+}
+
+/// architecture.md §5: whoever still holds an entry whose row was replaced meanwhile serves it no
+/// more once it was invalidated, though there is no row to remove.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_entry_whose_row_was_replaced_can_still_be_invalidated() {
+    let writes = TestApp::start().await;
+    let holds = TestApp::builder().db(&writes.db).start().await;
+    let tenant = writes.tenant("acme").await;
+    let reader = holds.client.with_token(&writes.token(tenant.id, &[Role::App]).await);
+    let admin = holds.client.with_token(&writes.token(tenant.id, &[Role::Admin]).await);
+
+    let old = tenant.app.ask("a question").await.expect(200);
+    reader.ask("a question").await.expect(200);
+    let anew = json!({ "query": "a question", "cache": { "mode": "refresh" } });
+    let new = tenant.app.query(&anew).await.expect(200);
+    let held = reader.ask("a question").await.expect(200);
+    assert_eq!(held.body["entryId"], old.body["entryId"], "memory holds what was replaced");
+
+    let gone = json!({ "entryId": old.body["entryId"] });
+    assert_eq!(invalidate(&admin, &gone).await, 0);
+    let after = reader.ask("a question").await.expect(200);
+    assert_eq!(after.body["entryId"], new.body["entryId"]);
+    assert_eq!((&after.body["cached"], &after.body["cacheSource"]), (&json!(true), &json!("cold")));
+    holds.stop().await;
+    writes.stop().await;
+}
+
+/// Changes of one tenant that meet at its row take their locks in one order.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn invalidations_and_revocations_at_once_do_not_deadlock() {
+    let app = TestApp::builder().settings(|settings| settings.store.pool_size = 16).start().await;
+    let tenant = app.tenant("acme").await;
+    let operator = app.operator().await;
+    let mut tokens = Vec::new();
+    for _ in 0..20 {
+        let made = tenant.admin.post("/api/ai-cache/tokens", &json!({ "roles": ["app"] })).await;
+        tokens.push(made.expect(201).body["id"].as_str().unwrap().to_owned());
+    }
+    let all = json!({ "invalidateAll": true });
+    let path = "/api/ai-cache/admin/tenants/acme";
+    let rounds = tokens.iter().map(|token| {
+        let (tenant, operator, all) = (&tenant, &operator, &all);
+        async move {
+            let revoke = format!("/api/ai-cache/tokens/{token}");
+            let keep = json!({ "active": true });
+            let (invalidated, revoked, renamed) = tokio::join!(
+                tenant.admin.post("/api/ai-cache/invalidate", all),
+                tenant.admin.send("DELETE", &revoke),
+                operator.send_json("PATCH", path, &keep)
+            );
+            [invalidated.status, revoked.status, renamed.status]
+        }
+    });
+    let statuses = futures_util::future::join_all(rounds).await;
+    let failed = statuses.iter().flatten().filter(|status| **status >= 400).count();
+    println!("{} changes at once, {failed} failed", statuses.len() * 3);
+    assert_eq!(failed, 0);
     app.stop().await;
 }

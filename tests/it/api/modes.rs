@@ -1,6 +1,8 @@
 //! What a caller may ask of the cache: `cache.mode`, `Cache-Control`, and the stricter of the two
 //! (api.md "Query", RFC 9111).
 
+use ai_cache::app::AppSettings;
+use ai_cache::service::Switch;
 use serde_json::{Value, json};
 
 use crate::support::{Client, TestApp};
@@ -42,9 +44,6 @@ fn cases() -> Vec<Case> {
         case(Value::Null, "no-transform", HIT),
         case(Value::Null, "no-cache, no-store", BYPASSED),
         case(json!({ "mode": "default" }), "no-cache", RENEWED),
-        case(json!({ "mode": "only-if-cached" }), "no-cache", RENEWED),
-        case(json!({ "mode": "only-if-cached" }), "no-store", BYPASSED),
-        case(json!({ "mode": "refresh" }), "only-if-cached", RENEWED),
         case(json!({ "mode": "refresh" }), "no-store", BYPASSED),
         case(json!({ "mode": "bypass" }), "no-cache", BYPASSED),
     ]
@@ -124,6 +123,36 @@ async fn only_if_cached_never_asks_the_upstream_and_makes_no_persons_key() {
     assert_eq!(app.upstream.calls(), 0);
     assert_eq!(app.db.count("SELECT count(*) FROM subject_keys").await, 0);
     assert_eq!(app.db.count("SELECT count(*) FROM ai_cache_entries").await, 0);
+    app.stop().await;
+}
+
+/// api.md "Query": `only-if-cached` never calls the upstream, also when no cached answer is
+/// acceptable, or none is looked for because the cache is switched off.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_if_cached_beside_what_bars_the_cache_is_a_504() {
+    let app = TestApp::start().await;
+    let tenant = app.tenant("acme").await;
+    tenant.app.ask("a question").await.expect(200);
+    let both = [
+        ("only-if-cached", "no-cache"),
+        ("only-if-cached", "no-store"),
+        ("refresh", "only-if-cached"),
+        ("bypass", "only-if-cached"),
+    ];
+    for (mode, header) in both {
+        let asking = json!({ "query": "a question", "cache": { "mode": mode } });
+        let caller = tenant.app.with_header("cache-control", header);
+        assert_eq!(caller.query(&asking).await.expect(504).problem(), "not-cached", "{mode}");
+    }
+    assert_eq!(app.upstream.calls(), 1);
+    app.stop().await;
+
+    let off = |settings: &mut AppSettings| settings.switch = Switch::PassThrough;
+    let app = TestApp::builder().settings(off).start().await;
+    let tenant = app.tenant("acme").await;
+    let polite = tenant.app.with_header("cache-control", "only-if-cached");
+    assert_eq!(polite.ask("a question").await.expect(504).problem(), "not-cached");
+    assert_eq!(app.upstream.calls(), 0);
     app.stop().await;
 }
 

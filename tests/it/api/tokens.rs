@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use ai_cache::domain::caller::Role;
 use chrono::TimeDelta;
 use serde_json::{Value, json};
 
@@ -120,5 +121,32 @@ async fn another_tenants_token_cannot_be_seen_or_revoked() {
     assert!(!listed.text.contains(id), "{}", listed.text);
     other.admin.send("DELETE", &format!("{TOKENS}/{id}")).await.expect(404);
     app.client.with_token(made.body["token"].as_str().unwrap()).ask("q").await.expect(200);
+    app.stop().await;
+}
+
+/// architecture.md §5: who asks after the revocation was answered does not get in by joining the
+/// verification of somebody who asked before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_verification_under_way_does_not_outlive_its_tokens_revocation() {
+    let app = TestApp::start().await;
+    let tenant = app.tenant("acme").await;
+    tenant.admin.get(TOKENS).await.expect(200);
+    let made = tenant.admin.post(TOKENS, &json!({ "roles": ["app"] })).await.expect(201);
+    let location = format!("{TOKENS}/{}", made.body["id"].as_str().unwrap());
+    let caller = app.client.with_token(made.body["token"].as_str().unwrap());
+    // Hashing takes its turns: those of the others come before the caller's.
+    let others = (0..8).map(|_| app.token(tenant.id, &[Role::App]));
+    let others = futures_util::future::join_all(others).await;
+    let others: Vec<_> = others.iter().map(|token| app.client.with_token(token)).collect();
+    let others = futures_util::future::join_all(others.iter().map(|other| other.ask("one")));
+    let late = async {
+        tenant.admin.get(TOKENS).await.expect(200);
+        tenant.admin.send("DELETE", &location).await.expect(204);
+        caller.ask("three").await
+    };
+    let (others, _early, late) = tokio::join!(others, caller.ask("two"), late);
+    assert!(others.iter().all(|reply| reply.status == 200));
+    assert_eq!(late.status, 401);
+    caller.ask("four").await.expect(401);
     app.stop().await;
 }

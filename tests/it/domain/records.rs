@@ -13,7 +13,7 @@ use ai_cache::domain::ids::{
 use ai_cache::domain::money::{Usage, Usd};
 use ai_cache::domain::network::Network;
 use ai_cache::domain::operation::Operation;
-use ai_cache::domain::selector::{Generation, Selector};
+use ai_cache::domain::selector::Generation;
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
@@ -81,15 +81,6 @@ fn an_entry_is_fresh_until_it_expires_and_for_those_who_accept_its_age() {
     assert_eq!(meta.age(at(-5)), TimeDelta::zero());
     assert_eq!(meta.time_left(at(99)), TimeDelta::zero());
     assert_eq!(meta.age(at(5)) + meta.time_left(at(5)), TimeDelta::seconds(60));
-}
-
-#[test]
-fn an_invalidation_hits_older_generations_or_its_key() {
-    let (key, other) = (CacheKey([1; 32]), CacheKey([2; 32]));
-    let all = Selector::Before(Generation(5));
-    assert!(all.hits(&key, Generation(4)) && !all.hits(&key, Generation(5)));
-    let one = Selector::Entry(EntryId(uuid(1)), key);
-    assert!(one.hits(&key, Generation(9)) && !one.hits(&other, Generation(0)));
 }
 
 fn token_actor(roles: &str, network: Option<&str>) -> Actor {

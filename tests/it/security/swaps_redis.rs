@@ -59,13 +59,13 @@ async fn values_that_changed_places_are_not_served(
 /// Changes the one value there is, and asks a process that remembers nothing.
 async fn ask_after(change: impl FnOnce(&mut Vec<u8>)) -> Outcome {
     let redis = start_redis(Listen::Unix).await;
-    let (app, kept) = keep(Some(&redis.url()), &["acme"], &[FIRST]).await;
+    let (app, kept) = Box::pin(keep(Some(&redis.url()), &["acme"], &[FIRST])).await;
     let connection = connect(&redis).await;
     let (key, mut value) = redis_values(&connection, 1).await.remove(0);
     app.stop().await;
     change(&mut value);
     set_in_redis(&connection, &key, &value).await;
-    let outcome = kept.ask_afresh().await;
+    let outcome = Box::pin(kept.ask_afresh()).await;
     redis.stop().await.unwrap();
     outcome
 }

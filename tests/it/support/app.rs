@@ -73,6 +73,7 @@ impl Default for Builder {
             auditing: Auditing::On,
             monitoring: Monitoring::On,
             trusted_proxies: Vec::new(),
+            body_limit: Duration::from_secs(15),
             workers: 1,
         };
         let clock = Arc::new(SystemClock);
@@ -141,7 +142,7 @@ impl Builder {
             upstream,
             keys: Arc::new(KeyProvider::from_text(self.keys).unwrap()),
         };
-        let app = App::start(settings, deps).await?;
+        let app = Box::pin(App::start(settings, deps)).await?;
         let running = app.serve(TcpListener::bind(("127.0.0.1", 0)).unwrap())?;
         let client = Client::new(&format!("http://{}", running.address()));
         Ok(TestApp { db, client, upstream: fake, running })
