@@ -26,9 +26,6 @@ use crate::telemetry::{Metrics, MetricsError};
 use crate::tiers::{Cold, Hot, RedisTier, Stack, UseCounter, Warm, WarmOff};
 use crate::upstream::Upstream;
 
-/// Longest time a stop waits for replies and records under way.
-const GRACE: Duration = Duration::from_secs(10);
-
 /// How often remembered keys and tokens are swept, and partitions looked after.
 const SWEEP: Duration = Duration::from_secs(30);
 const PARTITIONS: Duration = Duration::from_hours(6);
@@ -60,6 +57,8 @@ pub struct AppSettings {
     pub body_limit: Duration,
     /// Threads that serve HTTP.
     pub workers: usize,
+    /// Longest time a stop waits for replies under way, and then for their records.
+    pub grace: Duration,
 }
 
 /// Whether audit records are written.
@@ -227,14 +226,15 @@ impl App {
             monitoring: self.settings.monitoring,
             insecure,
         };
-        let settings = ServerSettings { workers: self.settings.workers, grace: GRACE };
+        let settings =
+            ServerSettings { workers: self.settings.workers, grace: self.settings.grace };
         let server = Server::start(listener, state, settings, &self.lifecycle)?;
         Ok(Running { app: self, server })
     }
 
     /// Writes what is queued and ends every task; returns whether all ended by themselves.
     pub async fn stop(self) -> bool {
-        let clean = self.lifecycle.shut_down(GRACE).await;
+        let clean = self.lifecycle.shut_down(self.settings.grace).await;
         self.service.parts().store.close().await;
         clean
     }

@@ -1,21 +1,26 @@
 //! The record of a request that is still being answered. Whatever ends the request, also the
 //! caller's hanging up, there is a record of it.
 
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
 use crate::domain::audit_record::{AuditRecord, Outcome};
 
 use super::{Audit, Recording};
 
-/// A record being written up. Dropped unsettled, it is recorded as aborted.
+/// A record being written up. Dropped unsettled, it is recorded as aborted. The writer does not end
+/// while there is one.
 pub struct Draft {
     audit: Audit,
     /// `None` once settled.
     record: Option<AuditRecord>,
+    _alive: TaskTrackerToken,
 }
 
 impl Draft {
     /// Begins a record.
-    pub const fn new(audit: Audit, record: AuditRecord) -> Self {
-        Self { audit, record: Some(record) }
+    pub fn new(audit: Audit, record: AuditRecord) -> Self {
+        let alive = audit.drafts.token();
+        Self { audit, record: Some(record), _alive: alive }
     }
 
     /// Completes the record with `complete` and hands it over. `None` only if it was before.

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::task::TaskTracker;
 
 use crate::domain::audit_record::AuditRecord;
 use crate::domain::ids::WriterId;
@@ -53,12 +54,15 @@ pub struct Audit {
     queue: Option<mpsc::Sender<Pending>>,
     stamper: Arc<Stamper>,
     available: Arc<AtomicBool>,
+    /// Counts the records being written up.
+    drafts: TaskTracker,
 }
 
 impl Audit {
     /// Starts the writer, whose records are numbered under `id`, on a thread of its own: every
     /// reply waits for it, and between the threads of a shared runtime it would lose a fifth of a
-    /// millisecond a batch. It ends when `lifecycle` stops and everything queued is written.
+    /// millisecond a batch. It ends when `lifecycle` stops, no record is being written up and
+    /// everything queued is written.
     pub fn start(
         store: Store,
         stamper: Stamper,
@@ -68,17 +72,21 @@ impl Audit {
     ) -> std::io::Result<Self> {
         let stamper = Arc::new(stamper);
         let available = Arc::new(AtomicBool::new(true));
+        let drafts = TaskTracker::new();
+        // Closed, so that it can be waited for; it takes new ones all the same.
+        drafts.close();
         // Bounded, many senders, one receiver: the writer takes all that waits at once.
         let (queue, receiver) = mpsc::channel(QUEUE);
         let writer = Writer::new(id, store, Arc::clone(&stamper), Arc::clone(&available), metrics);
-        lifecycle.spawn_thread("audit-writer", writer.run(receiver, lifecycle.clone()))?;
-        Ok(Self { queue: Some(queue), stamper, available })
+        let task = writer.run(receiver, drafts.clone(), lifecycle.clone());
+        lifecycle.spawn_thread("audit-writer", task)?;
+        Ok(Self { queue: Some(queue), stamper, available, drafts })
     }
 
     /// A handle that grants receipts and writes nothing. For development only.
     pub fn off(stamper: Stamper) -> Self {
         let available = Arc::new(AtomicBool::new(true));
-        Self { queue: None, stamper: Arc::new(stamper), available }
+        Self { queue: None, stamper: Arc::new(stamper), available, drafts: TaskTracker::new() }
     }
 
     /// Hands a record over at once; the receipt comes when it is durable. The record is written

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
 
 use crate::domain::audit_record::{AuditRecord, WriterPlace};
 use crate::domain::ids::WriterId;
@@ -64,14 +65,23 @@ impl Writer {
         Self { store, stamper, available, metrics, id, next_seq: 1, connection: None }
     }
 
-    /// Runs until `lifecycle` stops and the queue is empty.
-    pub(super) async fn run(mut self, mut queue: mpsc::Receiver<Pending>, lifecycle: Lifecycle) {
+    /// Runs until `lifecycle` stops, the last of `drafts` is gone and the queue is empty.
+    pub(super) async fn run(
+        mut self,
+        mut queue: mpsc::Receiver<Pending>,
+        drafts: TaskTracker,
+        lifecycle: Lifecycle,
+    ) {
         let mut batch = Vec::with_capacity(BATCH_ROWS);
+        let mut last = std::pin::pin!(async {
+            lifecycle.stopping().await;
+            drafts.wait().await;
+        });
         loop {
             let taken = tokio::select! {
                 biased;
                 taken = queue.recv_many(&mut batch, BATCH_ROWS) => taken,
-                () = lifecycle.stopping(), if !queue.is_closed() => {
+                () = &mut last, if !queue.is_closed() => {
                     queue.close();
                     continue;
                 }

@@ -26,6 +26,9 @@ use super::failure::Failure;
 /// Longest wait for one unit of work of Postgres.
 const STORE_LIMIT: Duration = Duration::from_secs(2);
 
+/// Longest time a stop waits for replies and records under way.
+const GRACE: Duration = Duration::from_secs(10);
+
 /// Time a client has to send a body.
 const BODY_LIMIT: Duration = Duration::from_secs(15);
 
@@ -164,6 +167,7 @@ impl Backend {
             trusted_proxies: config.server.trusted_proxies.clone(),
             body_limit: BODY_LIMIT,
             workers: std::thread::available_parallelism().map_or(2, std::num::NonZero::get),
+            grace: GRACE,
         }
     }
 }

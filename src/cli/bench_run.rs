@@ -33,7 +33,7 @@ pub(super) async fn run(args: &BenchArgs, source: &Source) -> Result<ExitCode, F
         Ok(None) => {
             let folder = source.temp_dir().join(format!("ai-cache-bench-{}", folder_name()?));
             std::fs::create_dir(&folder).map_err(Failure::internal)?;
-            let measured = measure_local(args, source, &folder).await;
+            let measured = Box::pin(measure_local(args, source, &folder)).await;
             std::fs::remove_dir_all(&folder).map_err(Failure::internal)?;
             measured
         }

@@ -92,39 +92,40 @@ impl Service {
         action: Action,
     ) -> Result<(u64, Selector), StoreError> {
         let (store, now) = (&self.parts.store, self.parts.clock.now());
-        store
-            .bounded_long(async {
-                let mut tx = store.write(call.caller.tenant).await?;
-                let everything = what == Invalidation::All;
-                let generation =
-                    invalidations::lock_for_invalidation(&mut tx, everything, now).await?;
-                let (count, selector) = match what {
-                    Invalidation::All => {
-                        let old = generation.previous();
-                        let count = entries::count(&mut tx, old, now).await?;
-                        (count, Selector::Before(generation))
-                    }
-                    Invalidation::Entry(id) => {
-                        // One that is not good any more counts as not there, but is removed too:
-                        // it may still be opened.
-                        let removed = entries::delete(&mut tx, id, generation, now).await?;
-                        let count = removed.is_some_and(|removed| removed.was_good);
-                        let key = removed.map(|removed| removed.key);
-                        (u64::from(count), Selector::Entry { id, key })
-                    }
-                };
-                let mut record = call.change(call.caller.tenant, action);
-                record.count = i64::try_from(count).unwrap_or(i64::MAX);
-                if let Invalidation::Entry(id) = what {
-                    record.entry = Some(id);
+        let work = async {
+            let mut tx = store.write(call.caller.tenant).await?;
+            let everything = what == Invalidation::All;
+            let generation = invalidations::lock_for_invalidation(&mut tx, everything, now).await?;
+            let (count, selector) = match what {
+                Invalidation::All => {
+                    let old = generation.previous();
+                    let count = entries::count(&mut tx, old, now).await?;
+                    (count, Selector::Before(generation))
                 }
-                let row = self.parts.audit.stamp(record);
-                let recorded = store::audit::insert(&mut tx, &row).await?;
-                invalidations::append(&mut tx, &Change::Entries(selector), now).await?;
-                tx.commit(recorded).await?;
-                Ok((count, selector))
-            })
-            .await
+                Invalidation::Entry(id) => {
+                    // One that is not good any more counts as not there, but is removed too:
+                    // it may still be opened.
+                    let removed = entries::delete(&mut tx, id, generation, now).await?;
+                    let count = removed.is_some_and(|removed| removed.was_good);
+                    let key = removed.map(|removed| removed.key);
+                    (u64::from(count), Selector::Entry { id, key })
+                }
+            };
+            let mut record = call.change(call.caller.tenant, action);
+            record.count = i64::try_from(count).unwrap_or(i64::MAX);
+            if let Invalidation::Entry(id) = what {
+                record.entry = Some(id);
+            }
+            let row = self.parts.audit.stamp(record);
+            let recorded = store::audit::insert(&mut tx, &row).await?;
+            invalidations::append(&mut tx, &Change::Entries(selector), now).await?;
+            tx.commit(recorded).await?;
+            Ok((count, selector))
+        };
+        match what {
+            Invalidation::All => store.bounded_long(work).await,
+            Invalidation::Entry(_) => store.bounded(work).await,
+        }
     }
 
     /// Frees the memory in Redis. Correctness does not depend on it: what stays is not admitted.

@@ -6,6 +6,7 @@ mod architecture;
 mod bench;
 mod cli;
 mod compile_fail;
+mod compliance;
 mod crypto;
 mod documents;
 mod domain;

@@ -16,7 +16,7 @@ mod modes;
 mod open;
 mod paths;
 mod query;
-mod raw;
+pub mod raw;
 mod sameness;
 mod sharing;
 mod statistics;

@@ -2,6 +2,7 @@
 //! codes.
 
 mod help;
+mod kills;
 mod migrate;
 pub mod program;
 mod refusals;

@@ -2,5 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails here")]
 
 mod counts;
+mod differing;
 mod flights;
+mod given_up;
 mod postgres;

@@ -8,7 +8,7 @@ use ai_cache::app::{App, AppError, AppSettings, Auditing, Deps, Running};
 use ai_cache::crypto::KeyProvider;
 use ai_cache::domain::caller::Role;
 use ai_cache::domain::clock::{Clock, SystemClock};
-use ai_cache::domain::ids::{SystemIds, TenantId};
+use ai_cache::domain::ids::{Ids, SystemIds, TenantId};
 use ai_cache::domain::money::{Prices, Usd};
 use ai_cache::http::Monitoring;
 use ai_cache::keyring::Encryption;
@@ -32,6 +32,7 @@ pub const PRICES: Prices = Prices { prompt: Usd(150_000), completion: Usd(600_00
 pub struct Builder {
     db: Option<TestDb>,
     clock: Arc<dyn Clock>,
+    ids: Arc<dyn Ids>,
     settings: AppSettings,
     upstream: Option<Arc<dyn Upstream>>,
     keys: &'static str,
@@ -75,9 +76,11 @@ impl Default for Builder {
             trusted_proxies: Vec::new(),
             body_limit: Duration::from_secs(15),
             workers: 1,
+            grace: Duration::from_secs(10),
         };
         let clock = Arc::new(SystemClock);
-        Self { db: None, clock, settings, upstream: None, keys: MASTER_KEYS }
+        let ids = Arc::new(SystemIds);
+        Self { db: None, clock, ids, settings, upstream: None, keys: MASTER_KEYS }
     }
 }
 
@@ -91,6 +94,12 @@ impl Builder {
     /// With this clock.
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
+        self
+    }
+
+    /// With this source of ids.
+    pub fn ids(mut self, ids: Arc<dyn Ids>) -> Self {
+        self.ids = ids;
         self
     }
 
@@ -138,7 +147,7 @@ impl Builder {
         let upstream = self.upstream.unwrap_or_else(|| openai(&fake, Arc::clone(&self.clock)));
         let deps = Deps {
             clock: self.clock,
-            ids: Arc::new(SystemIds),
+            ids: self.ids,
             upstream,
             keys: Arc::new(KeyProvider::from_text(self.keys).unwrap()),
         };

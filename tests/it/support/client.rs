@@ -125,6 +125,13 @@ impl Client {
         self.post("/api/ai-cache/query", body).await
     }
 
+    /// Asks a question of a service that may be killed meanwhile: `None` when no whole reply came.
+    pub async fn try_ask(&self, query: &str) -> Option<Reply> {
+        const PATH: &str = "/api/ai-cache/query";
+        let request = self.request("POST", PATH).json(&json!({ "query": query }));
+        try_receive("POST", PATH, request).await.ok()
+    }
+
     /// Asks a question in words only.
     pub async fn ask(&self, query: &str) -> Reply {
         self.query(&json!({ "query": query })).await
@@ -132,13 +139,22 @@ impl Client {
 }
 
 async fn receive(method: &str, path: &str, request: RequestBuilder) -> Reply {
-    let reply = request.send().await.unwrap();
+    try_receive(method, path, request).await.unwrap()
+}
+
+/// A whole reply, or why there is none.
+async fn try_receive(
+    method: &str,
+    path: &str,
+    request: RequestBuilder,
+) -> Result<Reply, reqwest::Error> {
+    let reply = request.send().await?;
     let (status, headers) = (reply.status().as_u16(), reply.headers().clone());
-    let text = reply.text().await.unwrap();
+    let text = reply.text().await?;
     let body = serde_json::from_str(&text).unwrap_or(Value::Null);
     let reply = Reply { status, headers, text, body };
     check(method, path, &reply);
-    reply
+    Ok(reply)
 }
 
 /// Whether a path of the document is what was asked for.

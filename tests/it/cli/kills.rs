@@ -1,0 +1,120 @@
+//! The service killed and stopped in the middle of its work: replies are counted against records.
+#![expect(clippy::unwrap_used, reason = "a failure in a test's helper is the test's failure")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use futures_util::future::join_all;
+
+use crate::support::app::MASTER_KEYS;
+use crate::support::{Client, TestDb, wait_until};
+
+use super::program::{Program, Serving};
+
+const CALLERS: usize = 16;
+
+/// Replies with data before the service ends.
+const ENOUGH: usize = 400;
+
+/// The audit ids of replies that carried data.
+async fn ask_until_it_ends(
+    caller: Client,
+    number: usize,
+    replies: Arc<AtomicUsize>,
+) -> Vec<String> {
+    let mut ids = Vec::new();
+    // New questions and known ones.
+    for round in 0.. {
+        let question =
+            format!("question {}", if round % 4 == 0 { number * 10_000 + round } else { 0 });
+        let Some(reply) = caller.try_ask(&question).await else { break };
+        if reply.status == 200 {
+            ids.push(reply.header("x-audit-id").unwrap().to_owned());
+            replies.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+    ids
+}
+
+/// Loads the service until it has answered enough, ends it with `end`, and counts.
+async fn load_and_end<F: Future<Output = ()>>(
+    db: &TestDb,
+    serving: Serving,
+    token: &str,
+    end: impl FnOnce(Serving) -> F,
+) -> (usize, usize) {
+    let caller = serving.client().with_token(token);
+    let replies = Arc::new(AtomicUsize::new(0));
+    let load =
+        (0..CALLERS).map(|number| ask_until_it_ends(caller.clone(), number, Arc::clone(&replies)));
+    let end = async {
+        wait_until("the service is busy", || async {
+            (replies.load(Ordering::SeqCst) >= ENOUGH).then_some(())
+        })
+        .await;
+        end(serving).await;
+    };
+    let (ids, ()) = tokio::join!(join_all(load), end);
+    let ids: Vec<String> = ids.into_iter().flatten().collect();
+    let query =
+        "SELECT count(DISTINCT id), count(*) FROM ai_cache_audit_logs WHERE id::text = ANY ($1)";
+    let row = db.superuser().await.query_one(query, &[&ids]).await.unwrap();
+    let (distinct, all): (i64, i64) = (row.get(0), row.get(1));
+    assert_eq!(distinct, all, "no record is there twice");
+    (ids.len(), usize::try_from(distinct).unwrap())
+}
+
+async fn serve(program: &Program, db: &TestDb) -> Serving {
+    let url = db.app_url().await;
+    let variables = [
+        ("DATABASE_URL", url.as_str()),
+        ("AI_CACHE_MASTER_KEYS", MASTER_KEYS),
+        ("AI_CACHE_UPSTREAM", "demo"),
+        ("AI_CACHE_UPSTREAM_DEMO_DELAY_MS", "0"),
+    ];
+    program.serve(&variables).await
+}
+
+async fn token(program: &Program, db: &TestDb) -> String {
+    program.json_on(db, &["tenant", "create", "acme", "--name", "Acme", "--json"]).await;
+    let make = ["token", "create", "--tenant", "acme", "--role", "app", "--json"];
+    program.json_on(db, &make).await["token"].as_str().unwrap().to_owned()
+}
+
+/// W10: kill -9 under load. Every reply that carried data has its record, and what the dead process
+/// left is served by the next.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kill_9_under_load_loses_no_record_of_a_reply() {
+    let (program, db) = (Program::new(), TestDb::new().await);
+    let token = token(&program, &db).await;
+    for round in 1..=2 {
+        let serving = serve(&program, &db).await;
+        let (replies, records) = load_and_end(&db, serving, &token, Serving::kill).await;
+        println!(
+            "kill -9 number {round}: {replies} replies with data, {records} records of theirs"
+        );
+        assert_eq!(replies, records);
+        assert!(replies >= ENOUGH);
+    }
+    let serving = serve(&program, &db).await;
+    let caller = serving.client().with_token(&token);
+    let again = caller.ask("question 0").await.expect(200);
+    assert_eq!(again.body["cached"], true, "{}", again.text);
+    assert_eq!(serving.stop().await, Some(0));
+}
+
+/// W10: SIGTERM under load ends well, with every record.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_under_load_loses_no_record_of_a_reply() {
+    let (program, db) = (Program::new(), TestDb::new().await);
+    let token = token(&program, &db).await;
+    let serving = serve(&program, &db).await;
+    let stop = |serving: Serving| async { assert_eq!(serving.stop().await, Some(0)) };
+    let (replies, records) = load_and_end(&db, serving, &token, stop).await;
+    println!("stopped: {replies} replies with data, {records} records of theirs");
+    assert_eq!(replies, records);
+    assert!(replies >= ENOUGH);
+    let left = "SELECT count(*) FROM pg_stat_activity
+                WHERE datname = current_database() AND application_name = 'ai-cache'";
+    assert_eq!(db.count(left).await, 0, "no connection is left");
+}
