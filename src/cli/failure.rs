@@ -90,7 +90,7 @@ impl From<AppError> for Failure {
 impl From<MigrateError> for Failure {
     fn from(error: MigrateError) -> Self {
         match &error {
-            MigrateError::Url(_) => Self::usage(error),
+            MigrateError::Url(_) | MigrateError::ServiceUrl(_) => Self::usage(error),
             MigrateError::Unreachable(_) | MigrateError::TimedOut(_) => Self::out_of_reach(error),
             MigrateError::Statement(_) | MigrateError::Migration(_) => Self::not_so(error),
         }

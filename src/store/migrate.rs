@@ -4,7 +4,12 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use tokio_postgres::{Client, Config, NoTls};
+use refinery::Migration;
+use refinery_core::traits::r#async::{AsyncMigrate, AsyncQuery, AsyncTransaction};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection, Row, raw_sql};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use crate::domain::clock::Clock;
 use crate::domain::ids::Ids;
@@ -16,29 +21,37 @@ mod embedded {
 /// Months for which audit partitions are made ahead, this one included.
 pub const PARTITION_MONTHS: i32 = 4;
 
+/// Longest wait for a connection.
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+
 /// Why migrating failed. One line each, no row values.
 #[derive(Debug, thiserror::Error)]
 pub enum MigrateError {
     /// The URL is malformed.
     #[error("the database URL is not one of Postgres")]
-    Url(#[source] tokio_postgres::Error),
+    Url(#[source] sqlx::Error),
+    /// The service's URL is malformed.
+    #[error("the service's database URL is not one of Postgres")]
+    ServiceUrl(#[source] tokio_postgres::Error),
     /// Postgres cannot be reached as that role.
     #[error("Postgres cannot be reached as the owner role: {}", describe(.0))]
-    Unreachable(#[source] tokio_postgres::Error),
+    Unreachable(#[source] sqlx::Error),
     /// No answer within the limit.
     #[error("Postgres did not answer within {} s", .0.as_secs())]
     TimedOut(Duration),
     /// A statement failed.
     #[error("a statement failed: {}", describe(.0))]
-    Statement(#[from] tokio_postgres::Error),
+    Statement(#[from] sqlx::Error),
     /// A migration failed.
     #[error("a migration failed: {}", .0.kind())]
     Migration(#[from] refinery::Error),
 }
 
-/// The driver's own words, which hold no row values, or the server's primary message.
-fn describe(error: &tokio_postgres::Error) -> String {
-    error.as_db_error().map_or_else(|| error.to_string(), |server| server.message().to_owned())
+/// The server's primary message, or the driver's own words, which hold no row values.
+fn describe(error: &sqlx::Error) -> String {
+    error
+        .as_database_error()
+        .map_or_else(|| error.to_string(), |server| server.message().to_owned())
 }
 
 /// What was done.
@@ -70,99 +83,131 @@ pub async fn migrate(
 ) -> Result<Migrated, MigrateError> {
     const LIMIT: Duration = Duration::from_mins(5);
     let work = async {
-        let mut client = connect(admin_url).await?;
-        client.batch_execute("SELECT pg_advisory_lock(hashtext('ai-cache migrate'))").await?;
-        let report = embedded::migrations::runner().run_async(&mut client).await?;
+        let mut owner = connect(admin_url).await?;
+        owner.0.execute("SELECT pg_advisory_lock(hashtext('ai-cache migrate'))").await?;
+        let report = embedded::migrations::runner().run_async(&mut owner).await?;
         if let Some(url) = service_url {
-            ensure_service_role(&client, url).await?;
+            ensure_service_role(&mut owner.0, url).await?;
         }
-        ensure_rows(&client, clock, ids).await?;
-        client.batch_execute("SELECT pg_advisory_unlock(hashtext('ai-cache migrate'))").await?;
+        ensure_rows(&mut owner.0, clock, ids).await?;
+        // The lock goes with the connection.
+        owner.0.close().await?;
         Ok(Migrated { applied: report.applied_migrations().len(), version: newest_version() })
     };
     tokio::time::timeout(LIMIT, work).await.map_err(|_| MigrateError::TimedOut(LIMIT))?
 }
 
-async fn connect(url: &str) -> Result<Client, MigrateError> {
-    let mut config = Config::from_str(url).map_err(MigrateError::Url)?;
-    config.connect_timeout(Duration::from_secs(5)).application_name("ai-cache migrate");
-    let (client, connection) = config.connect(NoTls).await.map_err(MigrateError::Unreachable)?;
-    drive(connection);
-    Ok(client)
-}
+/// A connection as the owner, as refinery wants it. Over sqlx, so that TLS is what the URL asks for,
+/// the same as the service's.
+struct Owner(PgConnection);
 
-/// Reads and writes the client's socket; ends when the client is dropped.
-#[expect(clippy::disallowed_methods, reason = "the driver's socket task, owned by its client")]
-fn drive<S, T>(connection: tokio_postgres::Connection<S, T>)
-where
-    tokio_postgres::Connection<S, T>: Future<Output = Result<(), tokio_postgres::Error>> + Send,
-    S: 'static,
-    T: 'static,
-{
-    tokio::spawn(async move {
-        if connection.await.is_err() {
-            tracing::debug!("the migration's connection ended early");
+impl AsyncTransaction for Owner {
+    type Error = sqlx::Error;
+
+    async fn execute<'a, T: Iterator<Item = &'a str> + Send + 'a>(
+        &'a mut self,
+        queries: T,
+    ) -> Result<usize, Self::Error> {
+        let mut tx = self.0.begin().await?;
+        let mut count = 0;
+        for query in queries {
+            // A file of this release, or refinery's own bookkeeping.
+            raw_sql(AssertSqlSafe(query.to_owned())).execute(&mut *tx).await?;
+            count += 1;
         }
-    });
+        tx.commit().await?;
+        Ok(count)
+    }
 }
 
-async fn ensure_service_role(client: &Client, url: &str) -> Result<(), MigrateError> {
-    let config = Config::from_str(url).map_err(MigrateError::Url)?;
+impl AsyncQuery<Vec<Migration>> for Owner {
+    async fn query<'a>(&'a mut self, query: &'a str) -> Result<Vec<Migration>, Self::Error> {
+        let rows = sqlx::query(AssertSqlSafe(query.to_owned())).fetch_all(&mut self.0).await?;
+        let decode = |what: &'static str| sqlx::Error::Decode(what.into());
+        rows.iter()
+            .map(|row| {
+                let at = OffsetDateTime::parse(&row.try_get::<String, _>(2)?, &Rfc3339)
+                    .map_err(|_| decode("applied_on of a migration"))?;
+                let checksum = row.try_get::<String, _>(3)?;
+                let checksum = checksum.parse().map_err(|_| decode("checksum of a migration"))?;
+                Ok(Migration::applied(row.try_get(0)?, row.try_get(1)?, at, checksum))
+            })
+            .collect()
+    }
+}
+
+impl AsyncMigrate for Owner {}
+
+async fn connect(url: &str) -> Result<Owner, MigrateError> {
+    let options = PgConnectOptions::from_str(url).map_err(MigrateError::Url)?;
+    let options = options
+        .application_name("ai-cache migrate")
+        .disable_statement_logging()
+        .options([("client_min_messages", "warning")]);
+    let connection = tokio::time::timeout(CONNECT_LIMIT, options.connect()).await;
+    let connection = connection.map_err(|_| MigrateError::TimedOut(CONNECT_LIMIT))?;
+    connection.map(Owner).map_err(MigrateError::Unreachable)
+}
+
+async fn ensure_service_role(owner: &mut PgConnection, url: &str) -> Result<(), MigrateError> {
+    // sqlx tells the user of a URL, but not its password.
+    let config = tokio_postgres::Config::from_str(url).map_err(MigrateError::ServiceUrl)?;
     let Some(role) = config.get_user() else {
         return Ok(());
     };
-    let known = client.query_opt("SELECT FROM pg_roles WHERE rolname = $1", &[&role]).await?;
-    if known.is_none() {
+    let known = sqlx::query("SELECT FROM pg_roles WHERE rolname = $1").bind(role);
+    if known.fetch_optional(&mut *owner).await?.is_none() {
         let password = String::from_utf8_lossy(config.get_password().unwrap_or_default());
-        let attributes = "LOGIN NOINHERIT NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE";
-        let statement = client
-            .query_one(
-                "SELECT format('CREATE ROLE %I ' || $1 || ' PASSWORD %L', $2::text, $3::text)",
-                &[&attributes, &role, &password.as_ref()],
-            )
-            .await?;
-        client.batch_execute(statement.get(0)).await?;
+        let statement: String = sqlx::query_scalar(
+            "SELECT format('CREATE ROLE %I LOGIN NOINHERIT NOSUPERUSER NOBYPASSRLS NOCREATEDB
+                            NOCREATEROLE PASSWORD %L', $1, $2)",
+        )
+        .bind(role)
+        .bind(password.as_ref())
+        .fetch_one(&mut *owner)
+        .await?;
+        raw_sql(AssertSqlSafe(statement)).execute(&mut *owner).await?;
     }
-    client.execute("SELECT grant_service_role($1::text::name)", &[&role]).await?;
+    sqlx::query("SELECT grant_service_role($1::name)").bind(role).execute(owner).await?;
     Ok(())
 }
 
 /// The rows and partitions every installation has from the start.
 async fn ensure_rows(
-    client: &Client,
+    owner: &mut PgConnection,
     clock: &dyn Clock,
     ids: &dyn Ids,
 ) -> Result<(), MigrateError> {
     let now = clock.now();
-    client
-        .execute(
-            "SELECT ensure_audit_partitions($1::text::date, $2)",
-            &[&now.date_naive().to_string(), &PARTITION_MONTHS],
-        )
+    sqlx::query("SELECT ensure_audit_partitions($1, $2)")
+        .bind(now.date_naive())
+        .bind(PARTITION_MONTHS)
+        .execute(&mut *owner)
         .await?;
-    let installation = ids.next(now).to_string();
-    let at = now.to_rfc3339();
+    let installation = ids.next(now);
     // As the owner, whom row-level security binds too: the first service role may come later, and
     // with it what `ai_cache_system` may do.
-    client.batch_execute("BEGIN").await?;
-    client.execute("SELECT set_config('app.tenant_id', $1, true)", &[&installation]).await?;
-    let made = client
-        .execute(
-            "INSERT INTO tenants (tenant_id, slug, name, created_at)
-             VALUES ($1::text::uuid, 'installation', 'This installation', $2::text::timestamptz)
-             ON CONFLICT ON CONSTRAINT tenants_slug_unique DO NOTHING",
-            &[&installation, &at],
-        )
+    let mut tx = owner.begin().await?;
+    sqlx::query("SELECT set_config('app.tenant_id', $1, true)")
+        .bind(installation.to_string())
+        .execute(&mut *tx)
         .await?;
-    if made == 1 {
-        client
-            .execute(
-                "INSERT INTO invalidation_state (tenant_id, updated_at)
-                 VALUES ($1::text::uuid, $2::text::timestamptz)",
-                &[&installation, &at],
-            )
+    let made = sqlx::query(
+        "INSERT INTO tenants (tenant_id, slug, name, created_at)
+         VALUES ($1, 'installation', 'This installation', $2)
+         ON CONFLICT ON CONSTRAINT tenants_slug_unique DO NOTHING",
+    )
+    .bind(installation)
+    .bind(now)
+    .execute(&mut *tx)
+    .await?;
+    if made.rows_affected() == 1 {
+        sqlx::query("INSERT INTO invalidation_state (tenant_id, updated_at) VALUES ($1, $2)")
+            .bind(installation)
+            .bind(now)
+            .execute(&mut *tx)
             .await?;
     }
-    client.batch_execute("COMMIT").await?;
+    tx.commit().await?;
     Ok(())
 }
