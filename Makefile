@@ -1,5 +1,6 @@
 # The commands people and CI use; each installs what it lacks (scripts/setup.sh) before it begins.
 
+export HOME := $(or $(HOME),$(shell getent passwd "$$(id -u)" | cut -d: -f6))
 export PATH := $(PATH):$(HOME)/.cargo/bin:/opt/homebrew/opt/rustup/bin:/usr/local/opt/rustup/bin
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 

@@ -1,8 +1,12 @@
 -- Counting and removing what expires must not read every entry, and an entry whose row is gone
 -- already, replaced by a fresh answer, can still be invalidated where memory or Redis holds it.
 
+ALTER TABLE ai_cache_entries ADD COLUMN sealed_bytes bigint NOT NULL GENERATED ALWAYS AS
+    (octet_length(answer_sealed) + octet_length(question_sealed) + octet_length(labels_sealed)) STORED;
+COMMENT ON COLUMN ai_cache_entries.sealed_bytes IS 'Bytes of the three sealed fields.';
+
 CREATE INDEX ai_cache_entries_by_expiry ON ai_cache_entries (tenant_id, expires_at)
-    INCLUDE (generation);
+    INCLUDE (generation, sealed_bytes);
 
 ALTER TABLE invalidations
     DROP CONSTRAINT invalidations_kind_whole,

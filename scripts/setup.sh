@@ -148,7 +148,10 @@ prepare_long_checks() {
 }
 
 cd "$(dirname "$0")/.."
-PATH=$PATH:$HOME/.cargo/bin:/opt/homebrew/opt/rustup/bin:/usr/local/opt/rustup/bin
+# Neither a bare environment nor one without the folders of the system's own tools stops it.
+HOME=${HOME:-$(getent passwd "$(id -u)" | cut -d: -f6)}
+export HOME
+PATH=$PATH:/usr/sbin:/sbin:$HOME/.cargo/bin:/opt/homebrew/opt/rustup/bin:/usr/local/opt/rustup/bin
 mode=${1:-}
 case $mode in
     run | test | check) ;;

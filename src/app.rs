@@ -139,7 +139,7 @@ impl App {
         let (hot, used) = Hot::new(settings.memory_bytes);
         let hot = Arc::new(hot);
         let remembered = Arc::new(Remembered::new()?);
-        let subscribers = subscribers(&hot, &remembered);
+        let subscribers = subscribers(&hot, &remembered, &lifecycle);
         let now = deps.clock.now();
         let replica = deps.ids.next(now);
         let coherence = Coherence::start(store.clone(), replica, now, subscribers).await?;
@@ -173,6 +173,7 @@ impl App {
         let authenticator = Authenticator::new(store, coherence, remembered, hasher, clock);
         let authenticator = Arc::new(authenticator);
         let app = Self { service, authenticator, metrics, deps, settings, lifecycle };
+        make_partitions(&app.service).await;
         app.spawn_tasks(used);
         Ok(app)
     }
@@ -193,11 +194,7 @@ impl App {
         let service = Arc::clone(&self.service);
         lifecycle.spawn(every(PARTITIONS, lifecycle.clone(), move || {
             let service = Arc::clone(&service);
-            async move {
-                if let Err(error) = service.ensure_partitions().await {
-                    tracing::error!(%error, "audit partitions could not be made ahead");
-                }
-            }
+            async move { make_partitions(&service).await }
         }));
     }
 
@@ -300,13 +297,28 @@ fn start_warm(
     Ok(Arc::new(RedisTier::start(redis, clock, Arc::clone(metrics), lifecycle)))
 }
 
+/// Makes partitions ahead: a row that finds none of its month lands in the default one, which keeps
+/// that month's from being made later.
+async fn make_partitions(service: &Service) {
+    if let Err(error) = service.ensure_partitions().await {
+        tracing::error!(%error, "audit partitions could not be made ahead");
+    }
+}
+
 /// Who must react to steps of the invalidation stream.
-fn subscribers(hot: &Arc<Hot>, remembered: &Arc<Remembered>) -> Vec<Subscriber> {
+fn subscribers(
+    hot: &Arc<Hot>,
+    remembered: &Arc<Remembered>,
+    lifecycle: &Lifecycle,
+) -> Vec<Subscriber> {
     let (hot, remembered) = (Arc::clone(hot), Arc::clone(remembered));
+    let lifecycle = lifecycle.clone();
     vec![
         Box::new(move |step: &Step| {
-            if let Change::Entries(selector) = &step.change {
-                hot.apply(step.tenant, selector);
+            let (hot, Step { tenant, change, .. }) = (Arc::clone(&hot), *step);
+            if let Change::Entries(selector) = change {
+                // It only frees memory, and may walk all of it: nobody waits.
+                drop(lifecycle.spawn_blocking(move || hot.apply(tenant, &selector)));
             }
         }),
         Box::new(move |step: &Step| {

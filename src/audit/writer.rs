@@ -25,8 +25,8 @@ const BATCH_ROWS: usize = 1_000;
 /// Pause between tries of a batch that could not be written.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 
-/// Tries after the service was asked to stop.
-const LAST_TRIES: u32 = 15;
+/// Longest time a batch is tried after the service was asked to stop: less than the stop's grace.
+const LAST_TRIES: Duration = Duration::from_secs(7);
 
 /// A record and who waits for it.
 pub(super) struct Pending {
@@ -109,7 +109,7 @@ impl Writer {
         let begun = Instant::now();
         let (rows, mut waiting) = self.stamp(batch);
         let mut tries = 0;
-        let mut tries_after_stop = 0;
+        let mut last_tries: Option<Instant> = None;
         loop {
             match self.attempt(&rows, tries > 0).await {
                 Ok(()) => {
@@ -135,8 +135,9 @@ impl Writer {
                 }
             }
             tries += 1;
-            tries_after_stop += u32::from(lifecycle.is_stopping());
-            if tries_after_stop > LAST_TRIES {
+            if lifecycle.is_stopping()
+                && last_tries.get_or_insert_with(Instant::now).elapsed() > LAST_TRIES
+            {
                 tracing::error!(
                     rows = rows.len(),
                     "audit records of refused replies were not written"

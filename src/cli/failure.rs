@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use crate::app::AppError;
 use crate::embedded::EmbeddedError;
+use crate::keyring::KeyringError;
 use crate::service::{ServiceError, TenantError, TokenError};
 use crate::store::StoreError;
 use crate::store::guard::GuardError;
@@ -106,7 +107,9 @@ impl From<EmbeddedError> for Failure {
 impl From<ServiceError> for Failure {
     fn from(error: ServiceError) -> Self {
         match error {
-            ServiceError::Store(error) => error.into(),
+            ServiceError::Store(error) | ServiceError::Keyring(KeyringError::Store(error)) => {
+                error.into()
+            }
             other => Self::not_so(other),
         }
     }

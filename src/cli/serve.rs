@@ -132,9 +132,16 @@ async fn demo_token(app: &App, folder: &Path) -> Result<Zeroizing<String>, Failu
     Ok(made.text)
 }
 
+/// Writes a file that only its owner can read, in place of whatever is under that name.
 fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
+    let beside = path.with_extension("new");
+    match fs::remove_file(&beside) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
     let mut options = fs::OpenOptions::new();
-    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    let mut file = options.write(true).create_new(true).mode(0o600).open(&beside)?;
     file.write_all(text.as_bytes())?;
-    file.write_all(b"\n")
+    file.write_all(b"\n")?;
+    fs::rename(&beside, path)
 }

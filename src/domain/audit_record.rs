@@ -195,7 +195,7 @@ pub struct AuditRecord {
     pub object: Option<Uuid>,
     /// HTTP status of the reply; 0 where there is none.
     pub status: u16,
-    /// How many things were touched.
+    /// How many things were touched; -1 where it was not known yet.
     pub count: i64,
     /// Microseconds from the arrival of the request.
     pub duration_us: i64,

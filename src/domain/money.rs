@@ -48,10 +48,17 @@ pub struct Prices {
     pub completion: Usd,
 }
 
+impl Usage {
+    /// Most tokens of a kind that are believed of one answer: what every tier can hold.
+    pub const MOST_TOKENS: u32 = i32::MAX as u32;
+}
+
 impl Prices {
-    /// What an answer that took `usage` costs.
+    /// What an answer that took `usage` costs; at most what every tier can hold.
     pub fn cost(self, usage: Usage) -> Usd {
-        let part = |price: Usd, tokens: u32| Usd(price.0.saturating_mul(u64::from(tokens)));
-        part(self.prompt, usage.prompt_tokens) + part(self.completion, usage.completion_tokens)
+        let part = |price: Usd, tokens: u32| price.0.saturating_mul(u64::from(tokens));
+        let prompt = part(self.prompt, usage.prompt_tokens);
+        let both = prompt.saturating_add(part(self.completion, usage.completion_tokens));
+        Usd(both.min(i64::MAX.unsigned_abs()))
     }
 }

@@ -163,7 +163,9 @@ impl From<TenantError> for Problem {
     fn from(error: TenantError) -> Self {
         match error {
             TenantError::Service(error) => error.into(),
-            TenantError::SlugTaken => Self::new(ProblemKind::Conflict, error.to_string()),
+            TenantError::SlugTaken | TenantError::Installation => {
+                Self::new(ProblemKind::Conflict, error.to_string())
+            }
             TenantError::NotFound => Self::not_found(),
         }
     }

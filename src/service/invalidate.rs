@@ -2,7 +2,7 @@
 
 use crate::domain::audit_record::Action;
 use crate::domain::ids::EntryId;
-use crate::domain::selector::{Change, Selector};
+use crate::domain::selector::{Change, Generation, Selector};
 use crate::store::{self, StoreError, entries, invalidations};
 
 use super::{Call, Service, ServiceError};
@@ -57,6 +57,12 @@ impl Service {
             Invalidated::ForReal => {
                 let (count, gone) = self.commit_invalidation(call, what, action).await?;
                 self.parts.coherence.catch_up().await.map_err(InvalidateError::NotPropagated)?;
+                let count = match (count, &gone) {
+                    (None, Selector::Before(generation)) => {
+                        self.count_generation(call, generation.previous()).await?
+                    }
+                    (count, _) => count.unwrap_or(0),
+                };
                 self.remove_from_redis(call, &gone).await;
                 self.stats.tenant(call.caller.tenant).invalidated(count);
                 self.parts.metrics.invalidated(count);
@@ -67,30 +73,44 @@ impl Service {
     }
 
     async fn count_hit(&self, call: &Call, what: Invalidation) -> Result<u64, StoreError> {
+        let Invalidation::Entry(id) = what else {
+            return self.count_generation(call, call.view.generation()).await;
+        };
+        let (store, now) = (&self.parts.store, self.parts.clock.now());
+        store
+            .bounded(async {
+                let mut tx = store.tenant(call.caller.tenant).await?;
+                let found = entries::find(&mut tx, id, now).await?;
+                tx.end().await?;
+                Ok(u64::from(found.is_some()))
+            })
+            .await
+    }
+
+    async fn count_generation(
+        &self,
+        call: &Call,
+        generation: Generation,
+    ) -> Result<u64, StoreError> {
         let (store, now) = (&self.parts.store, self.parts.clock.now());
         store
             .bounded_long(async {
                 let mut tx = store.tenant(call.caller.tenant).await?;
-                let count = match what {
-                    Invalidation::All => {
-                        entries::count(&mut tx, call.view.generation(), now).await?
-                    }
-                    Invalidation::Entry(id) => {
-                        u64::from(entries::find(&mut tx, id, now).await?.is_some())
-                    }
-                };
+                let count = entries::count(&mut tx, generation, now).await?;
                 tx.end().await?;
                 Ok(count)
             })
             .await
     }
 
+    /// Commits. The count is `None` where counting would have kept others waiting: what is gone is
+    /// of an ended generation and can be counted afterwards.
     async fn commit_invalidation(
         &self,
         call: &Call,
         what: Invalidation,
         action: Action,
-    ) -> Result<(u64, Selector), StoreError> {
+    ) -> Result<(Option<u64>, Selector), StoreError> {
         let (store, now) = (&self.parts.store, self.parts.clock.now());
         let work = async {
             let mut tx = store.write(call.caller.tenant).await?;
@@ -99,7 +119,7 @@ impl Service {
             let (count, selector) = match what {
                 Invalidation::All => {
                     let old = generation.previous();
-                    let count = entries::count(&mut tx, old, now).await?;
+                    let count = entries::count_quickly(&mut tx, old, now).await?;
                     (count, Selector::Before(generation))
                 }
                 Invalidation::Entry(id) => {
@@ -108,11 +128,11 @@ impl Service {
                     let removed = entries::delete(&mut tx, id, generation, now).await?;
                     let count = removed.is_some_and(|removed| removed.was_good);
                     let key = removed.map(|removed| removed.key);
-                    (u64::from(count), Selector::Entry { id, key })
+                    (Some(u64::from(count)), Selector::Entry { id, key })
                 }
             };
             let mut record = call.change(call.caller.tenant, action);
-            record.count = i64::try_from(count).unwrap_or(i64::MAX);
+            record.count = count.map_or(-1, |count| i64::try_from(count).unwrap_or(i64::MAX));
             if let Invalidation::Entry(id) = what {
                 record.entry = Some(id);
             }

@@ -48,7 +48,9 @@ impl Service {
         if let Some(answered) = self.fly(call, &lookup, first).await? {
             return Ok(answered);
         }
-        // What the flight found was not acceptable to this caller, or did not open.
+        // What the flight found was not acceptable to this caller, did not open, or was invalidated
+        // meanwhile: looked for as of now.
+        let lookup = self.lookup(call, &request, lookup.key.clone());
         let answered = self.fly(call, &lookup, FlightKind::Refresh).await?;
         answered.ok_or(QueryError::Service(ServiceError::TaskLost))
     }

@@ -1,5 +1,7 @@
 //! A tenant's statistics, counted live by this process, and what its tiers hold.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 
 use crate::domain::entry::Tier;
@@ -50,7 +52,7 @@ impl Service {
         let now = self.parts.clock.now();
         let store = &self.parts.store;
         let (cold_entries, cold_bytes) = store
-            .bounded(async {
+            .bounded_long(async {
                 let mut tx = store.tenant(tenant).await?;
                 let counted = entries::measure(&mut tx, call.view.generation(), now).await?;
                 tx.end().await?;
@@ -59,7 +61,9 @@ impl Service {
             .await?;
         let stats = self.stats.tenant(tenant);
         let totals = stats.totals(operation);
-        let (hot_entries, hot_bytes) = self.parts.stack.hot.count(tenant);
+        let hot = Arc::clone(&self.parts.stack.hot);
+        let counted = self.parts.lifecycle.spawn_blocking(move || hot.count(tenant)).await;
+        let (hot_entries, hot_bytes) = counted.map_err(|_| ServiceError::TaskLost)?;
         let tier = |tier: Tier, counted: Option<(u64, u64)>| TierView {
             hits: totals.hits[tier.index()],
             entries: counted.map(|(entries, _)| entries),

@@ -18,6 +18,9 @@ impl TenantSlug {
     /// What a slug may be, in words.
     pub const RULE: &'static str = "1 to 63 of a-z, 0-9 and -, beginning with a letter or digit";
 
+    /// The installation's own tenant, whose tokens may be operators'.
+    const INSTALLATION: &'static str = "installation";
+
     /// Reads a slug.
     pub fn parse(text: &str) -> Option<Self> {
         let allowed = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-');
@@ -49,6 +52,9 @@ pub enum TenantError {
     /// There is no such tenant.
     #[error("there is no such tenant")]
     NotFound,
+    /// Nobody would be left who could undo it.
+    #[error("the installation's own tenant cannot be switched off")]
+    Installation,
 }
 
 impl From<StoreError> for TenantError {
@@ -127,6 +133,9 @@ impl Service {
         active: bool,
         record: AuditRecord,
     ) -> Result<TenantRow, TenantError> {
+        if !active && slug.as_str() == TenantSlug::INSTALLATION {
+            return Err(TenantError::Installation);
+        }
         let tenant = self.find_tenant(slug).await?;
         let now = self.parts.clock.now();
         let record = self.parts.audit.stamp(AuditRecord {

@@ -2,7 +2,7 @@
 //! `keyring`.
 
 use chrono::{DateTime, Utc};
-use sqlx::QueryBuilder;
+use sqlx::{Executor, QueryBuilder};
 use uuid::Uuid;
 
 use crate::crypto::Sealed;
@@ -254,8 +254,7 @@ fn select_metadata(tx: &TenantTx) -> QueryBuilder<sqlx::Postgres> {
         "SELECT e.cache_key, e.entry_id, e.generation, e.operation, e.subject_key_id,
                 e.key_version, e.labels_sealed, e.prompt_tokens, e.completion_tokens,
                 e.cost_picousd, e.created_at, e.expires_at, e.access_count, e.last_accessed_at,
-                (octet_length(e.answer_sealed) + octet_length(e.question_sealed)
-                 + octet_length(e.labels_sealed))::bigint AS size_bytes
+                e.sealed_bytes AS size_bytes
          FROM ai_cache_entries e
          JOIN invalidation_state s ON s.tenant_id = e.tenant_id AND s.generation = e.generation
          WHERE e.tenant_id = ",
@@ -295,6 +294,32 @@ pub async fn delete(
         .transpose()
 }
 
+/// How many entries of a generation of the transaction's tenant are good at `now`, unless counting
+/// them takes longer than a second. The transaction goes on either way.
+pub async fn count_quickly(
+    tx: &mut TenantTx,
+    generation: Generation,
+    now: DateTime<Utc>,
+) -> Result<Option<u64>, StoreError> {
+    const CANCELED: &str = "57014";
+    tx.connection()?.execute("SAVEPOINT counting; SET LOCAL statement_timeout = '1s'").await?;
+    let counted = count(tx, generation, now).await;
+    let (end, counted) = match counted {
+        Ok(count) => ("RELEASE SAVEPOINT counting", Ok(Some(count))),
+        Err(StoreError::Unreachable(error)) if code(&error).as_deref() == Some(CANCELED) => {
+            ("ROLLBACK TO SAVEPOINT counting", Ok(None))
+        }
+        Err(error) => return Err(error),
+    };
+    tx.connection()?.execute(end).await?;
+    tx.connection()?.execute("SET LOCAL statement_timeout TO DEFAULT").await?;
+    counted
+}
+
+fn code(error: &sqlx::Error) -> Option<String> {
+    Some(error.as_database_error()?.code()?.into_owned())
+}
+
 /// How many entries of a generation of the transaction's tenant are good at `now`. Reads an index,
 /// not the entries.
 pub async fn count(
@@ -324,8 +349,7 @@ pub async fn measure(
     let tenant = tx.tenant().0;
     let row = sqlx::query!(
         r#"SELECT count(*) AS "entries!",
-                  coalesce(sum(octet_length(answer_sealed) + octet_length(question_sealed)
-                               + octet_length(labels_sealed)), 0)::bigint AS "bytes!"
+                  coalesce(sum(sealed_bytes), 0)::bigint AS "bytes!"
            FROM ai_cache_entries WHERE tenant_id = $1 AND generation = $2 AND expires_at > $3"#,
         tenant,
         generation.0,

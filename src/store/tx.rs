@@ -14,10 +14,18 @@ use super::{Store, StoreError};
 struct OpenTx(Option<PoolConnection<Postgres>>);
 
 impl OpenTx {
+    /// Begins on a connection that works: idle ones may have died with a server that is back, or
+    /// with the runtime that opened them. Before BEGIN nothing has happened that could be repeated.
     async fn begin(store: &Store) -> Result<Self, StoreError> {
-        let mut tx = Self(Some(store.pool.acquire().await?));
-        tx.connection()?.execute("BEGIN").await?;
-        Ok(tx)
+        let mut idle = store.pool.options().get_max_connections();
+        loop {
+            let mut tx = Self(Some(store.pool.acquire().await?));
+            match tx.connection()?.execute("BEGIN").await.map_err(StoreError::from) {
+                Ok(_) => return Ok(tx),
+                Err(StoreError::Unreachable(_)) if idle > 0 => idle -= 1,
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     fn connection(&mut self) -> Result<&mut PgConnection, StoreError> {

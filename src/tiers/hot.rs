@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use chrono::{DateTime, Utc};
 use quick_cache::Weighter;
-use quick_cache::sync::Cache;
+use quick_cache::sync::{Cache, EntryAction, EntryResult};
 use tokio::sync::mpsc;
 
 use crate::domain::cache_key::CacheKey;
@@ -93,12 +93,16 @@ impl Hot {
     pub fn insert(&self, stored: StoredAnswer) -> Arc<HotEntry> {
         let key = (stored.place.tenant, stored.place.key);
         let entry = Arc::new(HotEntry { uses: Arc::new(UseCounter::of(&stored)), stored });
-        if let Some(kept) = self.entries.get(&key)
-            && kept.stored.is_newer_than(&entry.stored)
-        {
-            return entry;
+        let newer = |_: &_, kept: &mut Arc<HotEntry>| {
+            if !kept.stored.is_newer_than(&entry.stored) {
+                *kept = Arc::clone(&entry);
+            }
+            EntryAction::Retain(())
+        };
+        if let EntryResult::Vacant(place) = self.entries.entry(&key, None, newer) {
+            // A failure means the place was taken meanwhile, by an answer as good.
+            let _taken = place.insert(Arc::clone(&entry));
         }
-        self.entries.insert(key, Arc::clone(&entry));
         entry
     }
 

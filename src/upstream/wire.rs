@@ -142,5 +142,9 @@ pub(super) fn parse(body: &[u8]) -> Result<Parsed, UpstreamError> {
 /// Token counts, where they are given as the protocol says: an answer is not lost over them.
 fn usage(raw: &RawValue) -> Option<Usage> {
     let counts: ReplyUsage = serde_json::from_str(raw.get()).ok()?;
-    Some(Usage { prompt_tokens: counts.prompt_tokens, completion_tokens: counts.completion_tokens })
+    let tokens = |count: u32| count.min(Usage::MOST_TOKENS);
+    Some(Usage {
+        prompt_tokens: tokens(counts.prompt_tokens),
+        completion_tokens: tokens(counts.completion_tokens),
+    })
 }

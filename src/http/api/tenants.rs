@@ -191,9 +191,11 @@ pub async fn patch_tenant(
 #[get("/admin/tenants/{slug}/tokens")]
 pub async fn list_tenant_tokens(
     state: web::Data<State>,
+    mut current: Current,
     path: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
     let tenant = state.service.find_tenant(&slug_of(&path)?).await?;
+    current.call()?.note(|record| record.object = Some(tenant.id.0));
     let rows = state.service.list_tokens(tenant.id).await?;
     Ok(HttpResponse::Ok().json(TokenListBody::from(rows)))
 }

@@ -154,3 +154,15 @@ async fn a_tenant_that_is_not_there_is_a_404() {
     operator.send("DELETE", &format!("{path}/x")).await.expect(404);
     app.stop().await;
 }
+
+/// Nobody could undo it: every operator's token is the installation's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_installations_own_tenant_cannot_be_switched_off() {
+    let app = TestApp::start().await;
+    let operator = app.operator().await;
+    let path = "/api/ai-cache/admin/tenants/installation";
+    let refused = operator.send_json("PATCH", path, &json!({ "active": false })).await.expect(409);
+    assert_eq!(refused.problem(), "conflict");
+    operator.send_json("PATCH", path, &json!({ "active": true })).await.expect(200);
+    app.stop().await;
+}

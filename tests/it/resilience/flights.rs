@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use ai_cache::domain::caller::Role;
+use ai_cache::domain::ids::TenantId;
 use futures_util::future::join_all;
 use serde_json::json;
 use uuid::Uuid;
@@ -94,4 +96,59 @@ async fn what_an_invalidation_overtakes_is_not_stored_nor_joined() {
     assert_eq!(late.header("cache-status"), Some("ai-cache; fwd=miss; stored"));
     assert_eq!(again.body["entryId"], late.body["entryId"]);
     app.stop().await;
+}
+
+/// What a flight found is invalidated before those who wait for it were answered: they share one
+/// call of the upstream, and its answer is stored.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_invalidation_behind_a_flight_costs_one_call_for_all() {
+    let app = TestApp::start().await;
+    let tenant = app.tenant("acme").await;
+    tenant.app.ask("the question").await.expect(200);
+    let other = TestApp::builder().db(&app.db).start().await;
+    let caller = other.client.with_token(&app.token(tenant.id, &[Role::App]).await);
+    caller.ask("something else").await.expect(200);
+    let calls = other.upstream.calls();
+    // Their records wait for the table, so the invalidation comes between finding and receipt.
+    let mut blocker = app.db.superuser().await;
+    let lock = blocker.transaction().await.unwrap();
+    lock.batch_execute("LOCK TABLE ai_cache_audit_logs IN SHARE MODE").await.unwrap();
+    let callers = join_all((0..50).map(|_| caller.ask("the question")));
+    let invalidate = async {
+        let waiting = "SELECT count(*) FROM pg_stat_activity
+                       WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        wait_until("their records wait", || async {
+            (app.db.count(waiting).await >= 1).then_some(())
+        })
+        .await;
+        app.db.superuser().await.batch_execute(&invalidation_of(tenant.id)).await.unwrap();
+        let behind = "SELECT count(*) FROM replicas, stream_tail WHERE applied_position < position";
+        wait_until("every process knows of it", || async {
+            (app.db.count(behind).await == 0).then_some(())
+        })
+        .await;
+        lock.rollback().await.unwrap();
+    };
+    let (replies, ()) = tokio::join!(callers, invalidate);
+    assert!(replies.iter().all(|reply| reply.status == 200));
+    let again = caller.ask("the question").await.expect(200);
+    let asked = other.upstream.calls() - calls;
+    println!("50 callers, {asked} upstream calls, then {}", again.body["cacheSource"]);
+    assert_eq!((asked, &again.body["cached"]), (1, &json!(true)));
+    other.stop().await;
+    app.stop().await;
+}
+
+/// What another replica's invalidation of everything leaves behind, but for its record.
+fn invalidation_of(tenant: TenantId) -> String {
+    let tenant = tenant.0;
+    format!(
+        "BEGIN;
+         UPDATE invalidation_state SET generation = generation + 1 WHERE tenant_id = '{tenant}';
+         UPDATE stream_tail SET position = position + 1;
+         INSERT INTO invalidations (tenant_id, position, kind, generation, at)
+         SELECT tenant_id, stream_tail.position, 'all', generation, now()
+         FROM invalidation_state, stream_tail WHERE tenant_id = '{tenant}';
+         COMMIT"
+    )
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use ai_cache::domain::caller::Role;
 use ai_cache::domain::clock::SystemClock;
 use ai_cache::domain::ids::SystemIds;
 use ai_cache::embedded::{APP_ROLE, DATABASE, Lifetime, OWNER_ROLE, Postgres, PostgresOptions};
@@ -11,7 +12,7 @@ use nix::unistd::Pid;
 use tokio::time::Instant;
 
 use crate::support::services::{connect, scratch, search_path};
-use crate::support::{TestApp, wait_until};
+use crate::support::{Client, TestApp, wait_until};
 
 /// A Postgres of one test alone, to be hurt.
 async fn own_postgres() -> Postgres {
@@ -114,8 +115,15 @@ async fn cut_connections_lose_no_record_of_a_reply() {
     println!("{} replies with data, {records} records of theirs", ids.len());
     assert_eq!(i64::try_from(ids.len()).unwrap(), records);
     assert!(ids.len() > 1_000, "most were answered");
-    let twice = "SELECT count(*) - count(DISTINCT id) FROM ai_cache_audit_logs";
+    let twice = "SELECT count(*) - count(DISTINCT (writer_id, writer_seq)) FROM ai_cache_audit_logs
+                 WHERE writer_id IS NOT NULL";
     assert_eq!(app.db.count(twice).await, 0, "no record is there twice");
+    let gaps = "SELECT max(writer_seq) - count(*) FROM ai_cache_audit_logs
+                WHERE writer_id IS NOT NULL";
+    assert_eq!(app.db.count(gaps).await, 0, "the writer's sequence is dense");
+    let requests = "SELECT count(*) - count(DISTINCT request_id) FROM ai_cache_audit_logs
+                    WHERE action = 'query' AND outcome = 'hit'";
+    assert_eq!(app.db.count(requests).await, 0, "each request has one record");
     app.stop().await;
 }
 
@@ -132,4 +140,36 @@ async fn five_migrations_at_once_apply_each_file_once() {
     println!("{applied} applied by five, {recorded} recorded, {versions} versions");
     assert_eq!((i64::try_from(applied).unwrap(), recorded), (versions, versions));
     drop(connect(&owner).await);
+}
+
+/// Connections that died while nobody used them cost no request anything: neither a refusal nor, for
+/// an answer that is stored, a call of the upstream.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dead_idle_connections_are_noticed_before_they_are_used() {
+    let app = TestApp::start().await;
+    let tenant = app.tenant("acme").await;
+    let questions: Vec<String> = (0..6).map(|number| format!("question {number}")).collect();
+    let ask = |caller: Client| {
+        let questions = questions.clone();
+        async move {
+            let asked = questions.iter().map(|question| caller.ask(question));
+            futures_util::future::join_all(asked).await
+        }
+    };
+    // Many at once, so that the pools have many connections.
+    ask(tenant.app.clone()).await;
+    let other = TestApp::builder().db(&app.db).start().await;
+    let caller = other.client.with_token(&app.token(tenant.id, &[Role::App]).await);
+    let others: Vec<String> = (0..6).map(|number| format!("other {number}")).collect();
+    futures_util::future::join_all(others.iter().map(|other| caller.ask(other))).await;
+    let calls = other.upstream.calls();
+    let cut = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+               WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    let cut = app.db.count(cut).await;
+    let replies = ask(caller).await;
+    let cold = replies.iter().filter(|reply| reply.body["cacheSource"] == "cold").count();
+    println!("{cut} connections cut, {cold} of {} answered from Postgres", replies.len());
+    assert_eq!((cold, other.upstream.calls() - calls), (replies.len(), 0));
+    other.stop().await;
+    app.stop().await;
 }
