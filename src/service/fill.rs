@@ -47,13 +47,14 @@ impl Service {
         view: &TenantView,
     ) -> Landing {
         let lookup = &job.lookup;
-        if kind == FlightKind::LookUp {
-            let stack = &self.parts.stack;
-            if let Some(found) =
-                stack.find_below((lookup.redis_key(), &lookup.wanted), view, lookup.position).await
-            {
-                return Landing::Found(found);
-            }
+        let (stack, wanted) = (&self.parts.stack, (lookup.redis_key(), &lookup.wanted));
+        let found = match kind {
+            FlightKind::LookUp => stack.find_below(wanted, view, lookup.position).await,
+            FlightKind::LookUpCold => stack.find_cold(wanted, view, lookup.position).await,
+            FlightKind::Refresh => None,
+        };
+        if let Some(found) = found {
+            return Landing::Found(found);
         }
         if let Err(error) = self.check_recordable() {
             return Landing::Unrecordable(error);

@@ -26,6 +26,8 @@ pub(super) struct FlightKey {
 pub(super) enum FlightKind {
     /// In the lower tiers first.
     LookUp,
+    /// In Postgres first: what Redis held was not good.
+    LookUpCold,
     /// At the upstream at once.
     Refresh,
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::audit::AuditError;
 use crate::domain::audit_record::{Action, Outcome};
 use crate::domain::directives::Mode;
+use crate::domain::entry::Tier;
 use crate::domain::ids::EntryId;
 use crate::domain::money::Usd;
 use crate::domain::prompt::Prompt;
@@ -16,6 +17,19 @@ use crate::upstream::UpstreamError;
 use super::flight::{FlightKey, FlightKind, Seat};
 use super::question::{Answered, Fetch, Fetched, Landing, Lookup, QueryError, Source};
 use super::{Call, Service, ServiceError};
+
+/// What a flight brought a caller.
+enum Flown {
+    Answered(Box<Answered>),
+    /// An answer of this tier that is not for this caller, or does not open.
+    Unfit(Tier),
+}
+
+impl Flown {
+    fn answered(answered: Answered) -> Self {
+        Self::Answered(Box::new(answered))
+    }
+}
 
 impl Service {
     /// Answers what memory did not.
@@ -31,7 +45,7 @@ impl Service {
         let Some(key) = self.entry_key(call, &request).await? else {
             return Err(QueryError::NotCached);
         };
-        let lookup = self.lookup(call, &request, key);
+        let mut lookup = self.lookup(call, &request, key);
         if mode == Mode::Bypass {
             return self.bypass(call, &request).await;
         }
@@ -44,15 +58,20 @@ impl Service {
         if mode == Mode::OnlyIfCached {
             return self.only_if_cached(call, &lookup).await;
         }
-        let first = if mode.reads() { FlightKind::LookUp } else { FlightKind::Refresh };
-        if let Some(answered) = self.fly(call, &lookup, first).await? {
-            return Ok(answered);
+        let mut kind = if mode.reads() { FlightKind::LookUp } else { FlightKind::Refresh };
+        loop {
+            // What does not open in Redis may in Postgres; below that is only the upstream.
+            kind = match (kind, self.fly(call, &lookup, kind).await?) {
+                (_, Flown::Answered(answered)) => return Ok(*answered),
+                (FlightKind::LookUp, Flown::Unfit(Tier::Warm)) => FlightKind::LookUpCold,
+                (FlightKind::LookUp | FlightKind::LookUpCold, Flown::Unfit(_)) => {
+                    FlightKind::Refresh
+                }
+                (FlightKind::Refresh, Flown::Unfit(_)) => return Err(ServiceError::TaskLost.into()),
+            };
+            // It may have been an invalidation that made it unfit: looked for as of now.
+            lookup = self.lookup(call, &request, lookup.key.clone());
         }
-        // What the flight found was not acceptable to this caller, did not open, or was invalidated
-        // meanwhile: looked for as of now.
-        let lookup = self.lookup(call, &request, lookup.key.clone());
-        let answered = self.fly(call, &lookup, FlightKind::Refresh).await?;
-        answered.ok_or(QueryError::Service(ServiceError::TaskLost))
     }
 
     /// The key the answer is sealed under. `None`: the question names a person never named before
@@ -86,16 +105,18 @@ impl Service {
         call: &mut Call,
         lookup: &Lookup,
     ) -> Result<Answered, QueryError> {
-        let found = self
-            .parts
-            .stack
-            .find_below((lookup.redis_key(), &lookup.wanted), &call.view, lookup.position)
-            .await;
-        let answered = match found {
-            Some(found) => self.serve_found(call, lookup, &found).await?,
-            None => None,
-        };
-        answered.ok_or(QueryError::NotCached)
+        let (stack, wanted) = (&self.parts.stack, (lookup.redis_key(), &lookup.wanted));
+        let mut next = stack.find_below(wanted, &call.view, lookup.position).await;
+        while let Some(found) = next {
+            if let Some(answered) = self.serve_found(call, lookup, &found).await? {
+                return Ok(answered);
+            }
+            next = match found.tier {
+                Tier::Warm => stack.find_cold(wanted, &call.view, lookup.position).await,
+                Tier::Hot | Tier::Cold => None,
+            };
+        }
+        Err(QueryError::NotCached)
     }
 
     /// Asks the upstream and leaves the cache alone.
@@ -167,13 +188,13 @@ impl Service {
         })
     }
 
-    /// Waits for the flight of this question; `None` when what it found is not for this caller.
+    /// Waits for the flight of this question.
     async fn fly(
         self: &Arc<Self>,
         call: &mut Call,
         lookup: &Lookup,
         kind: FlightKind,
-    ) -> Result<Option<Answered>, QueryError> {
+    ) -> Result<Flown, QueryError> {
         let key = FlightKey { place: lookup.wanted.place, kind };
         let at = (&*call.view, lookup.position);
         let service = Arc::clone(self);
@@ -193,12 +214,17 @@ impl Service {
             Landing::Found(found) => {
                 let meta = &found.entry.stored.meta;
                 if !meta.is_fresh(lookup.wanted.now, lookup.wanted.made_since) {
-                    return Ok(None);
+                    return Ok(Flown::Unfit(found.tier));
                 }
-                self.serve_found(call, lookup, found).await
+                let served = self.serve_found(call, lookup, found).await?;
+                Ok(served.map_or(Flown::Unfit(found.tier), Flown::answered))
             }
-            Landing::Fetched(fetched) => self.serve_fetched(call, fetched, seat).await.map(Some),
-            Landing::Failed(UpstreamError::NotConfigured) => self.nowhere(call).await.map(Some),
+            Landing::Fetched(fetched) => {
+                self.serve_fetched(call, fetched, seat).await.map(Flown::answered)
+            }
+            Landing::Failed(UpstreamError::NotConfigured) => {
+                self.nowhere(call).await.map(Flown::answered)
+            }
             Landing::Failed(error) => Err(error.clone().into()),
             Landing::Unrecordable(error) => Err((*error).into()),
         }

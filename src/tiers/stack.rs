@@ -49,6 +49,16 @@ impl Stack {
         {
             return Some(Found { tier: Tier::Warm, entry: self.hot.insert(stored) });
         }
+        self.find_cold((redis_key, wanted), view, position).await
+    }
+
+    /// The same without Redis, when what Redis held was not good.
+    pub async fn find_cold(
+        &self,
+        (redis_key, wanted): ([u8; 32], &Wanted),
+        view: &TenantView,
+        position: Position,
+    ) -> Option<Found> {
         let stored = match self.cold.get(wanted, position).await {
             Ok(stored) => stored?,
             Err(error) => {

@@ -50,7 +50,8 @@ pub(super) fn decode(place: &Place, mut bytes: Bytes) -> Option<StoredAnswer> {
     let created_at = DateTime::from_timestamp_micros(bytes.get_i64())?;
     let expires_at = DateTime::from_timestamp_micros(bytes.get_i64())?;
     let usage = Usage { prompt_tokens: bytes.get_u32(), completion_tokens: bytes.get_u32() };
-    let cost = Usd(bytes.get_u64());
+    // Records hold no larger one, and what is read here is recorded before it opens.
+    let cost = Some(Usd(bytes.get_u64())).filter(|cost| i64::try_from(cost.0).is_ok())?;
     let position = Position(bytes.get_i64());
     let subject_key = private.then_some(SubjectKeyId(subject));
     let meta =

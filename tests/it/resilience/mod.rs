@@ -6,3 +6,5 @@ mod differing;
 mod flights;
 mod given_up;
 mod postgres;
+mod redis;
+mod redis_values;
