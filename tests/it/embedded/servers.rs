@@ -9,11 +9,13 @@ use std::pin::Pin;
 use std::process::{Child, Command, Stdio};
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ai_cache::embedded::{Lifetime, Listen, Postgres, PostgresOptions, Redis, RedisOptions};
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
+
+use crate::support::wait_until;
 
 pub(super) const SEARCH_PATH: &str = "/usr/bin:/usr/local/bin:/opt/homebrew/bin";
 
@@ -129,11 +131,7 @@ pub(super) async fn ask(postgres: &Postgres, user: &str, database: &str, query: 
 }
 
 pub(super) async fn until(what: &str, mut happened: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !happened() {
-        assert!(Instant::now() < deadline, "waited in vain until {what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    wait_until(what, || std::future::ready(happened().then_some(()))).await;
 }
 
 /// A dead process that nobody collected yet does not count.
