@@ -59,17 +59,25 @@ impl Service {
             return self.only_if_cached(call, &lookup).await;
         }
         let mut kind = if mode.reads() { FlightKind::LookUp } else { FlightKind::Refresh };
+        let mut overtaken = false;
         loop {
-            // What does not open in Redis may in Postgres; below that is only the upstream.
-            kind = match (kind, self.fly(call, &lookup, kind).await?) {
-                (_, Flown::Answered(answered)) => return Ok(*answered),
-                (FlightKind::LookUp, Flown::Unfit(Tier::Warm)) => FlightKind::LookUpCold,
-                (FlightKind::LookUp | FlightKind::LookUpCold, Flown::Unfit(_)) => {
-                    FlightKind::Refresh
-                }
-                (FlightKind::Refresh, Flown::Unfit(_)) => return Err(ServiceError::TaskLost.into()),
+            let tier = match self.fly(call, &lookup, kind).await? {
+                Flown::Answered(answered) => return Ok(*answered),
+                Flown::Unfit(tier) => tier,
             };
-            // It may have been an invalidation that made it unfit: looked for as of now.
+            let again = !overtaken;
+            overtaken |= !call.view.admits(&lookup.wanted.place, None, lookup.position);
+            kind = match (kind, tier) {
+                // An invalidation came between finding and answering. Others it came between may
+                // have a new answer already: once more from the top.
+                (FlightKind::LookUp | FlightKind::LookUpCold, _) if overtaken && again => {
+                    FlightKind::LookUp
+                }
+                // What does not open in Redis may in Postgres; below that is only the upstream.
+                (FlightKind::LookUp, Tier::Warm) => FlightKind::LookUpCold,
+                (FlightKind::LookUp | FlightKind::LookUpCold, _) => FlightKind::Refresh,
+                (FlightKind::Refresh, _) => return Err(ServiceError::TaskLost.into()),
+            };
             lookup = self.lookup(call, &request, lookup.key.clone());
         }
     }
