@@ -8,7 +8,7 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use ipnet::IpNet;
 
-use crate::audit::{Audit, Stamper};
+use crate::audit::{Audit, AuditParts, AuditStartError, SpoolSettings, Stamper};
 use crate::auth::{Authenticator, Hasher, HasherError, Remembered};
 use crate::coherence::{Coherence, Subscriber};
 use crate::crypto::{CryptoError, KeyProvider};
@@ -49,6 +49,8 @@ pub struct AppSettings {
     pub encryption: Encryption,
     /// Whether records are written.
     pub auditing: Auditing,
+    /// Where records wait while Postgres is down; `None` for a command, which does not wait.
+    pub spool: Option<SpoolSettings>,
     /// Whether metrics are served.
     pub monitoring: Monitoring,
     /// Whose `X-Forwarded-For` is believed.
@@ -107,9 +109,9 @@ pub enum AppError {
     /// No HTTP.
     #[error(transparent)]
     Server(#[from] ServerError),
-    /// No thread.
-    #[error("a thread cannot be started: {}", .0.kind())]
-    Thread(#[source] std::io::Error),
+    /// No audit.
+    #[error(transparent)]
+    Audit(#[from] AuditStartError),
 }
 
 /// The parts behind HTTP, running.
@@ -138,7 +140,8 @@ impl App {
         let audit = start_audit(&settings, &deps, &store, &metrics, &lifecycle).await?;
         let (hot, used) = Hot::new(settings.memory_bytes);
         let hot = Arc::new(hot);
-        let remembered = Arc::new(Remembered::new()?);
+        let outage = settings.spool.as_ref().map_or(TimeDelta::zero(), |spool| spool.max_age);
+        let remembered = Arc::new(Remembered::new(outage)?);
         let subscribers = subscribers(&hot, &remembered, &lifecycle);
         let now = deps.clock.now();
         let replica = deps.ids.next(now);
@@ -152,11 +155,12 @@ impl App {
             clock: Arc::clone(&deps.clock),
             ids: Arc::clone(&deps.ids),
             encryption: settings.encryption,
+            outage,
         }));
         let warm = start_warm(&settings, &deps, &metrics, &lifecycle)?;
         let service = Service::new(Parts {
             store: store.clone(),
-            audit,
+            audit: audit.clone(),
             keyring,
             coherence: Arc::clone(&coherence),
             stack: Stack { hot, warm, cold: Cold::new(store.clone()) },
@@ -170,7 +174,7 @@ impl App {
             default_ttl: settings.default_ttl,
         });
         let clock = Arc::clone(&deps.clock);
-        let authenticator = Authenticator::new(store, coherence, remembered, hasher, clock);
+        let authenticator = Authenticator::new(store, coherence, remembered, hasher, audit, clock);
         let authenticator = Arc::new(authenticator);
         let app = Self { service, authenticator, metrics, deps, settings, lifecycle };
         make_partitions(&app.service).await;
@@ -273,11 +277,17 @@ async fn start_audit(
         })
         .await?;
     let stamper = Stamper::new(&deps.keys, ledger);
-    let writer = WriterId::fresh(&*deps.ids, now);
     Ok(match settings.auditing {
         Auditing::On => {
-            Audit::start(store.clone(), stamper, writer, Arc::clone(metrics), lifecycle)
-                .map_err(AppError::Thread)?
+            let parts = AuditParts {
+                store: store.clone(),
+                stamper,
+                writer: WriterId::fresh(&*deps.ids, now),
+                spool: settings.spool.clone(),
+                clock: Arc::clone(&deps.clock),
+                metrics: Arc::clone(metrics),
+            };
+            Audit::start(parts, lifecycle)?
         }
         Auditing::Off => Audit::off(stamper),
     })

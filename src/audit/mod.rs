@@ -2,19 +2,23 @@
 //! `Receipt`, and nothing else does. Never holds content: records are ids, enums and numbers.
 
 mod draft;
+mod drainer;
 mod receipt;
 mod recording;
+mod replay;
+mod spool;
 mod stamp;
+mod state;
 mod writer;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
 use crate::domain::audit_record::AuditRecord;
+use crate::domain::clock::Clock;
 use crate::domain::ids::WriterId;
 use crate::lifecycle::Lifecycle;
 use crate::store::Store;
@@ -22,13 +26,17 @@ use crate::store::audit::StampedRecord;
 use crate::telemetry::Metrics;
 
 pub use draft::Draft;
-pub use receipt::Receipt;
+pub use receipt::{Durability, Receipt};
 pub use recording::Recording;
+pub use spool::{SpoolError, SpoolSettings};
 
 pub use stamp::Stamper;
 
-use recording::State;
-use writer::{Pending, Writer};
+use drainer::Drainer;
+use recording::State as RecordingState;
+use spool::Spool;
+use state::State;
+use writer::{Pending, Recorded, Writer};
 
 /// Longest a batch may take to become durable; after it the replies it holds are refused.
 const BATCH_LIMIT: Duration = Duration::from_secs(2);
@@ -47,46 +55,87 @@ pub enum AuditError {
     Unavailable,
 }
 
+/// Why the audit does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum AuditStartError {
+    /// The spool cannot be used.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+    /// No thread can be had.
+    #[error("a thread cannot be started: {}", .0.kind())]
+    Thread(#[from] std::io::Error),
+}
+
+/// What the audit is started with.
+pub struct AuditParts {
+    /// Postgres.
+    pub store: Store,
+    /// Makes records tamper-evident.
+    pub stamper: Stamper,
+    /// Under what this process's records are numbered.
+    pub writer: WriterId,
+    /// Where records wait for Postgres; `None`: nowhere.
+    pub spool: Option<SpoolSettings>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Series.
+    pub metrics: Arc<Metrics>,
+}
+
 /// Handle to the audit writer. Clones are the same writer.
 #[derive(Clone)]
 pub struct Audit {
     /// `None`: audit logging is switched off for development, receipts are granted as they are.
-    queue: Option<mpsc::Sender<Pending>>,
+    running: Option<Running>,
     stamper: Arc<Stamper>,
-    available: Arc<AtomicBool>,
     /// Counts the records being written up.
     drafts: TaskTracker,
 }
 
+/// The writer's ends.
+#[derive(Clone)]
+struct Running {
+    queue: mpsc::Sender<Pending>,
+    state: Arc<State>,
+}
+
 impl Audit {
-    /// Starts the writer, whose records are numbered under `id`, on a thread of its own: every
-    /// reply waits for it, and between the threads of a shared runtime it would lose a fifth of a
-    /// millisecond a batch. It ends when `lifecycle` stops, no record is being written up and
-    /// everything queued is written.
-    pub fn start(
-        store: Store,
-        stamper: Stamper,
-        id: WriterId,
-        metrics: Arc<Metrics>,
-        lifecycle: &Lifecycle,
-    ) -> std::io::Result<Self> {
+    /// Opens the spool and starts the writer on a thread of its own: every reply waits for it, and
+    /// between the threads of a shared runtime it would lose a fifth of a millisecond a batch. It
+    /// ends when `lifecycle` stops, no record is being written up and everything queued is durable.
+    pub fn start(parts: AuditParts, lifecycle: &Lifecycle) -> Result<Self, AuditStartError> {
+        let AuditParts { store, stamper, writer: id, spool, clock, metrics } = parts;
         let stamper = Arc::new(stamper);
-        let available = Arc::new(AtomicBool::new(true));
+        let spool = spool.map(|spool| Spool::open(spool, id, clock)).transpose()?;
+        let state = Arc::new(State::new(spool, Arc::clone(&metrics)));
         let drafts = TaskTracker::new();
         // Closed, so that it can be waited for; it takes new ones all the same.
         drafts.close();
         // Bounded, many senders, one receiver: the writer takes all that waits at once.
         let (queue, receiver) = mpsc::channel(QUEUE);
-        let writer = Writer::new(id, store, Arc::clone(&stamper), Arc::clone(&available), metrics);
+        let drainer = Drainer {
+            store: store.clone(),
+            state: Arc::clone(&state),
+            metrics: Arc::clone(&metrics),
+        };
+        let writer = Writer {
+            id,
+            store,
+            stamper: Arc::clone(&stamper),
+            state: Arc::clone(&state),
+            metrics,
+            next_seq: 1,
+            connection: None,
+        };
         let task = writer.run(receiver, drafts.clone(), lifecycle.clone());
         lifecycle.spawn_thread("audit-writer", task)?;
-        Ok(Self { queue: Some(queue), stamper, available, drafts })
+        lifecycle.spawn_thread("audit-drainer", drainer.run(lifecycle.clone()))?;
+        Ok(Self { running: Some(Running { queue, state }), stamper, drafts })
     }
 
     /// A handle that grants receipts and writes nothing. For development only.
     pub fn off(stamper: Stamper) -> Self {
-        let available = Arc::new(AtomicBool::new(true));
-        Self { queue: None, stamper: Arc::new(stamper), available, drafts: TaskTracker::new() }
+        Self { running: None, stamper: Arc::new(stamper), drafts: TaskTracker::new() }
     }
 
     /// Hands a record over at once; the receipt comes when it is durable. The record is written
@@ -94,9 +143,9 @@ impl Audit {
     pub fn record(&self, record: AuditRecord) -> Recording {
         let receipt = Receipt::of(&record);
         let state = match self.enqueue(record) {
-            Ok(None) => State::Granted,
-            Ok(Some(done)) => State::Waits(done),
-            Err(error) => State::Refused(error),
+            Ok(None) => RecordingState::Granted,
+            Ok(Some(done)) => RecordingState::Waits(done),
+            Err(error) => RecordingState::Refused(error),
         };
         Recording { receipt: Some(receipt), state }
     }
@@ -111,8 +160,8 @@ impl Audit {
     fn enqueue(
         &self,
         record: AuditRecord,
-    ) -> Result<Option<oneshot::Receiver<Result<(), AuditError>>>, AuditError> {
-        let Some(queue) = &self.queue else {
+    ) -> Result<Option<oneshot::Receiver<Recorded>>, AuditError> {
+        let Some(Running { queue, .. }) = &self.running else {
             return Ok(None);
         };
         if !self.is_available() {
@@ -133,12 +182,28 @@ impl Audit {
 
     /// Whether records can be made durable, as far as is known.
     pub fn is_available(&self) -> bool {
-        self.available.load(Ordering::Acquire)
-            && self.queue.as_ref().is_none_or(|queue| !queue.is_closed())
+        let available =
+            |running: &Running| running.state.is_available() && !running.queue.is_closed();
+        self.running.as_ref().is_none_or(available)
+    }
+
+    /// The same after a look at the spool, where records depend on it. Waits for the disk.
+    pub fn look(&self) -> bool {
+        if let Some(running) = &self.running
+            && !running.state.takes_postgres()
+        {
+            running.state.look_at_spool();
+        }
+        self.is_available()
+    }
+
+    /// Whether Postgres takes records, as far as is known: changes need it.
+    pub fn takes_postgres(&self) -> bool {
+        self.running.as_ref().is_none_or(|running| running.state.takes_postgres())
     }
 
     /// Whether records are written at all.
     pub const fn is_on(&self) -> bool {
-        self.queue.is_some()
+        self.running.is_some()
     }
 }

@@ -11,11 +11,31 @@ pub struct Receipt {
     audit: AuditId,
     tenant: TenantId,
     entry: Option<EntryId>,
+    durability: Durability,
+}
+
+/// Where a record is durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// In Postgres.
+    Database,
+    /// In the local spool, until Postgres is back.
+    Spool,
 }
 
 impl Receipt {
     pub(super) const fn of(record: &AuditRecord) -> Self {
-        Self { audit: record.id, tenant: record.tenant, entry: record.entry }
+        let durability = Durability::Database;
+        Self { audit: record.id, tenant: record.tenant, entry: record.entry, durability }
+    }
+
+    pub(super) const fn durable_in(self, durability: Durability) -> Self {
+        Self { durability, ..self }
+    }
+
+    /// Where the record is durable.
+    pub const fn durability(&self) -> Durability {
+        self.durability
     }
 
     /// The record.

@@ -6,14 +6,15 @@ use std::task::{Context, Poll};
 
 use tokio::sync::oneshot;
 
-use super::{AuditError, Receipt};
+use super::writer::Recorded;
+use super::{AuditError, Durability, Receipt};
 
 /// What the record waits for.
 pub(super) enum State {
     /// For nothing: audit logging is off.
     Granted,
     /// For the writer.
-    Waits(oneshot::Receiver<Result<(), AuditError>>),
+    Waits(oneshot::Receiver<Recorded>),
     /// It was not even queued.
     Refused(AuditError),
 }
@@ -30,18 +31,19 @@ impl Future for Recording {
     type Output = Result<Receipt, AuditError>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        match &mut self.state {
-            State::Granted => {}
+        let durability = match &mut self.state {
+            State::Granted => Durability::Database,
             State::Refused(error) => return Poll::Ready(Err(*error)),
             State::Waits(done) => match Pin::new(done).poll(context) {
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(Ok(Ok(()))) => {}
+                Poll::Ready(Ok(Ok(durability))) => durability,
                 Poll::Ready(Ok(Err(error))) => return Poll::Ready(Err(error)),
                 Poll::Ready(Err(_writer_gone)) => {
                     return Poll::Ready(Err(AuditError::Unavailable));
                 }
             },
-        }
-        Poll::Ready(self.receipt.take().ok_or(AuditError::Unavailable))
+        };
+        let receipt = self.receipt.take().map(|receipt| receipt.durable_in(durability));
+        Poll::Ready(receipt.ok_or(AuditError::Unavailable))
     }
 }

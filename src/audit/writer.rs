@@ -1,8 +1,7 @@
-//! The one task that writes reply records: takes all that waits, commits it in one statement, then
-//! answers everybody (group commit). A record's id, place and content never change between tries.
+//! The one task that writes reply records: takes all that waits, commits it in one statement or,
+//! when Postgres does not take it, appends it to the spool, then answers everybody. A record's id, place and content never change between tries.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -16,8 +15,10 @@ use crate::store::audit::{BatchConnection, StampedRecord};
 use crate::store::{Store, StoreError};
 use crate::telemetry::Metrics;
 
+use super::replay::{ReplayError, replay};
 use super::stamp::Stamper;
-use super::{AuditError, BATCH_LIMIT};
+use super::state::State;
+use super::{AuditError, BATCH_LIMIT, Durability};
 
 /// Most records of one batch.
 const BATCH_ROWS: usize = 1_000;
@@ -28,43 +29,26 @@ const RETRY_PAUSE: Duration = Duration::from_millis(200);
 /// Longest time a batch is tried after the service was asked to stop: less than the stop's grace.
 const LAST_TRIES: Duration = Duration::from_secs(7);
 
+/// How a record fared.
+pub(super) type Recorded = Result<Durability, AuditError>;
+
 /// A record and who waits for it.
 pub(super) struct Pending {
     pub(super) record: AuditRecord,
-    pub(super) done: oneshot::Sender<Result<(), AuditError>>,
-}
-
-/// Why a batch is not known to be durable.
-#[derive(Debug, thiserror::Error)]
-enum BatchError {
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// A row is there under the same id with other content.
-    #[error("a record differs from the one stored under its id")]
-    Differs,
+    pub(super) done: oneshot::Sender<Recorded>,
 }
 
 pub(super) struct Writer {
-    store: Store,
-    stamper: Arc<Stamper>,
-    available: Arc<AtomicBool>,
-    metrics: Arc<Metrics>,
-    id: WriterId,
-    next_seq: i64,
-    connection: Option<BatchConnection>,
+    pub(super) id: WriterId,
+    pub(super) store: Store,
+    pub(super) stamper: Arc<Stamper>,
+    pub(super) state: Arc<State>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) next_seq: i64,
+    pub(super) connection: Option<BatchConnection>,
 }
 
 impl Writer {
-    pub(super) const fn new(
-        id: WriterId,
-        store: Store,
-        stamper: Arc<Stamper>,
-        available: Arc<AtomicBool>,
-        metrics: Arc<Metrics>,
-    ) -> Self {
-        Self { store, stamper, available, metrics, id, next_seq: 1, connection: None }
-    }
-
     /// Runs until `lifecycle` stops, the last of `drafts` is gone and the queue is empty.
     pub(super) async fn run(
         mut self,
@@ -99,7 +83,8 @@ impl Writer {
         }
     }
 
-    /// Writes one batch, however long it takes; returns whether the writer may go on.
+    /// Makes one batch durable, in Postgres or else in the spool, however long it takes; returns
+    /// whether the writer may go on.
     async fn write(
         &mut self,
         batch: &mut Vec<Pending>,
@@ -111,27 +96,21 @@ impl Writer {
         let mut tries = 0;
         let mut last_tries: Option<Instant> = None;
         loop {
-            match self.attempt(&rows, tries > 0).await {
-                Ok(()) => {
-                    answer(&mut waiting, Ok(()));
-                    self.available.store(true, Ordering::Release);
-                    self.metrics.audit_available(true);
+            match self.make_durable(&rows, tries).await {
+                Ok(Some(durability)) => {
+                    answer(&mut waiting, Ok(durability));
                     self.metrics.audit_batch(rows.len(), begun.elapsed());
                     return true;
                 }
-                Err(BatchError::Differs) => {
+                Ok(None) => self.refuse(&mut waiting, queue),
+                Err(_differs) => {
                     tracing::error!(
                         rows = rows.len(),
                         "an audit record differs from the stored one; the audit writer stops"
                     );
+                    self.state.note_difference();
                     self.refuse(&mut waiting, queue);
                     return false;
-                }
-                Err(BatchError::Store(error)) => {
-                    if tries == 0 {
-                        tracing::error!(%error, rows = rows.len(), "audit records cannot be written; replies are refused");
-                    }
-                    self.refuse(&mut waiting, queue);
                 }
             }
             tries += 1;
@@ -148,11 +127,38 @@ impl Writer {
         }
     }
 
+    /// One try: Postgres while it takes batches, then the spool. `None`: neither took it.
+    async fn make_durable(
+        &mut self,
+        rows: &[StampedRecord],
+        tries: u32,
+    ) -> Result<Option<Durability>, ReplayError> {
+        if self.state.takes_postgres() {
+            match self.attempt(rows, tries > 0).await {
+                Ok(()) => return Ok(Some(Durability::Database)),
+                Err(ReplayError::Store(error)) => {
+                    tracing::error!(%error, rows = rows.len(), "Postgres takes no audit records; they go to the spool");
+                    self.state.note_postgres(false);
+                }
+                Err(ReplayError::Differs) => return Err(ReplayError::Differs),
+            }
+        }
+        match self.state.append(rows) {
+            Ok(()) => Ok(Some(Durability::Spool)),
+            Err(error) => {
+                if tries == 0 {
+                    tracing::error!(%error, rows = rows.len(), "audit records cannot be made durable; replies are refused");
+                }
+                Ok(None)
+            }
+        }
+    }
+
     /// Gives each record its place and stamp.
     fn stamp(
         &mut self,
         batch: &mut Vec<Pending>,
-    ) -> (Vec<StampedRecord>, Vec<oneshot::Sender<Result<(), AuditError>>>) {
+    ) -> (Vec<StampedRecord>, Vec<oneshot::Sender<Recorded>>) {
         let mut rows = Vec::with_capacity(batch.len());
         let mut waiting = Vec::with_capacity(batch.len());
         for Pending { record, done } in batch.drain(..) {
@@ -164,11 +170,11 @@ impl Writer {
         (rows, waiting)
     }
 
-    /// One try within the limit. After an unknown outcome the same rows are written again and, as
-    /// a skipped insert alone proves nothing, what is there is compared.
-    async fn attempt(&mut self, rows: &[StampedRecord], replay: bool) -> Result<(), BatchError> {
+    /// One try of Postgres within the limit. After an unknown outcome the same rows are written
+    /// again.
+    async fn attempt(&mut self, rows: &[StampedRecord], again: bool) -> Result<(), ReplayError> {
         let work = async {
-            if !replay
+            if !again
                 && let Some(mut connection) = self.connection.take()
                 && connection.insert(rows).await.is_ok()
             {
@@ -176,15 +182,12 @@ impl Writer {
             }
             // The connection is gone, or whatever was wrong with it is tried on a fresh one.
             let mut connection = BatchConnection::open(&self.store, BATCH_LIMIT).await?;
-            let added = connection.insert_missing(rows).await?;
-            if added != rows.len() as u64 {
-                compare(&mut connection, rows).await?;
-            }
+            replay(&mut connection, rows).await?;
             Ok(connection)
         };
         let connection = tokio::time::timeout(BATCH_LIMIT, work)
             .await
-            .unwrap_or(Err(BatchError::Store(StoreError::TimedOut)))?;
+            .unwrap_or(Err(ReplayError::Store(StoreError::TimedOut)))?;
         self.connection = Some(connection);
         Ok(())
     }
@@ -192,11 +195,9 @@ impl Writer {
     /// Tells everybody who waits, also in the queue, that there will be no data.
     fn refuse(
         &self,
-        waiting: &mut Vec<oneshot::Sender<Result<(), AuditError>>>,
+        waiting: &mut Vec<oneshot::Sender<Recorded>>,
         queue: &mut mpsc::Receiver<Pending>,
     ) {
-        self.available.store(false, Ordering::Release);
-        self.metrics.audit_available(false);
         self.metrics.audit_failure();
         answer(waiting, Err(AuditError::Unavailable));
         while let Ok(pending) = queue.try_recv() {
@@ -206,22 +207,8 @@ impl Writer {
 }
 
 /// Answers each once; a caller that hung up has dropped its end, which harms nobody.
-fn answer(
-    waiting: &mut Vec<oneshot::Sender<Result<(), AuditError>>>,
-    result: Result<(), AuditError>,
-) {
+fn answer(waiting: &mut Vec<oneshot::Sender<Recorded>>, result: Recorded) {
     for done in waiting.drain(..) {
         let _hung_up = done.send(result);
     }
-}
-
-async fn compare(
-    connection: &mut BatchConnection,
-    rows: &[StampedRecord],
-) -> Result<(), BatchError> {
-    let stored = connection.list_hashes(rows).await?;
-    let same = rows.iter().all(|row| {
-        stored.iter().any(|(id, hash)| *id == row.record.id && hash[..] == row.row_hash[..])
-    });
-    if same { Ok(()) } else { Err(BatchError::Differs) }
 }

@@ -1,4 +1,5 @@
-//! Verified tokens, for at most a minute, under a keyed hash: memory holds no token's text.
+//! Verified tokens under a keyed hash: memory holds no token's text. Believed for a minute, and while
+//! Postgres is away for as long as records may wait for it.
 
 use std::sync::Arc;
 
@@ -29,17 +30,24 @@ type Guard<'a> = PlaceholderGuard<
 pub struct Remembered {
     names: MacKey,
     verified: Cache<[u8; 32], Arc<Verified>>,
+    /// Verified longer ago: for outages only.
+    old: Cache<[u8; 32], Arc<Verified>>,
+    /// Longest time a token is believed in an outage.
+    outage: TimeDelta,
     /// Told by the invalidation stream. Kept so that a verification that was under way when the
     /// revocation arrived is not remembered.
     revoked: Cache<TokenId, ()>,
 }
 
 impl Remembered {
-    /// Empty, with a key of its own.
-    pub fn new() -> Result<Self, CryptoError> {
+    /// Empty, with a key of its own. `outage`: the longest time a token is believed while Postgres
+    /// is away.
+    pub fn new(outage: TimeDelta) -> Result<Self, CryptoError> {
         Ok(Self {
             names: MacKey::derive(&Key::random()?, "remembered tokens"),
             verified: Cache::new(TOKENS),
+            old: Cache::new(TOKENS),
+            outage,
             revoked: Cache::new(TOKENS),
         })
     }
@@ -54,7 +62,13 @@ impl Remembered {
             return Some(verified);
         }
         self.verified.remove_if(name, |held| Arc::ptr_eq(held, &verified));
+        self.old.insert(*name, verified);
         None
+    }
+
+    /// What was verified longer ago, when Postgres cannot be asked.
+    pub(super) fn get_old(&self, name: &[u8; 32], now: DateTime<Utc>) -> Option<Arc<Verified>> {
+        self.old.get(name).filter(|verified| now - verified.checked_at < self.outage)
     }
 
     /// What is remembered by now, or the right to verify.
@@ -68,10 +82,18 @@ impl Remembered {
 
     pub(super) fn forget(&self, token: TokenId) {
         self.verified.retain(|_, verified| verified.caller.token != token);
+        self.old.retain(|_, verified| verified.caller.token != token);
     }
 
     pub(super) fn forget_expired(&self, now: DateTime<Utc>) {
-        self.verified.retain(|_, verified| now - verified.checked_at < REMEMBERED);
+        self.verified.retain(|name, verified| {
+            let young = now - verified.checked_at < REMEMBERED;
+            if !young {
+                self.old.insert(*name, Arc::clone(verified));
+            }
+            young
+        });
+        self.old.retain(|_, verified| now - verified.checked_at < self.outage);
     }
 
     /// Hears of a revocation: the token is refused from now on. First noted, then forgotten, so

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::app::{App, AppSettings, Auditing, Deps};
+use crate::audit::SpoolSettings;
 use crate::config::{Config, KeysConfig, SecretText, Source, UpstreamConfig, UpstreamKind};
 use crate::crypto::KeyProvider;
 use crate::domain::clock::SystemClock;
@@ -57,6 +58,7 @@ pub(super) struct Servers {
 /// Database and Redis, ready to be connected to.
 pub(super) struct Backend {
     pub(super) servers: Servers,
+    hold: Hold,
     database_url: String,
     redis_urls: Vec<String>,
 }
@@ -105,7 +107,7 @@ impl Backend {
         if let Some(url) = &config.database.url {
             let database_url = url.reveal().to_owned();
             let servers = Servers::default();
-            return Ok(Self { servers, database_url, redis_urls: configured });
+            return Ok(Self { servers, hold, database_url, redis_urls: configured });
         }
         let folder = &config.server.data_dir;
         let options = PostgresOptions {
@@ -127,7 +129,7 @@ impl Backend {
             servers.redis = start_redis(folder, source, lifetime).await?;
             redis_urls.extend(servers.redis.as_ref().map(Redis::url));
         }
-        Ok(Self { servers, database_url, redis_urls })
+        Ok(Self { servers, hold, database_url, redis_urls })
     }
 
     /// Starts the parts of the service.
@@ -149,6 +151,7 @@ impl Backend {
         let timeout = config.redis.timeout;
         let urls = self.redis_urls.clone();
         let cache = &config.cache;
+        let data_dir = &config.server.data_dir;
         let choose = |on: bool| if on { Monitoring::On } else { Monitoring::Off };
         AppSettings {
             database_url: self.database_url.clone(),
@@ -163,6 +166,12 @@ impl Backend {
                 Encryption::PublicKey
             },
             auditing: if cache.audit_logging_enabled { Auditing::On } else { Auditing::Off },
+            // A command does not wait for a Postgres that is away.
+            spool: (self.hold == Hold::Alone).then(|| SpoolSettings {
+                dir: config.audit.spool_dir.clone().unwrap_or_else(|| data_dir.join("spool")),
+                max_bytes: config.audit.spool_max_bytes,
+                max_age: config.audit.spool_max_age,
+            }),
             monitoring: choose(cache.monitoring_enabled),
             trusted_proxies: config.server.trusted_proxies.clone(),
             body_limit: BODY_LIMIT,

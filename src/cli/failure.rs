@@ -4,6 +4,7 @@ use std::fmt;
 use std::process::ExitCode;
 
 use crate::app::AppError;
+use crate::audit::AuditStartError;
 use crate::embedded::EmbeddedError;
 use crate::keyring::KeyringError;
 use crate::service::{ServiceError, TenantError, TokenError};
@@ -79,11 +80,14 @@ impl From<AppError> for Failure {
     fn from(error: AppError) -> Self {
         match error {
             AppError::Store(error) | AppError::Guard(GuardError::Store(error)) => error.into(),
-            AppError::Guard(_) | AppError::Redis(_) | AppError::Server(_) => Self::usage(error),
+            AppError::Guard(_)
+            | AppError::Redis(_)
+            | AppError::Server(_)
+            | AppError::Audit(AuditStartError::Spool(_)) => Self::usage(error),
             AppError::Metrics(_)
             | AppError::Crypto(_)
             | AppError::Hasher(_)
-            | AppError::Thread(_) => Self::internal(error),
+            | AppError::Audit(AuditStartError::Thread(_)) => Self::internal(error),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Settings: read once, checked whole, trusted from then on. The only reader of the environment.
 //! Secrets are never printed.
 
+mod audit;
 mod cache;
 mod database;
 mod keys;
@@ -13,6 +14,7 @@ mod server;
 mod source;
 mod upstream;
 
+pub use audit::AuditConfig;
 pub use cache::CacheConfig;
 pub use database::DatabaseConfig;
 pub use keys::KeysConfig;
@@ -41,6 +43,8 @@ pub struct Config {
     pub upstream: UpstreamConfig,
     /// Master keys.
     pub keys: KeysConfig,
+    /// The audit trail.
+    pub audit: AuditConfig,
     /// Log lines.
     pub log: LogConfig,
     report: Vec<Setting>,
@@ -72,9 +76,10 @@ impl Config {
         let cache = CacheConfig::read(&mut reader);
         let upstream = UpstreamConfig::read(&mut reader, database.url.is_some());
         let keys = KeysConfig::read(&mut reader);
+        let audit = AuditConfig::read(&mut reader);
         let log = LogConfig::read(&mut reader);
         let report = reader.finish()?;
-        Ok(Self { server, database, redis, cache, upstream, keys, log, report })
+        Ok(Self { server, database, redis, cache, upstream, keys, audit, log, report })
     }
 
     /// Every setting with its value and origin, in the order of [`KNOWN`].

@@ -5,8 +5,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::by_name::serde_by_name;
 use super::canonical::Encoder;
 use super::entry::Tier;
 use super::ids::{
@@ -33,6 +35,8 @@ macro_rules! names {
                 match self { $(Self::$item => $text,)+ }
             }
         }
+
+        serde_by_name!($name);
     };
 }
 
@@ -105,7 +109,8 @@ names! {
 }
 
 /// How long a record is kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "i16", into = "i16")]
 pub enum RetentionClass {
     /// One year.
     OneYear,
@@ -118,6 +123,8 @@ pub enum RetentionClass {
 }
 
 impl RetentionClass {
+    const ALL: [Self; 4] = [Self::OneYear, Self::ThreeYears, Self::SevenYears, Self::TenYears];
+
     /// Whole years.
     pub const fn years(self) -> i16 {
         match self {
@@ -129,8 +136,24 @@ impl RetentionClass {
     }
 }
 
+impl TryFrom<i16> for RetentionClass {
+    type Error = &'static str;
+
+    fn try_from(years: i16) -> Result<Self, Self::Error> {
+        let known = Self::ALL.into_iter().find(|class| class.years() == years);
+        known.ok_or("no retention class")
+    }
+}
+
+impl From<RetentionClass> for i16 {
+    fn from(class: RetentionClass) -> Self {
+        class.years()
+    }
+}
+
 /// Who did it.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Actor {
     /// A token over HTTP.
     Token {
@@ -165,7 +188,7 @@ impl fmt::Debug for Actor {
 }
 
 /// One record. Fixed before the first attempt to write it and never changed.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditRecord {
     /// The record; its time is `at`.
     pub id: AuditId,
@@ -204,7 +227,7 @@ pub struct AuditRecord {
 }
 
 /// Where a record stands among those of its writer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WriterPlace {
     /// The writer.
     pub writer: WriterId,

@@ -2,12 +2,15 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
+use super::by_name::serde_by_name;
 use super::cache_key::CacheKey;
 use super::canonical::Encoder;
 use super::ids::{EntryId, SubjectKeyId, TenantId};
 use super::money::{Usage, Usd};
 use super::operation::Operation;
 use super::selector::Generation;
+
+serde_by_name!(Tier);
 
 /// Where an answer was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -3,6 +3,7 @@
 
 pub mod audit_record;
 pub mod breaker;
+mod by_name;
 pub mod cache_key;
 pub mod caller;
 pub mod canonical;

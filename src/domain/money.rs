@@ -4,10 +4,13 @@
 use std::fmt;
 use std::ops::Add;
 
+use serde::{Deserialize, Serialize};
+
 const PICO_PER_DOLLAR: u64 = 1_000_000_000_000;
 
 /// An amount of US dollars in picodollars. Sums stop at the largest value instead of wrapping.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Usd(pub u64);
 
 impl Add for Usd {

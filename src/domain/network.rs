@@ -1,7 +1,11 @@
 //! The network a request came from, as coarse as audit records may keep it: IPv4 /24, IPv6 /48.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A client's network. The host part of the address is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -29,5 +33,26 @@ impl fmt::Display for Network {
             IpAddr::V4(address) => write!(f, "{address}/24"),
             IpAddr::V6(address) => write!(f, "{address}/48"),
         }
+    }
+}
+
+impl Network {
+    /// Reads what `Display` writes.
+    pub fn parse(text: &str) -> Option<Self> {
+        let network = Self::of(text.split_once('/')?.0.parse().ok()?);
+        (network.to_string() == text).then_some(network)
+    }
+}
+
+impl Serialize for Network {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Network {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <Cow<'de, str>>::deserialize(deserializer)?;
+        Self::parse(&text).ok_or_else(|| D::Error::custom("no network"))
     }
 }

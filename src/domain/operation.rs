@@ -3,6 +3,10 @@
 
 use chrono::TimeDelta;
 
+use super::by_name::serde_by_name;
+
+serde_by_name!(Operation);
+
 /// A kind of question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Operation {

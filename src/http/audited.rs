@@ -9,10 +9,10 @@ use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage, web};
 
+use crate::audit::Durability;
 use crate::auth::AuthError;
 use crate::domain::audit_record::{Action, Outcome};
-use crate::domain::ids::AuditId;
-use crate::service::{Call, Origin};
+use crate::service::{Call, Origin, Settled};
 use crate::telemetry::AuthFailure;
 
 use super::State;
@@ -24,6 +24,9 @@ use super::route::{self, Route};
 
 /// The id of the request's audit record, in replies.
 pub const AUDIT_ID: HeaderName = HeaderName::from_static("x-audit-id");
+
+/// Where that record is, when not in Postgres yet.
+pub const AUDIT_DURABILITY: HeaderName = HeaderName::from_static("x-audit-durability");
 
 /// Wraps every authenticated route.
 pub async fn guard(
@@ -124,20 +127,23 @@ async fn settle(mut reply: ServiceResponse<BoxBody>, slot: &CallSlot) -> Service
     };
     let status = reply.status();
     let failed = status.is_client_error() || status.is_server_error();
-    let audit = match call.settled() {
-        Some(audit) if !failed => audit,
+    let settled = match call.settled() {
+        Some(settled) if !failed => settled,
         _ => match settle_now(&mut call, status.as_u16()).await {
-            Ok(audit) => audit,
+            Ok(settled) => settled,
             Err(unrecorded) => return reply.error_response(unrecorded),
         },
     };
-    if let Ok(value) = HeaderValue::from_str(&audit.to_string()) {
+    if let Ok(value) = HeaderValue::from_str(&settled.audit.to_string()) {
         reply.headers_mut().insert(AUDIT_ID, value);
+    }
+    if settled.durability == Durability::Spool {
+        reply.headers_mut().insert(AUDIT_DURABILITY, HeaderValue::from_static("spool"));
     }
     reply
 }
 
-async fn settle_now(call: &mut Call, status: u16) -> Result<AuditId, Problem> {
+async fn settle_now(call: &mut Call, status: u16) -> Result<Settled, Problem> {
     let outcome = match status {
         0..=399 => Outcome::Done,
         401 | 403 => Outcome::Denied,
@@ -145,11 +151,11 @@ async fn settle_now(call: &mut Call, status: u16) -> Result<AuditId, Problem> {
         400..=499 => Outcome::Invalid,
         _ => Outcome::Error,
     };
-    let settled = call
+    let receipt = call
         .settle(|record| {
             record.outcome = outcome;
             record.status = status;
         })
-        .await;
-    settled.map(|receipt| receipt.audit()).map_err(Problem::from)
+        .await?;
+    Ok(Settled { audit: receipt.audit(), durability: receipt.durability() })
 }

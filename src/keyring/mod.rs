@@ -6,9 +6,11 @@ mod entry_keys;
 mod subjects;
 mod tenant_keys;
 
+use std::future::Future;
+use std::hash::Hash;
 use std::sync::Arc;
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use quick_cache::sync::Cache;
 
 use crate::audit::Audit;
@@ -18,6 +20,7 @@ use crate::domain::cache_key::BlindIndex;
 use crate::domain::clock::Clock;
 use crate::domain::ids::{AuditId, Ids, RequestId, SubjectKeyId, TenantId};
 use crate::domain::money::Usd;
+use crate::store::keys::{SubjectKeyRow, TenantKeyRow};
 use crate::store::{Store, StoreError};
 
 pub use entry_keys::{EntryKey, ListedEntry, Plaintext, open_labels, release};
@@ -59,8 +62,19 @@ pub struct Keyring {
     clock: Arc<dyn Clock>,
     ids: Arc<dyn Ids>,
     encryption: Encryption,
+    /// Longest time a wrapped key may be used while Postgres is away.
+    outage: TimeDelta,
     tenants: Cache<TenantId, Arc<TenantKeys>>,
     subjects: Cache<(TenantId, BlindIndex), Arc<SubjectKey>>,
+    /// As Postgres has them, for outages only.
+    wrapped_tenants: Cache<TenantId, Arc<Wrapped<Vec<TenantKeyRow>>>>,
+    wrapped_subjects: Cache<(TenantId, BlindIndex), Arc<Wrapped<SubjectKeyRow>>>,
+}
+
+/// Wrapped keys and when they were read.
+struct Wrapped<T> {
+    rows: T,
+    read_at: DateTime<Utc>,
 }
 
 /// Whether entries are sealed under secret keys.
@@ -86,12 +100,14 @@ pub struct KeyringParts {
     pub ids: Arc<dyn Ids>,
     /// Whether entries are sealed under secret keys.
     pub encryption: Encryption,
+    /// Longest time a wrapped key may be used while Postgres is away.
+    pub outage: TimeDelta,
 }
 
 impl Keyring {
     /// An empty keyring.
     pub fn new(parts: KeyringParts) -> Self {
-        let KeyringParts { store, provider, audit, clock, ids, encryption } = parts;
+        let KeyringParts { store, provider, audit, clock, ids, encryption, outage } = parts;
         Self {
             store,
             provider,
@@ -99,8 +115,11 @@ impl Keyring {
             clock,
             ids,
             encryption,
+            outage,
             tenants: Cache::new(TENANTS),
             subjects: Cache::new(SUBJECTS),
+            wrapped_tenants: Cache::new(TENANTS),
+            wrapped_subjects: Cache::new(SUBJECTS),
         }
     }
 
@@ -109,6 +128,41 @@ impl Keyring {
         let since = self.clock.now() - REMEMBERED;
         self.tenants.retain(|_, keys| keys.loaded_at > since);
         self.subjects.retain(|_, key| key.loaded_at > since);
+        let since = self.clock.now() - self.outage;
+        self.wrapped_tenants.retain(|_, wrapped| wrapped.read_at > since);
+        self.wrapped_subjects.retain(|_, wrapped| wrapped.read_at > since);
+    }
+
+    /// What `read` gives, remembered in `cache` under `name`; while Postgres is away what was read
+    /// before, for as long as that may be.
+    async fn read_wrapped<N, T>(
+        &self,
+        cache: &Cache<N, Arc<Wrapped<T>>>,
+        name: N,
+        read: impl Future<Output = Result<Option<T>, StoreError>>,
+    ) -> Result<Option<Arc<Wrapped<T>>>, StoreError>
+    where
+        N: Eq + Hash + Copy,
+    {
+        let before = || {
+            let since = self.clock.now() - self.outage;
+            cache.get(&name).filter(|wrapped| wrapped.read_at > since)
+        };
+        if !self.audit.takes_postgres()
+            && let Some(wrapped) = before()
+        {
+            return Ok(Some(wrapped));
+        }
+        match Box::pin(self.store.bounded(read)).await {
+            Ok(None) => Ok(None),
+            Ok(Some(rows)) => {
+                let wrapped = Arc::new(Wrapped { rows, read_at: self.clock.now() });
+                cache.insert(name, Arc::clone(&wrapped));
+                Ok(Some(wrapped))
+            }
+            Err(error) if error.is_outage() => before().map(Some).ok_or(error),
+            Err(error) => Err(error),
+        }
     }
 
     /// The key to seal under, given the secret one.

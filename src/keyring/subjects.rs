@@ -59,16 +59,15 @@ impl Keyring {
         keys: &TenantKeys,
         index: BlindIndex,
     ) -> Result<Option<Arc<SubjectKey>>, KeyringError> {
-        let row = self
-            .store
-            .bounded(async {
-                let mut tx = self.store.tenant(keys.tenant).await?;
-                let row = keys::find_subject_key(&mut tx, index).await?;
-                tx.end().await?;
-                Ok::<_, StoreError>(row)
-            })
-            .await?;
-        row.map(|row| self.remember(keys.tenant, index, &row)).transpose()
+        let name = (keys.tenant, index);
+        let read = async {
+            let mut tx = self.store.tenant(keys.tenant).await?;
+            let row = keys::find_subject_key(&mut tx, index).await?;
+            tx.end().await?;
+            Ok(row)
+        };
+        let row = self.read_wrapped(&self.wrapped_subjects, name, read).await?;
+        row.map(|row| self.remember(keys.tenant, index, &row.rows)).transpose()
     }
 
     /// The key of a person, made when there is none.

@@ -11,7 +11,7 @@ use crate::domain::canonical::Encoder;
 use crate::domain::ids::{RequestId, TenantId};
 use crate::domain::query::SubjectId;
 use crate::store::keys::{self, KeyPurpose, TenantKeyRow};
-use crate::store::{self, StoreError, WriteTx};
+use crate::store::{self, WriteTx};
 
 use super::{Keyring, KeyringError, REMEMBERED};
 
@@ -104,16 +104,15 @@ impl Keyring {
         tenant: TenantId,
         now: DateTime<Utc>,
     ) -> Result<Arc<TenantKeys>, KeyringError> {
-        let rows = self
-            .store
-            .bounded(async {
-                let mut tx = self.store.tenant(tenant).await?;
-                let rows = keys::list_tenant_keys(&mut tx).await?;
-                tx.end().await?;
-                Ok::<_, StoreError>(rows)
-            })
-            .await?;
-        let keys = Arc::new(self.unwrap_tenant_keys(tenant, &rows, now)?);
+        let read = async {
+            let mut tx = self.store.tenant(tenant).await?;
+            let rows = keys::list_tenant_keys(&mut tx).await?;
+            tx.end().await?;
+            Ok(Some(rows))
+        };
+        let rows = self.read_wrapped(&self.wrapped_tenants, tenant, read).await?;
+        let wrapped = rows.ok_or(KeyringError::UnknownVersion)?;
+        let keys = Arc::new(self.unwrap_tenant_keys(tenant, &wrapped.rows, now)?);
         self.tenants.insert(tenant, Arc::clone(&keys));
         Ok(keys)
     }

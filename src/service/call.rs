@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use chrono::{DateTime, Utc};
 
-use crate::audit::{Audit, AuditError, Draft, Receipt, Recording};
+use crate::audit::{Audit, AuditError, Draft, Durability, Receipt, Recording};
 use crate::coherence::TenantView;
 use crate::domain::audit_record::{Action, Actor, AuditRecord, Outcome, RetentionClass};
 use crate::domain::caller::Caller;
@@ -39,6 +39,15 @@ pub struct Origin {
     pub network: Network,
 }
 
+/// The durable record of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settled {
+    /// The record.
+    pub audit: AuditId,
+    /// Where it is durable.
+    pub durability: Durability,
+}
+
 /// An authenticated request.
 pub struct Call {
     /// Who asks.
@@ -55,7 +64,7 @@ pub struct Call {
     template: AuditRecord,
     /// `None` once settled.
     draft: Option<Draft>,
-    settled: Option<AuditId>,
+    settled: Option<Settled>,
 }
 
 impl Call {
@@ -118,7 +127,7 @@ impl Call {
     ) -> Result<Receipt, AuditError> {
         let recording = self.hand_over(complete).ok_or(AuditError::Unavailable)?;
         let receipt = recording.await?;
-        self.settled = Some(receipt.audit());
+        self.settled = Some(Settled { audit: receipt.audit(), durability: receipt.durability() });
         Ok(receipt)
     }
 
@@ -135,7 +144,7 @@ impl Call {
     }
 
     /// The newest durable record of this request, if there is one and it tells the end.
-    pub const fn settled(&self) -> Option<AuditId> {
+    pub const fn settled(&self) -> Option<Settled> {
         self.settled
     }
 

@@ -95,7 +95,8 @@ impl Service {
         let meta = self.meta_of(lookup, created_at, usage, cost);
         let mut fetched =
             Fetched { entry: meta.id, place, answer: data, created_at, expires_at: None, cost };
-        if !storable {
+        // A fill's record is in its own transaction: without Postgres there is none to make.
+        if !storable || !self.parts.audit.takes_postgres() {
             return fetched;
         }
         let fill = self.fill(&job, &meta, &fetched);

@@ -32,7 +32,7 @@ use crate::telemetry::Metrics;
 use crate::tiers::Stack;
 use crate::upstream::Upstream;
 
-pub use call::{Call, CallStart, Origin};
+pub use call::{Call, CallStart, Origin, Settled};
 pub use entries::{EntriesError, EntryPage, EntryQuery, EntryView};
 pub use invalidate::{InvalidateError, Invalidated, Invalidation};
 pub use labels::Labels;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
 use sqlx::encode::IsNull;
 use sqlx::error::BoxDynError;
 use sqlx::postgres::types::PgRecordEncoder;
@@ -18,7 +19,7 @@ use crate::domain::operation::Operation;
 use super::{Recorded, Store, StoreError, SystemTx, WriteTx};
 
 /// A record with what makes it tamper-evident. Made by `audit`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StampedRecord {
     /// What it says.
     pub record: AuditRecord,
@@ -27,8 +28,10 @@ pub struct StampedRecord {
     /// Its place among the reply records of a writer; `None` inside a change's transaction.
     pub place: Option<WriterPlace>,
     /// SHA-256 over the canonical fields.
+    #[serde(with = "hex::serde")]
     pub row_hash: [u8; 32],
     /// HMAC of `row_hash`.
+    #[serde(with = "hex::serde")]
     pub row_mac: [u8; 32],
     /// Which key made `row_mac`.
     pub mac_key_id: String,
@@ -229,6 +232,12 @@ impl BatchConnection {
             Ok::<_, StoreError>(Self(connection))
         };
         tokio::time::timeout(limit, open).await.map_err(|_| StoreError::TimedOut)?
+    }
+
+    /// Whether it takes statements, within `limit`.
+    pub async fn ping(&mut self, limit: Duration) -> Result<(), StoreError> {
+        let ping = async { Ok(self.0.ping().await?) };
+        tokio::time::timeout(limit, ping).await.map_err(|_| StoreError::TimedOut)?
     }
 
     /// Writes a batch for the first time, in one transaction; returns how many rows. When it

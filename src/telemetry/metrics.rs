@@ -117,6 +117,9 @@ pub struct Metrics {
     audit_failures: Counter<u64>,
     audit_commit: Histogram<f64>,
     audit_available: Gauge<u64>,
+    audit_spooled: Counter<u64>,
+    audit_spool_bytes: Gauge<u64>,
+    audit_spool_torn: Counter<u64>,
     integrity_failures: Counter<u64>,
     redis_errors: Counter<u64>,
     auth_failures: Counter<u64>,
@@ -172,6 +175,9 @@ impl Metrics {
             audit_failures: counter(names::AUDIT_FAILURES),
             audit_commit: histogram(&meter, names::AUDIT_COMMIT),
             audit_available: gauge(names::AUDIT_AVAILABLE),
+            audit_spooled: counter(names::AUDIT_SPOOLED),
+            audit_spool_bytes: gauge(names::AUDIT_SPOOL_BYTES),
+            audit_spool_torn: counter(names::AUDIT_SPOOL_TORN),
             integrity_failures: counter(names::INTEGRITY_FAILURES),
             redis_errors: counter(names::REDIS_ERRORS),
             auth_failures: counter(names::AUTH_FAILURES),
@@ -196,6 +202,8 @@ impl Metrics {
             &self.audit_records,
             &self.audit_batches,
             &self.audit_failures,
+            &self.audit_spooled,
+            &self.audit_spool_torn,
             &self.integrity_failures,
             &self.redis_errors,
         ];
@@ -204,6 +212,7 @@ impl Metrics {
         }
         self.cost_saved.add(0.0, &[]);
         self.audit_available.record(1, &[]);
+        self.audit_spool_bytes.record(0, &[]);
         self.hot_tier(0, 0, 0);
     }
 
@@ -294,6 +303,21 @@ impl Metrics {
     /// A try that did not make a batch durable.
     pub fn audit_failure(&self) {
         self.audit_failures.add(1, &[]);
+    }
+
+    /// Records went to the spool.
+    pub fn audit_spooled(&self, rows: usize) {
+        self.audit_spooled.add(u64::try_from(rows).unwrap_or(u64::MAX), &[]);
+    }
+
+    /// So many bytes wait in the spool.
+    pub fn audit_spool_bytes(&self, bytes: u64) {
+        self.audit_spool_bytes.record(bytes, &[]);
+    }
+
+    /// A segment of the spool ended torn or damaged.
+    pub fn audit_spool_torn(&self) {
+        self.audit_spool_torn.add(1, &[]);
     }
 
     /// Whether records can be made durable.

@@ -38,6 +38,12 @@ pub const AUDIT_FAILURES: &str = "ai_cache_audit_failures_total";
 pub const AUDIT_COMMIT: &str = "ai_cache_audit_commit_ms";
 /// Whether records can be made durable: 1 or 0.
 pub const AUDIT_AVAILABLE: &str = "ai_cache_audit_available";
+/// Records that went to the spool.
+pub const AUDIT_SPOOLED: &str = "ai_cache_audit_spooled_total";
+/// Bytes that wait in the spool.
+pub const AUDIT_SPOOL_BYTES: &str = "ai_cache_audit_spool_bytes";
+/// Torn or damaged ends of spool segments.
+pub const AUDIT_SPOOL_TORN: &str = "ai_cache_audit_spool_torn_total";
 /// Stored values that did not open.
 pub const INTEGRITY_FAILURES: &str = "ai_cache_integrity_failures_total";
 /// Failed commands of Redis.

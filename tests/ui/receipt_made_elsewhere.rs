@@ -1,10 +1,10 @@
 //! Only the audit writer makes a receipt.
 
-use ai_cache::audit::Receipt;
+use ai_cache::audit::{Durability, Receipt};
 use ai_cache::domain::ids::{AuditId, TenantId};
 
 fn forge(audit: AuditId, tenant: TenantId) -> Receipt {
-    Receipt { audit, tenant, entry: None }
+    Receipt { audit, tenant, entry: None, durability: Durability::Database }
 }
 
 fn main() {}

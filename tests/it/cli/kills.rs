@@ -6,6 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::future::join_all;
 
+use serde_json::Value;
+
+use crate::resilience::hurt::Hurt;
 use crate::support::app::MASTER_KEYS;
 use crate::support::{Client, TestDb, wait_until};
 
@@ -116,5 +119,71 @@ async fn a_stop_under_load_loses_no_record_of_a_reply() {
     assert!(replies >= ENOUGH);
     let left = "SELECT count(*) FROM pg_stat_activity
                 WHERE datname = current_database() AND application_name = 'ai-cache'";
-    assert_eq!(db.count(left).await, 0, "no connection is left");
+    wait_until("no connection is left", || async { (db.count(left).await == 0).then_some(()) })
+        .await;
+}
+
+/// Issue 3: the service is killed while Postgres is down and its spool holds records. The next one in
+/// that folder adopts them: each is there once, and the spool is empty.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kill_9_with_a_filled_spool_loses_no_record_of_a_reply() {
+    let (program, mut hurt) = (Program::new(), Hurt::start().await);
+    let url = hurt.url();
+    let variables = [
+        ("DATABASE_URL", url.as_str()),
+        ("AI_CACHE_MASTER_KEYS", MASTER_KEYS),
+        ("AI_CACHE_UPSTREAM", "demo"),
+        ("AI_CACHE_UPSTREAM_DEMO_DELAY_MS", "0"),
+    ];
+    let create = ["tenant", "create", "acme", "--name", "Acme", "--json"];
+    assert_eq!(program.run(&create, &variables).await.code, Some(0));
+    let make = ["token", "create", "--tenant", "acme", "--role", "app", "--json"];
+    let made = program.run(&make, &variables).await;
+    let made: Value = serde_json::from_str(&made.out).unwrap();
+    let serving = program.serve(&variables).await;
+    let caller = serving.client().with_token(made["token"].as_str().unwrap());
+    caller.ask("the question").await.expect(200);
+
+    hurt.kill();
+    let replies = Arc::new(AtomicUsize::new(0));
+    let load = (0..CALLERS).map(|_| ask_known(caller.clone(), Arc::clone(&replies)));
+    let end = async {
+        wait_until("the spool is busy", || async {
+            (replies.load(Ordering::SeqCst) >= ENOUGH).then_some(())
+        })
+        .await;
+        serving.kill().await;
+    };
+    let (ids, ()) = tokio::join!(join_all(load), end);
+    let ids: Vec<String> = ids.into_iter().flatten().collect();
+    hurt.bring_back().await;
+    let serving = program.serve(&variables).await;
+    wait_until("the spool is adopted", || async {
+        (hurt.records(&ids).await == ids.len()).then_some(())
+    })
+    .await;
+    println!(
+        "{} replies from the outage, {} records of theirs",
+        ids.len(),
+        hurt.records(&ids).await
+    );
+    let twice = "SELECT count(*) - count(DISTINCT (writer_id, writer_seq)) FROM ai_cache_audit_logs
+                 WHERE writer_id IS NOT NULL";
+    assert_eq!(hurt.count(twice).await, 0);
+    assert_eq!(serving.stop().await, Some(0));
+    let left = std::fs::read_dir(program.path("data/spool")).unwrap().count();
+    assert_eq!(left, 0, "nothing is left behind");
+    hurt.stop().await;
+}
+
+/// The audit ids of replies with data to one question, until the service ends.
+async fn ask_known(caller: Client, replies: Arc<AtomicUsize>) -> Vec<String> {
+    let mut ids = Vec::new();
+    while let Some(reply) = caller.try_ask("the question").await {
+        let reply = reply.expect(200);
+        assert_eq!(reply.header("x-audit-durability"), Some("spool"));
+        ids.push(reply.header("x-audit-id").unwrap().to_owned());
+        replies.fetch_add(1, Ordering::SeqCst);
+    }
+    ids
 }

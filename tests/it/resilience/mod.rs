@@ -5,6 +5,8 @@ mod counts;
 mod differing;
 mod flights;
 mod given_up;
+pub mod hurt;
 mod postgres;
 mod redis;
 mod redis_values;
+mod spool;

@@ -1,83 +1,14 @@
-//! Postgres cut off, hung and back: no data without a record, and no record lost.
+//! Connections to Postgres that are cut or dead, and migrations at once.
 
 use std::sync::Arc;
 
 use ai_cache::domain::caller::Role;
 use ai_cache::domain::clock::SystemClock;
 use ai_cache::domain::ids::SystemIds;
-use ai_cache::embedded::{APP_ROLE, DATABASE, Lifetime, OWNER_ROLE, Postgres, PostgresOptions};
 use ai_cache::store::migrate;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-use tokio::time::Instant;
 
-use crate::support::services::{connect, scratch, search_path};
-use crate::support::{Client, TestApp, wait_until};
-
-/// A Postgres of one test alone, to be hurt.
-async fn own_postgres() -> Postgres {
-    let options =
-        PostgresOptions { lifetime: Lifetime::Disposable, ..PostgresOptions::new(search_path()) };
-    let postgres = Postgres::start(&scratch("hurt"), options).await.unwrap();
-    postgres.ensure_roles_and_database().await.unwrap();
-    let (owner, app) = (postgres.url(OWNER_ROLE, DATABASE), postgres.url(APP_ROLE, DATABASE));
-    migrate::migrate(&owner, Some(&app), &SystemClock, &SystemIds).await.unwrap();
-    postgres
-}
-
-/// The processes of the server: the postmaster and its children.
-fn processes(postmaster: i32) -> Vec<Pid> {
-    let children = format!("/proc/{postmaster}/task/{postmaster}/children");
-    let children = std::fs::read_to_string(children).unwrap();
-    let children = children.split_whitespace().map(|pid| pid.parse().unwrap());
-    std::iter::once(postmaster).chain(children).map(Pid::from_raw).collect()
-}
-
-fn signal_all(pids: &[Pid], signal: Signal) {
-    for pid in pids {
-        // A child may have ended meanwhile.
-        let _gone = kill(*pid, signal);
-    }
-}
-
-/// Architecture §7: while Postgres hangs every data reply is refused, nothing is asked of the
-/// upstream, readiness is red and liveness green; and it comes back by itself.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_hanging_postgres_stops_data_but_not_the_process() {
-    let postgres = own_postgres().await;
-    let url = postgres.url(APP_ROLE, DATABASE);
-    let app = TestApp::builder().settings(|settings| settings.database_url = url).start().await;
-    let tenant = app.tenant("acme").await;
-    tenant.app.ask("the question").await.expect(200);
-    tenant.app.ask("the question").await.expect(200);
-    let calls = app.upstream.calls();
-
-    let pids = processes(postgres.pid().unwrap());
-    signal_all(&pids, Signal::SIGSTOP);
-    let asked = Instant::now();
-    let refused = tenant.app.ask("the question").await.expect(503);
-    let waited = asked.elapsed();
-    let at_once = tenant.app.ask("a new question").await.expect(503);
-    let (ready, live) = (app.client.get("/health/ready").await, app.client.get("/health").await);
-    signal_all(&pids, Signal::SIGCONT);
-
-    println!("refused after {waited:?}, {} upstream calls meanwhile", app.upstream.calls() - calls);
-    assert_eq!(refused.problem(), "audit-unavailable");
-    assert!(refused.header("retry-after").is_some());
-    assert_eq!(refused.header("x-audit-id"), None, "there is no record to name");
-    assert!(waited.as_secs_f64() < 3.0);
-    assert_eq!(at_once.status, 503);
-    assert_eq!((ready.status, live.status), (503, 200));
-    assert_eq!(app.upstream.calls(), calls);
-    let back = wait_until("data flows again", || async {
-        let reply = tenant.app.ask("the question").await;
-        (reply.status == 200).then_some(reply)
-    })
-    .await;
-    assert_eq!(back.body["cached"], true);
-    app.stop().await;
-    postgres.stop().await.unwrap();
-}
+use crate::support::services::connect;
+use crate::support::{Client, TestApp};
 
 /// W10: the writer's connections are cut again and again under load: replies counted = records.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,10 +1,12 @@
 //! Every variable of this release: a good value, how it shows in the settings, bad values.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use ai_cache::config::{Config, KeysConfig, LogFormat, UpstreamKind};
 use ai_cache::domain::money::Usd;
+use chrono::TimeDelta;
 
 /// A variable.
 #[derive(Clone, Copy)]
@@ -181,6 +183,15 @@ pub(super) const TABLE: &[Row] = &[
         &[],
         |config| matches!(&config.keys, KeysConfig::File(path) if path.as_os_str() == "/etc/key"),
     ),
+    row("AI_CACHE_AUDIT_SPOOL_DIR", "/var/spool/ai-cache", &[], |config| {
+        config.audit.spool_dir.as_deref() == Some(Path::new("/var/spool/ai-cache"))
+    }),
+    row("AI_CACHE_AUDIT_SPOOL_MAX_MB", "64", &["0", "-1", "65537", "64 MB"], |config| {
+        config.audit.spool_max_bytes == 64 * 1024 * 1024
+    }),
+    row("AI_CACHE_AUDIT_SPOOL_MAX_MINUTES", "5", &["0", "1441", "5m"], |config| {
+        config.audit.spool_max_age == TimeDelta::minutes(5)
+    }),
     row("AI_CACHE_LOG", "warn,ai_cache=trace", &["ai_cache=loud", "=,="], |config| {
         config.log.filter == "warn,ai_cache=trace"
     }),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ai_cache::app::{App, AppError, AppSettings, Auditing, Deps, Running};
+use ai_cache::audit::SpoolSettings;
 use ai_cache::crypto::KeyProvider;
 use ai_cache::domain::caller::Role;
 use ai_cache::domain::clock::{Clock, SystemClock};
@@ -19,7 +20,7 @@ use ai_cache::upstream::{Nothing, OpenAi, OpenAiSettings, Upstream};
 use chrono::TimeDelta;
 
 use super::client::Client;
-use super::services::TestDb;
+use super::services::{TestDb, scratch};
 use super::upstream::TestUpstream;
 
 /// The master key of tests.
@@ -72,6 +73,11 @@ impl Default for Builder {
             default_ttl: TimeDelta::seconds(3_600),
             encryption: Encryption::On,
             auditing: Auditing::On,
+            spool: Some(SpoolSettings {
+                dir: scratch("spool"),
+                max_bytes: 64 * 1024 * 1024,
+                max_age: TimeDelta::minutes(15),
+            }),
             monitoring: Monitoring::On,
             trusted_proxies: Vec::new(),
             body_limit: Duration::from_secs(15),

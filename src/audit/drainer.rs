@@ -1,0 +1,139 @@
+//! Moves what is in the spool into Postgres when it is back, in order, and lets the writer write
+//! there again. A record that is there already is compared, so that any step can be done twice.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::lifecycle::Lifecycle;
+use crate::store::audit::{BatchConnection, StampedRecord};
+use crate::store::{Store, StoreError};
+use crate::telemetry::Metrics;
+
+use super::BATCH_LIMIT;
+use super::replay::{ReplayError, replay};
+use super::spool::frame::{Frame, decode};
+use super::spool::{Segment, Spool, SpoolError};
+use super::state::State;
+
+/// How often the spool and a Postgres that is down are looked at.
+const PERIOD: Duration = Duration::from_millis(250);
+
+/// Why draining stopped short.
+#[derive(Debug, thiserror::Error)]
+enum DrainError {
+    #[error(transparent)]
+    Replay(#[from] ReplayError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+    #[error("a spool segment cannot be read: {}", .0.kind())]
+    Read(#[source] std::io::Error),
+}
+
+pub(super) struct Drainer {
+    pub(super) store: Store,
+    pub(super) state: Arc<State>,
+    pub(super) metrics: Arc<Metrics>,
+}
+
+impl Drainer {
+    /// Runs until `lifecycle` stops. What is in the spool then is adopted by the next process.
+    pub(super) async fn run(self, lifecycle: Lifecycle) {
+        let mut told = false;
+        loop {
+            match self.look().await {
+                Ok(()) => told = false,
+                Err(DrainError::Replay(ReplayError::Differs)) => {
+                    tracing::error!(
+                        "a spooled audit record differs from the stored one; nothing is recorded any more"
+                    );
+                    self.state.note_difference();
+                    return;
+                }
+                Err(error) => {
+                    if !told {
+                        tracing::warn!(%error, "the audit spool waits for Postgres");
+                    }
+                    told = true;
+                }
+            }
+            tokio::select! {
+                () = lifecycle.stopping() => return,
+                () = tokio::time::sleep(PERIOD) => {}
+            }
+        }
+    }
+
+    /// Looks after Postgres and the spool once.
+    async fn look(&self) -> Result<(), DrainError> {
+        if !self.state.takes_postgres() {
+            self.state.look_at_spool();
+        }
+        if self.state.takes_postgres()
+            && self.state.with_spool(|spool| spool.is_empty()).unwrap_or(true)
+        {
+            return Ok(());
+        }
+        let mut connection = BatchConnection::open(&self.store, BATCH_LIMIT).await?;
+        connection.ping(BATCH_LIMIT).await?;
+        // New batches go to Postgres again, so that the spool can run empty.
+        self.state.note_postgres(true);
+        self.state.with_spool(Spool::close_segment);
+        for segment in self.state.with_spool(|spool| spool.closed_segments()).unwrap_or_default() {
+            self.drain(&segment, &mut connection).await?;
+        }
+        self.metrics.audit_spool_bytes(self.state.with_spool(|spool| spool.bytes()).unwrap_or(0));
+        Ok(connection.close().await?)
+    }
+
+    async fn drain(
+        &self,
+        segment: &Arc<Segment>,
+        connection: &mut BatchConnection,
+    ) -> Result<(), DrainError> {
+        let bytes = segment.read().map_err(DrainError::Read)?;
+        let (mut at, mut damaged) = (0, false);
+        loop {
+            match decode(&bytes[at..]) {
+                Frame::Batch(rows, length) => {
+                    for rows in rows.chunk_by(same_batch) {
+                        let work = replay(connection, rows);
+                        let done = tokio::time::timeout(BATCH_LIMIT, work).await;
+                        done.unwrap_or(Err(ReplayError::Store(StoreError::TimedOut)))?;
+                    }
+                    at += length;
+                }
+                Frame::End => break,
+                Frame::Torn => {
+                    tracing::warn!(
+                        bytes = bytes.len() - at,
+                        "a spool segment ends in a torn batch"
+                    );
+                    self.metrics.audit_spool_torn();
+                    break;
+                }
+                Frame::Damaged(length) => {
+                    damaged = true;
+                    at += length;
+                }
+            }
+        }
+        if damaged {
+            let path = segment.path().display();
+            tracing::error!(%path, "a spool segment is damaged: what is whole is drained, the file is put aside");
+            self.metrics.audit_spool_torn();
+            self.state.with_spool(|spool| spool.put_aside(segment)).transpose()?;
+        } else {
+            self.state.with_spool(|spool| spool.remove(segment)).transpose()?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether two rows have in common what a batch is sent with once.
+fn same_batch(one: &StampedRecord, other: &StampedRecord) -> bool {
+    one.ledger == other.ledger
+        && one.mac_key_id == other.mac_key_id
+        && one.place.map(|place| place.writer) == other.place.map(|place| place.writer)
+}

@@ -1,0 +1,352 @@
+//! Batches that Postgres cannot take just now, durable on the local disk: append-only segments in a
+//! folder of this process's own, one fdatasync a batch. What a dead process left is adopted. Holds
+//! what records hold: never content. Blocks; runs on threads of the audit's own.
+
+pub(super) mod frame;
+
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::domain::clock::Clock;
+use crate::domain::ids::WriterId;
+use crate::store::audit::StampedRecord;
+
+/// A segment is closed when it is this long, so that drained ones can go.
+const SEGMENT_BYTES: u64 = 8 * 1024 * 1024;
+
+/// With less room than this the spool counts as full, so that it is full for everybody who asks.
+const ROOM: u64 = 4_096;
+
+/// What segments end in.
+const EXTENSION: &str = "spool";
+
+/// Where and how much.
+#[derive(Debug, Clone)]
+pub struct SpoolSettings {
+    /// The folder that holds each process's own.
+    pub dir: PathBuf,
+    /// Most bytes.
+    pub max_bytes: u64,
+    /// Longest time a record may wait for Postgres before more are refused.
+    pub max_age: TimeDelta,
+}
+
+/// Why a batch is not in the spool.
+#[derive(Debug, thiserror::Error)]
+pub enum SpoolError {
+    /// A command has none.
+    #[error("there is no audit spool")]
+    None,
+    /// As many bytes as there may be.
+    #[error("the audit spool is full")]
+    Full,
+    /// Its oldest record has waited as long as it may.
+    #[error("the audit spool's oldest record has waited too long for Postgres")]
+    TooOld,
+    /// The segment or its folder is not where it was, or not open to its owner any more.
+    #[error("the audit spool's {} is gone or closed", .0.display())]
+    Gone(PathBuf),
+    /// The disk refused.
+    #[error("the audit spool cannot {verb} {}: {}", path.display(), source.kind())]
+    Io {
+        /// What was tried.
+        verb: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A batch cannot be written as JSON.
+    #[error("an audit batch cannot be written as JSON")]
+    Json(#[from] serde_json::Error),
+}
+
+fn failed(verb: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SpoolError {
+    let path = path.to_owned();
+    move |source| SpoolError::Io { verb, path, source }
+}
+
+/// A process's folder. The kernel drops the lock with the process.
+#[derive(Debug)]
+struct Folder {
+    path: PathBuf,
+    _lock: File,
+}
+
+/// A file of batches. Held open until it is drained: who unlinks it does not take its records away.
+#[derive(Debug)]
+pub(super) struct Segment {
+    file: File,
+    path: PathBuf,
+    bytes: u64,
+}
+
+impl Segment {
+    /// Everything in it.
+    pub(super) fn read(&self) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; usize::try_from(self.file.metadata()?.len()).unwrap_or(0)];
+        self.file.read_exact_at(&mut bytes, 0)?;
+        Ok(bytes)
+    }
+
+    /// Where it is, or was.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// The spool of this process.
+pub(super) struct Spool {
+    settings: SpoolSettings,
+    clock: Arc<dyn Clock>,
+    own: Folder,
+    adopted: Vec<Folder>,
+    /// What is written to. Never again after anything about it failed.
+    open: Option<Segment>,
+    /// What waits to be drained, in the order it was written; that of dead processes first.
+    closed: Vec<Arc<Segment>>,
+    next: u64,
+    bytes: u64,
+    oldest: Option<DateTime<Utc>>,
+}
+
+impl Spool {
+    /// Makes the process's folder, tries it out, and adopts what dead processes left.
+    pub(super) fn open(
+        settings: SpoolSettings,
+        id: WriterId,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, SpoolError> {
+        let dir = &settings.dir;
+        make_dir(dir)?;
+        let (adopted, closed) = adopt(dir)?;
+        let path = dir.join(id.to_string());
+        make_dir(&path)?;
+        let own = lock(&path)?.ok_or_else(|| SpoolError::Gone(path.clone()))?;
+        try_out(&path)?;
+        let bytes = closed.iter().map(|segment| segment.bytes).sum();
+        let oldest = (!closed.is_empty()).then(|| clock.now());
+        Ok(Self { clock, own, adopted, open: None, closed, next: 1, bytes, oldest, settings })
+    }
+
+    /// Makes a batch durable. After a failure the outcome is unknown.
+    pub(super) fn append(&mut self, rows: &[StampedRecord]) -> Result<(), SpoolError> {
+        let frame = frame::encode(rows)?;
+        let now = self.clock.now();
+        self.check(frame.len() as u64, now)?;
+        let mut open = match self.open.take() {
+            Some(open) => open,
+            None => self.begin_segment()?,
+        };
+        open.bytes += frame.len() as u64;
+        self.bytes += frame.len() as u64;
+        self.oldest.get_or_insert(now);
+        let written = write(&mut open, &frame);
+        // What failed is not tried again on the same file, whose pages the kernel may have dropped.
+        if written.is_ok() && open.bytes < SEGMENT_BYTES {
+            self.open = Some(open);
+        } else {
+            self.closed.push(Arc::new(open));
+        }
+        written
+    }
+
+    fn begin_segment(&mut self) -> Result<Segment, SpoolError> {
+        let path = self.own.path.join(format!("{:020}.{EXTENSION}", self.next));
+        self.next += 1;
+        let mut options = OpenOptions::new();
+        let file = options.read(true).append(true).create_new(true).mode(0o600).open(&path);
+        let file = file.map_err(failed("make", &path))?;
+        sync_dir(&self.own.path)?;
+        Ok(Segment { file, path, bytes: 0 })
+    }
+
+    /// Whether a batch could be taken now, as far as can be known without writing.
+    pub(super) fn usable(&self) -> Result<(), SpoolError> {
+        self.check(0, self.clock.now())
+    }
+
+    fn check(&self, more: u64, now: DateTime<Utc>) -> Result<(), SpoolError> {
+        if self.bytes + more.max(ROOM) > self.settings.max_bytes {
+            return Err(SpoolError::Full);
+        }
+        if self.oldest.is_some_and(|oldest| now - oldest > self.settings.max_age) {
+            return Err(SpoolError::TooOld);
+        }
+        let folder = fs::metadata(&self.own.path).map_err(failed("find", &self.own.path))?;
+        if !folder.is_dir() || folder.mode() & 0o700 != 0o700 {
+            return Err(SpoolError::Gone(self.own.path.clone()));
+        }
+        self.open.as_ref().map_or(Ok(()), check_open)
+    }
+
+    /// Closes the segment that is written to, so that it can be drained.
+    pub(super) fn close_segment(&mut self) {
+        self.closed.extend(self.open.take().map(Arc::new));
+    }
+
+    /// What waits to be drained, in the order it was written.
+    pub(super) fn closed_segments(&self) -> Vec<Arc<Segment>> {
+        self.closed.clone()
+    }
+
+    /// Removes a segment that is in Postgres, and the folder of a dead process with its last.
+    pub(super) fn remove(&mut self, drained: &Arc<Segment>) -> Result<(), SpoolError> {
+        match fs::remove_file(&drained.path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(failed("remove", &drained.path)(error));
+            }
+            _ => self.forget(drained),
+        }
+        Ok(())
+    }
+
+    /// Puts a segment aside that cannot be read to its end, for a person to look at.
+    pub(super) fn put_aside(&mut self, damaged: &Arc<Segment>) -> Result<(), SpoolError> {
+        let aside = damaged.path.with_extension("damaged");
+        fs::rename(&damaged.path, aside).map_err(failed("rename", &damaged.path))?;
+        self.forget(damaged);
+        Ok(())
+    }
+
+    fn forget(&mut self, segment: &Arc<Segment>) {
+        self.closed.retain(|other| !Arc::ptr_eq(other, segment));
+        self.bytes = self.bytes.saturating_sub(segment.bytes);
+        if self.is_empty() {
+            self.oldest = None;
+        }
+        let closed = &self.closed;
+        let emptied = |folder: &mut Folder| {
+            !closed.iter().any(|segment| segment.path.starts_with(&folder.path))
+        };
+        for folder in self.adopted.extract_if(.., emptied) {
+            remove_folder(&folder.path);
+        }
+    }
+
+    /// Whether nothing waits for Postgres.
+    pub(super) const fn is_empty(&self) -> bool {
+        self.open.is_none() && self.closed.is_empty()
+    }
+
+    /// Bytes that wait for Postgres.
+    pub(super) const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
+impl Drop for Spool {
+    /// Leaves nothing behind where there is nothing to adopt.
+    fn drop(&mut self) {
+        if self.is_empty() {
+            remove_folder(&self.own.path);
+        }
+    }
+}
+
+fn write(open: &mut Segment, frame: &[u8]) -> Result<(), SpoolError> {
+    open.file.write_all(frame).map_err(failed("write", &open.path))?;
+    open.file.sync_data().map_err(failed("sync", &open.path))?;
+    check_open(open)
+}
+
+fn check_open(open: &Segment) -> Result<(), SpoolError> {
+    let gone = || SpoolError::Gone(open.path.clone());
+    let held = open.file.metadata().map_err(failed("look at", &open.path))?;
+    let there = fs::metadata(&open.path).map_err(|_| gone())?;
+    let same = held.ino() == there.ino() && held.dev() == there.dev();
+    if same && held.nlink() > 0 && held.mode() & 0o600 == 0o600 { Ok(()) } else { Err(gone()) }
+}
+
+fn make_dir(path: &Path) -> Result<(), SpoolError> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed("make", path))
+}
+
+fn sync_dir(path: &Path) -> Result<(), SpoolError> {
+    File::open(path).and_then(|folder| folder.sync_all()).map_err(failed("sync", path))
+}
+
+/// Locks a process's folder; `None` while its process lives.
+fn lock(path: &Path) -> Result<Option<Folder>, SpoolError> {
+    let name = path.join("lock");
+    let mut options = OpenOptions::new();
+    let file = options.write(true).create(true).truncate(false).mode(0o600).open(&name);
+    let file = file.map_err(failed("open", &name))?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(Folder { path: path.to_owned(), _lock: file })),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(source)) => Err(failed("lock", &name)(source)),
+    }
+}
+
+/// Writes, syncs, renames and removes a file, as the spool will.
+fn try_out(folder: &Path) -> Result<(), SpoolError> {
+    let (trial, renamed) = (folder.join("trial"), folder.join("trial.renamed"));
+    let tried = File::create(&trial)
+        .and_then(|mut file| {
+            file.write_all(b"trial")?;
+            file.sync_data()
+        })
+        .and_then(|()| fs::rename(&trial, &renamed))
+        .and_then(|()| fs::remove_file(&renamed));
+    tried.map_err(failed("use", folder))?;
+    sync_dir(folder)
+}
+
+/// The folders of dead processes that left something, and what they left.
+fn adopt(dir: &Path) -> Result<(Vec<Folder>, Vec<Arc<Segment>>), SpoolError> {
+    let mut adopted = Vec::new();
+    for entry in fs::read_dir(dir).map_err(failed("list", dir))? {
+        let path = entry.map_err(failed("list", dir))?.path();
+        if !path.is_dir() {
+            continue;
+        }
+        let Some(folder) = lock(&path)? else { continue };
+        adopted.push(folder);
+    }
+    adopted.sort_by(|one, other| one.path.cmp(&other.path));
+    let mut left = Vec::new();
+    let mut outcome = Ok(());
+    adopted.retain(|folder| match segments_in(&folder.path) {
+        Ok(segments) if segments.is_empty() => {
+            remove_folder(&folder.path);
+            false
+        }
+        Ok(segments) => {
+            left.extend(segments.into_iter().map(Arc::new));
+            true
+        }
+        Err(error) => {
+            outcome = Err(error);
+            true
+        }
+    });
+    outcome.map(|()| (adopted, left))
+}
+
+fn segments_in(folder: &Path) -> Result<Vec<Segment>, SpoolError> {
+    let mut segments = Vec::new();
+    for entry in fs::read_dir(folder).map_err(failed("list", folder))? {
+        let path = entry.map_err(failed("list", folder))?.path();
+        if path.extension().is_some_and(|extension| extension == EXTENSION) {
+            let file = File::open(&path).map_err(failed("open", &path))?;
+            let bytes = file.metadata().map_err(failed("look at", &path))?.len();
+            segments.push(Segment { file, path, bytes });
+        }
+    }
+    segments.sort_by(|one, other| one.path.cmp(&other.path));
+    Ok(segments)
+}
+
+/// Removes a folder without segments. What was put aside in it keeps it.
+fn remove_folder(path: &Path) {
+    let removed = fs::remove_file(path.join("lock")).and_then(|()| fs::remove_dir(path));
+    if removed.is_err() {
+        tracing::debug!("a spool folder stays");
+    }
+}

@@ -1,0 +1,90 @@
+//! Where records can be made durable just now: what writer, drainer and everybody who asks agree on.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::store::audit::StampedRecord;
+use crate::telemetry::Metrics;
+
+use super::spool::{Spool, SpoolError};
+
+/// Shared by the audit's threads.
+pub(super) struct State {
+    /// Whether Postgres takes batches, as far as is known.
+    postgres: AtomicBool,
+    /// Whether the spool would take one, when last looked at.
+    spool_usable: AtomicBool,
+    /// A stored record differed from the one to be written: nothing is recorded any more.
+    differs: AtomicBool,
+    /// Held for one append or one look, by the audit's own threads and by readiness.
+    /// `None`: a command, which has none.
+    spool: Option<Mutex<Spool>>,
+    metrics: Arc<Metrics>,
+}
+
+impl State {
+    pub(super) fn new(spool: Option<Spool>, metrics: Arc<Metrics>) -> Self {
+        Self {
+            postgres: AtomicBool::new(true),
+            spool_usable: AtomicBool::new(spool.is_some()),
+            differs: AtomicBool::new(false),
+            spool: spool.map(Mutex::new),
+            metrics,
+        }
+    }
+
+    /// `None`: there is no spool.
+    pub(super) fn with_spool<T>(&self, work: impl FnOnce(&mut Spool) -> T) -> Option<T> {
+        let spool = self.spool.as_ref()?;
+        Some(work(&mut spool.lock().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    /// Makes a batch durable in the spool.
+    pub(super) fn append(&self, rows: &[StampedRecord]) -> Result<(), SpoolError> {
+        let done = self.with_spool(|spool| (spool.append(rows), spool.bytes()));
+        let (appended, bytes) = done.ok_or(SpoolError::None)?;
+        self.note_spool(appended.is_ok());
+        self.metrics.audit_spool_bytes(bytes);
+        if appended.is_ok() {
+            self.metrics.audit_spooled(rows.len());
+        }
+        appended
+    }
+
+    /// Looks whether the spool would take a batch.
+    pub(super) fn look_at_spool(&self) -> bool {
+        let usable = self.with_spool(|spool| spool.usable().is_ok()).unwrap_or(false);
+        self.note_spool(usable);
+        usable
+    }
+
+    fn note_spool(&self, usable: bool) {
+        self.spool_usable.store(usable, Ordering::Release);
+        self.tell();
+    }
+
+    pub(super) fn note_postgres(&self, takes: bool) {
+        self.postgres.store(takes, Ordering::Release);
+        self.tell();
+    }
+
+    pub(super) fn note_difference(&self) {
+        self.differs.store(true, Ordering::Release);
+        self.tell();
+    }
+
+    fn tell(&self) {
+        self.metrics.audit_available(self.is_available());
+    }
+
+    /// Whether Postgres takes batches, as far as is known.
+    pub(super) fn takes_postgres(&self) -> bool {
+        self.postgres.load(Ordering::Acquire)
+    }
+
+    /// Whether records can be made durable somewhere, as far as is known.
+    pub(super) fn is_available(&self) -> bool {
+        !self.differs.load(Ordering::Acquire)
+            && (self.takes_postgres() || self.spool_usable.load(Ordering::Acquire))
+    }
+}

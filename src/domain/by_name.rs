@@ -1,0 +1,22 @@
+//! Values that are written and read by their names: in the spool, in exports, in replies.
+
+/// Gives a type with `ALL` and `name()` the traits of serde. An unknown name is an error.
+macro_rules! serde_by_name {
+    ($type:ty) => {
+        impl serde::Serialize for $type {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.name())
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $type {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let name = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+                let known = Self::ALL.iter().copied().find(|known| known.name() == name);
+                known.ok_or_else(|| serde::de::Error::custom("an unknown name"))
+            }
+        }
+    };
+}
+
+pub(super) use serde_by_name;

@@ -1,0 +1,118 @@
+//! A Postgres of one test alone, to be killed, hung and brought back.
+
+use std::path::PathBuf;
+
+use ai_cache::domain::clock::SystemClock;
+use ai_cache::domain::ids::SystemIds;
+use ai_cache::embedded::{
+    APP_ROLE, DATABASE, Lifetime, OWNER_ROLE, Postgres, PostgresOptions, SUPERUSER,
+};
+use ai_cache::store::migrate;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio_postgres::Client;
+
+use crate::support::services::{connect, scratch, search_path};
+use crate::support::wait_until;
+
+/// A migrated Postgres in a folder of its own.
+pub struct Hurt {
+    folder: PathBuf,
+    postgres: Option<Postgres>,
+}
+
+impl Hurt {
+    /// A fresh one.
+    pub async fn start() -> Self {
+        let mut hurt = Self { folder: scratch("hurt"), postgres: None };
+        hurt.bring_back().await;
+        let postgres = hurt.postgres.as_ref().unwrap();
+        postgres.ensure_roles_and_database().await.unwrap();
+        let (owner, app) = (postgres.url(OWNER_ROLE, DATABASE), postgres.url(APP_ROLE, DATABASE));
+        migrate::migrate(&owner, Some(&app), &SystemClock, &SystemIds).await.unwrap();
+        hurt
+    }
+
+    /// Its URL for the service's role.
+    pub fn url(&self) -> String {
+        self.postgres.as_ref().unwrap().url(APP_ROLE, DATABASE)
+    }
+
+    /// Connected as the superuser.
+    pub async fn superuser(&self) -> Client {
+        connect(&self.postgres.as_ref().unwrap().url(SUPERUSER, DATABASE)).await
+    }
+
+    /// The one number a query gives.
+    pub async fn count(&self, query: &str) -> i64 {
+        self.superuser().await.query_one(query, &[]).await.unwrap().get(0)
+    }
+
+    /// How many records there are under these ids.
+    pub async fn records(&self, ids: &[String]) -> usize {
+        let query = "SELECT count(*) FROM ai_cache_audit_logs WHERE id::text = ANY ($1)";
+        let row = self.superuser().await.query_one(query, &[&ids]).await.unwrap();
+        usize::try_from(row.get::<_, i64>(0)).unwrap()
+    }
+
+    /// The server's processes: the postmaster and its children.
+    fn processes(&self) -> Vec<Pid> {
+        let postmaster = self.postgres.as_ref().unwrap().pid().unwrap();
+        let children = format!("/proc/{postmaster}/task/{postmaster}/children");
+        let children = std::fs::read_to_string(children).unwrap();
+        let children = children.split_whitespace().map(|pid| pid.parse().unwrap());
+        std::iter::once(postmaster).chain(children).map(Pid::from_raw).collect()
+    }
+
+    fn signal(&self, signal: Signal) {
+        for pid in self.processes() {
+            // A child may have ended meanwhile.
+            let _gone = kill(pid, signal);
+        }
+    }
+
+    /// SIGKILL to all of it.
+    pub fn kill(&mut self) {
+        self.signal(Signal::SIGKILL);
+        self.postgres = None;
+    }
+
+    /// Starts it, also after `kill`.
+    pub async fn bring_back(&mut self) {
+        let folder = self.folder.clone();
+        let postgres = wait_until("Postgres starts", || {
+            let folder = folder.clone();
+            async move {
+                let options = PostgresOptions {
+                    lifetime: Lifetime::Bound,
+                    ..PostgresOptions::new(search_path())
+                };
+                Postgres::start(&folder, options).await.ok()
+            }
+        });
+        self.postgres = Some(postgres.await);
+    }
+
+    /// SIGSTOP until the guard is dropped.
+    pub fn hang(&self) -> Hung<'_> {
+        self.signal(Signal::SIGSTOP);
+        Hung(self)
+    }
+
+    /// Ends it and removes what it kept.
+    pub async fn stop(mut self) {
+        if let Some(postgres) = self.postgres.take() {
+            postgres.stop().await.unwrap();
+        }
+        std::fs::remove_dir_all(&self.folder).unwrap();
+    }
+}
+
+/// A Postgres that answers nobody. Goes on when this is dropped.
+pub struct Hung<'a>(&'a Hurt);
+
+impl Drop for Hung<'_> {
+    fn drop(&mut self) {
+        self.0.signal(Signal::SIGCONT);
+    }
+}

@@ -1,0 +1,354 @@
+//! Postgres away: hits are served and audited into the spool, nothing is lost and nothing doubled
+//! (issue 3, architecture.md §3 and §7).
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use ai_cache::domain::caller::Role;
+use chrono::TimeDelta;
+use futures_util::future::join_all;
+use rstest::rstest;
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::hurt::Hurt;
+use crate::support::services::scratch;
+use crate::support::{Builder, Client, Reply, Tenant, TestApp, TestClock, wait_until};
+
+const CALLERS: usize = 32;
+
+/// What callers got.
+#[derive(Default)]
+struct Load {
+    over: AtomicBool,
+    /// Replies with data whose record was in the spool.
+    spooled: AtomicUsize,
+    replies: AtomicUsize,
+    refused: AtomicUsize,
+}
+
+fn is_spooled(reply: &Reply) -> bool {
+    reply.header("x-audit-durability") == Some("spool")
+}
+
+/// Asks known questions, and sometimes new ones, until the load is over; gives the audit ids of
+/// replies with data.
+async fn ask_on(caller: Client, number: usize, load: Arc<Load>) -> Vec<String> {
+    let mut ids = Vec::new();
+    let mut round = 0;
+    while !load.over.load(Ordering::SeqCst) {
+        round += 1;
+        let known = round % 16 != 0;
+        let question = if known { number % 8 } else { number * 100_000 + round };
+        let reply = caller.ask(&format!("question {question}")).await;
+        if reply.status != 200 {
+            load.refused.fetch_add(1, Ordering::SeqCst);
+            continue;
+        }
+        ids.push(reply.header("x-audit-id").unwrap().to_owned());
+        load.replies.fetch_add(1, Ordering::SeqCst);
+        if is_spooled(&reply) {
+            load.spooled.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+    ids
+}
+
+async fn at_least(counter: &AtomicUsize, more: usize) {
+    let enough = counter.load(Ordering::SeqCst) + more;
+    wait_until("enough replies", || async {
+        (counter.load(Ordering::SeqCst) >= enough).then_some(())
+    })
+    .await;
+}
+
+fn segments(dir: &Path) -> Vec<PathBuf> {
+    let files = |path: PathBuf| fs::read_dir(path).into_iter().flatten().flatten();
+    let folders = files(dir.to_owned()).map(|entry| entry.path());
+    let inside = folders.flat_map(files).map(|entry| entry.path());
+    inside.filter(|path| path.extension().is_some_and(|kind| kind == "spool")).collect()
+}
+
+async fn emptied(dir: &Path) {
+    wait_until("the spool is empty", || async { segments(dir).is_empty().then_some(()) }).await;
+}
+
+async fn start(hurt: &Hurt, spool: &Path) -> (TestApp, Tenant) {
+    start_with(hurt, spool, 64 * 1024 * 1024).await
+}
+
+fn builder(hurt: &Hurt, spool: &Path) -> Builder {
+    let (url, dir) = (hurt.url(), spool.to_owned());
+    TestApp::builder().settings(|settings| {
+        settings.database_url = url;
+        settings.spool.as_mut().unwrap().dir = dir;
+    })
+}
+
+async fn start_with(hurt: &Hurt, spool: &Path, max_bytes: u64) -> (TestApp, Tenant) {
+    let builder = builder(hurt, spool);
+    let app = builder
+        .settings(|settings| settings.spool.as_mut().unwrap().max_bytes = max_bytes)
+        .start()
+        .await;
+    let tenant = app.tenant("acme").await;
+    for number in 0..8 {
+        tenant.app.ask(&format!("question {number}")).await.expect(200);
+    }
+    tenant.admin.get("/api/ai-cache/statistics").await.expect(200);
+    (app, tenant)
+}
+
+/// W10: Postgres is killed under load and comes back. Every reply with data has exactly one record,
+/// and hits were served meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kill_9_of_postgres_under_load_loses_no_record_and_hits_are_served() {
+    let (mut hurt, spool) = (Hurt::start().await, scratch("spool"));
+    let (app, tenant) = start(&hurt, &spool).await;
+    let load = Arc::new(Load::default());
+    let callers = (0..CALLERS).map(|number| ask_on(tenant.app.clone(), number, Arc::clone(&load)));
+    let faults = async {
+        at_least(&load.replies, 300).await;
+        hurt.kill();
+        at_least(&load.spooled, 300).await;
+        app.client.get("/health/ready").await.expect(200);
+        let all = json!({ "invalidateAll": true });
+        tenant.admin.post("/api/ai-cache/invalidate", &all).await.expect(503);
+        hurt.bring_back().await;
+        emptied(&spool).await;
+        at_least(&load.replies, 300).await;
+        load.over.store(true, Ordering::SeqCst);
+    };
+    let (ids, ()) = tokio::join!(join_all(callers), faults);
+    let ids: Vec<String> = ids.into_iter().flatten().collect();
+    let records = hurt.records(&ids).await;
+    let (spooled, refused) =
+        (load.spooled.load(Ordering::SeqCst), load.refused.load(Ordering::SeqCst));
+    println!(
+        "{} replies with data, {records} records of theirs; {spooled} in the outage, {refused} refused",
+        ids.len()
+    );
+    assert_eq!(records, ids.len());
+    let twice = "SELECT count(*) - count(DISTINCT (writer_id, writer_seq)) FROM ai_cache_audit_logs
+                 WHERE writer_id IS NOT NULL";
+    assert_eq!(hurt.count(twice).await, 0);
+    let gaps = "SELECT max(writer_seq) - count(*) FROM ai_cache_audit_logs
+                WHERE writer_id IS NOT NULL";
+    assert_eq!(hurt.count(gaps).await, 0, "the writer's sequence is dense");
+    app.stop().await;
+    hurt.stop().await;
+}
+
+/// Issue 3: Postgres hangs. Every request is answered within 3 s, and nothing is missing afterwards.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_postgres_hangs_hits_are_answered_in_time_and_recorded() {
+    let (hurt, spool) = (Hurt::start().await, scratch("spool"));
+    let (app, tenant) = start(&hurt, &spool).await;
+    let hung = hurt.hang();
+    let (mut ids, mut slowest) = (Vec::new(), std::time::Duration::ZERO);
+    for number in 0..60 {
+        let asked = Instant::now();
+        let reply = tenant.app.ask(&format!("question {}", number % 8)).await.expect(200);
+        slowest = slowest.max(asked.elapsed());
+        assert!(is_spooled(&reply), "{}", reply.text);
+        assert_eq!(reply.body["cacheSource"], "hot");
+        ids.push(reply.header("x-audit-id").unwrap().to_owned());
+    }
+    let asked = Instant::now();
+    let new = tenant.app.ask("a new question").await.expect(200);
+    slowest = slowest.max(asked.elapsed());
+    assert_eq!(new.header("cache-status"), Some("ai-cache; fwd=miss"), "not stored");
+    ids.push(new.header("x-audit-id").unwrap().to_owned());
+    drop(hung);
+    emptied(&spool).await;
+    println!("{} replies, {} records, slowest {slowest:?}", ids.len(), hurt.records(&ids).await);
+    assert_eq!(hurt.records(&ids).await, ids.len());
+    assert!(slowest.as_secs_f64() < 3.0);
+    let stored = tenant.app.ask("a new question").await.expect(200);
+    assert!(!is_spooled(&stored));
+    app.stop().await;
+    hurt.stop().await;
+}
+
+/// Makes the spool unusable.
+type Spoil = fn(&Path);
+
+fn remove(spool: &Path) {
+    fs::remove_dir_all(spool).unwrap();
+}
+
+fn close(spool: &Path) {
+    for segment in segments(spool) {
+        fs::set_permissions(segment.parent().unwrap(), Permissions::from_mode(0o000)).unwrap();
+    }
+}
+
+fn unlink(spool: &Path) {
+    for segment in segments(spool) {
+        fs::remove_file(segment).unwrap();
+    }
+}
+
+fn nothing(_: &Path) {}
+
+/// Architecture §3, fail closed: Postgres hangs and the spool is removed, closed, unlinked or full.
+/// No data from then on, readiness red, liveness green; back by itself with Postgres; and no record
+/// of an earlier reply is missing.
+#[rstest]
+#[case::removed(remove, 64 * 1024 * 1024)]
+#[case::closed(close, 64 * 1024 * 1024)]
+#[case::unlinked(unlink, 64 * 1024 * 1024)]
+#[case::full(nothing, 20_000)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_postgres_and_spool_no_data_leaves(#[case] spoil: Spoil, #[case] max_bytes: u64) {
+    let (hurt, spool) = (Hurt::start().await, scratch("spool"));
+    let (app, tenant) = start_with(&hurt, &spool, max_bytes).await;
+    let hung = hurt.hang();
+    let mut ids = Vec::new();
+    for _ in 0..10 {
+        let reply = tenant.app.ask("question 1").await.expect(200);
+        ids.push(reply.header("x-audit-id").unwrap().to_owned());
+    }
+    spoil(&spool);
+    let mut refused = 0;
+    for _ in 0..100 {
+        let reply = tenant.app.ask("question 1").await;
+        if reply.status == 200 {
+            assert_eq!((refused, max_bytes), (0, 20_000), "data left without a record");
+            ids.push(reply.header("x-audit-id").unwrap().to_owned());
+        } else {
+            assert_eq!(reply.expect(503).problem(), "audit-unavailable");
+            refused += 1;
+        }
+    }
+    app.client.get("/health/ready").await.expect(503);
+    app.client.get("/health").await.expect(200);
+    drop(hung);
+    wait_until("data flows again", || async {
+        let reply = tenant.app.ask("question 1").await;
+        (reply.status == 200 && !is_spooled(&reply)).then_some(())
+    })
+    .await;
+    app.client.get("/health/ready").await.expect(200);
+    let bytes = || async {
+        app.client.get("/api/metrics").await.text.contains("ai_cache_audit_spool_bytes 0")
+    };
+    wait_until("the spool is drained", || async { bytes().await.then_some(()) }).await;
+    println!(
+        "{} replies with data, {} records; {refused} refused",
+        ids.len(),
+        hurt.records(&ids).await
+    );
+    assert_eq!(hurt.records(&ids).await, ids.len());
+    assert!(refused > 0);
+    app.stop().await;
+    hurt.stop().await;
+}
+
+/// A batch whose writing was cut off: the beginning of the one before it.
+fn tear(segment: &Path) {
+    let mut bytes = fs::read(segment).unwrap();
+    bytes.extend_from_within(..20);
+    fs::write(segment, bytes).unwrap();
+}
+
+/// A file that the system had made longer before it crashed.
+fn lengthen(segment: &Path) {
+    let bytes = fs::read(segment).unwrap();
+    fs::write(segment, [bytes, vec![0; 4_096]].concat()).unwrap();
+}
+
+/// Issue 3: what a process left in its spool is adopted by the next, in the same folder, whole or with
+/// a torn end that nobody was answered for.
+#[rstest]
+#[case::whole(nothing)]
+#[case::torn(tear)]
+#[case::lengthened(lengthen)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_stopped_process_left_in_the_spool_is_adopted(#[case] crash: Spoil) {
+    let (mut hurt, spool) = (Hurt::start().await, scratch("spool"));
+    let (app, tenant) = start(&hurt, &spool).await;
+    hurt.kill();
+    let mut ids = Vec::new();
+    for _ in 0..20 {
+        let reply = tenant.app.ask("question 1").await.expect(200);
+        assert!(is_spooled(&reply));
+        ids.push(reply.header("x-audit-id").unwrap().to_owned());
+    }
+    app.stop().await;
+    let left = segments(&spool);
+    assert_eq!(left.len(), 1);
+    crash(&left[0]);
+    hurt.bring_back().await;
+    let again = builder(&hurt, &spool).start().await;
+    emptied(&spool).await;
+    println!("{} replies, {} records", ids.len(), hurt.records(&ids).await);
+    assert_eq!(hurt.records(&ids).await, ids.len());
+    again.stop().await;
+    assert_eq!(fs::read_dir(&spool).unwrap().count(), 0, "nothing is left behind");
+    hurt.stop().await;
+}
+
+/// Architecture §5: in an outage, tokens and keys known before stay usable beyond their minute, as long
+/// as records may wait; what is not known is a 503, never a 401.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_known_before_an_outage_stays_usable_for_its_length() {
+    let (mut hurt, spool) = (Hurt::start().await, scratch("spool"));
+    let clock = Arc::new(TestClock::default());
+    let app = builder(&hurt, &spool).clock(Arc::clone(&clock) as _).start().await;
+    let tenant = app.tenant("acme").await;
+    let mine = json!({ "query": "mine", "subjectId": "couple-4711" });
+    tenant.app.query(&mine).await.expect(200);
+    let unseen = app.client.with_token(&app.token(tenant.id, &[Role::App]).await);
+    hurt.kill();
+    clock.advance(TimeDelta::seconds(90));
+    for _ in 0..3 {
+        let reply = tenant.app.query(&mine).await.expect(200);
+        assert_eq!((&reply.body["cacheSource"], is_spooled(&reply)), (&json!("hot"), true));
+    }
+    assert_eq!(unseen.ask("anything").await.expect(503).problem(), "auth-unavailable");
+    let stranger = json!({ "query": "mine", "subjectId": "never named before" });
+    assert_eq!(tenant.app.query(&stranger).await.expect(503).problem(), "storage-unavailable");
+    clock.advance(TimeDelta::minutes(15));
+    let late = tenant.app.query(&mine).await.expect(503);
+    assert!(["audit-unavailable", "auth-unavailable"].contains(&late.problem()), "{}", late.text);
+    hurt.bring_back().await;
+    wait_until("data flows again", || async {
+        let reply = tenant.app.query(&mine).await;
+        (reply.status == 200 && !is_spooled(&reply)).then_some(())
+    })
+    .await;
+    app.stop().await;
+    hurt.stop().await;
+}
+
+/// A batch that the disk spoilt: the others are drained, the file is kept for a person to look at.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_spoilt_batch_takes_no_other_with_it_and_is_kept() {
+    let (mut hurt, spool) = (Hurt::start().await, scratch("spool"));
+    let (app, tenant) = start(&hurt, &spool).await;
+    hurt.kill();
+    let mut ids = Vec::new();
+    for _ in 0..5 {
+        let reply = tenant.app.ask("question 1").await.expect(200);
+        ids.push(reply.header("x-audit-id").unwrap().to_owned());
+    }
+    app.stop().await;
+    let segment = segments(&spool).remove(0);
+    let mut bytes = fs::read(&segment).unwrap();
+    bytes[100] ^= 1;
+    fs::write(&segment, bytes).unwrap();
+    hurt.bring_back().await;
+    let again = builder(&hurt, &spool).start().await;
+    emptied(&spool).await;
+    println!("5 batches, 1 spoilt, {} records", hurt.records(&ids).await);
+    assert_eq!(hurt.records(&ids).await, 4);
+    assert!(segment.with_extension("damaged").exists());
+    let metrics = again.client.get("/api/metrics").await.text;
+    assert!(metrics.contains("ai_cache_audit_spool_torn_total 1"), "{metrics}");
+    again.stop().await;
+    hurt.stop().await;
+}
