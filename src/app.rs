@@ -13,15 +13,15 @@ use crate::auth::{Authenticator, Hasher, HasherError, Remembered};
 use crate::coherence::{Coherence, Subscriber};
 use crate::crypto::{CryptoError, KeyProvider};
 use crate::domain::clock::Clock;
-use crate::domain::ids::{Ids, LedgerId, WriterId};
+use crate::domain::ids::{Ids, LedgerId, TenantId, WriterId};
 use crate::domain::selector::{Change, Step};
 use crate::http::{Monitoring, Server, ServerError, ServerSettings, State};
 use crate::keyring::{Encryption, Keyring, KeyringParts};
 use crate::lifecycle::Lifecycle;
 use crate::redis::{Redis, RedisError, RedisSettings};
-use crate::service::{Parts, Service, Switch, UseWriter};
+use crate::service::{Parts, Service, Switch, TenantSlug, UseWriter};
 use crate::store::guard::GuardError;
-use crate::store::{Store, StoreError, StoreSettings, guard};
+use crate::store::{Store, StoreError, StoreSettings, guard, tenants};
 use crate::telemetry::{Metrics, MetricsError};
 use crate::tiers::{Cold, Hot, RedisTier, Stack, UseCounter, Warm, WarmOff};
 use crate::upstream::Upstream;
@@ -29,6 +29,9 @@ use crate::upstream::Upstream;
 /// How often remembered keys and tokens are swept, and partitions looked after.
 const SWEEP: Duration = Duration::from_secs(30);
 const PARTITIONS: Duration = Duration::from_hours(6);
+
+/// How often refused requests that were only counted are recorded.
+const DENIALS: Duration = Duration::from_secs(1);
 
 /// What the service is to be.
 #[derive(Debug, Clone)]
@@ -158,6 +161,7 @@ impl App {
             outage,
         }));
         let warm = start_warm(&settings, &deps, &metrics, &lifecycle)?;
+        let installation = find_installation(&store).await?;
         let service = Service::new(Parts {
             store: store.clone(),
             audit: audit.clone(),
@@ -170,6 +174,7 @@ impl App {
             ids: Arc::clone(&deps.ids),
             metrics: Arc::clone(&metrics),
             lifecycle: lifecycle.clone(),
+            installation,
             switch: settings.switch,
             default_ttl: settings.default_ttl,
         });
@@ -195,6 +200,15 @@ impl App {
             authenticator.forget_expired();
             std::future::ready(())
         }));
+        let (service, stop) = (Arc::clone(&self.service), lifecycle.clone());
+        lifecycle.spawn(async move {
+            every(DENIALS, stop, || {
+                service.flush_denials();
+                std::future::ready(())
+            })
+            .await;
+            service.flush_denials();
+        });
         let service = Arc::clone(&self.service);
         lifecycle.spawn(every(PARTITIONS, lifecycle.clone(), move || {
             let service = Arc::clone(&service);
@@ -291,6 +305,19 @@ async fn start_audit(
         }
         Auditing::Off => Audit::off(stamper),
     })
+}
+
+/// The installation's own tenant, which `migrate` makes.
+async fn find_installation(store: &Store) -> Result<TenantId, StoreError> {
+    let row = store
+        .bounded(async {
+            let mut tx = store.system("find the installation's own tenant").await?;
+            let row = tenants::find_by_slug(&mut tx, TenantSlug::INSTALLATION).await?;
+            tx.end().await?;
+            Ok::<_, StoreError>(row)
+        })
+        .await?;
+    row.map(|row| row.id).ok_or(StoreError::UnknownValue("installation"))
 }
 
 fn start_warm(

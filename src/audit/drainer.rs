@@ -1,9 +1,10 @@
 //! Moves what is in the spool into Postgres when it is back, in order, and lets the writer write
-//! there again. A record that is there already is compared, so that any step can be done twice.
+//! there again; keeps an eye on the clock besides. A record that is there already is compared, so that any step can be done twice.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::domain::clock::Clock;
 use crate::lifecycle::Lifecycle;
 use crate::store::audit::{BatchConnection, StampedRecord};
 use crate::store::{Store, StoreError};
@@ -34,6 +35,7 @@ enum DrainError {
 pub(super) struct Drainer {
     pub(super) store: Store,
     pub(super) state: Arc<State>,
+    pub(super) clock: Arc<dyn Clock>,
     pub(super) metrics: Arc<Metrics>,
 }
 
@@ -67,6 +69,7 @@ impl Drainer {
 
     /// Looks after Postgres and the spool once.
     async fn look(&self) -> Result<(), DrainError> {
+        self.state.look_at_clock(self.clock.now());
         if !self.state.takes_postgres() {
             self.state.look_at_spool();
         }

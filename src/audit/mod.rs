@@ -106,7 +106,7 @@ impl Audit {
     pub fn start(parts: AuditParts, lifecycle: &Lifecycle) -> Result<Self, AuditStartError> {
         let AuditParts { store, stamper, writer: id, spool, clock, metrics } = parts;
         let stamper = Arc::new(stamper);
-        let spool = spool.map(|spool| Spool::open(spool, id, clock)).transpose()?;
+        let spool = spool.map(|spool| Spool::open(spool, id, Arc::clone(&clock))).transpose()?;
         let state = Arc::new(State::new(spool, Arc::clone(&metrics)));
         let drafts = TaskTracker::new();
         // Closed, so that it can be waited for; it takes new ones all the same.
@@ -116,6 +116,7 @@ impl Audit {
         let drainer = Drainer {
             store: store.clone(),
             state: Arc::clone(&state),
+            clock: Arc::clone(&clock),
             metrics: Arc::clone(&metrics),
         };
         let writer = Writer {
@@ -123,6 +124,7 @@ impl Audit {
             store,
             stamper: Arc::clone(&stamper),
             state: Arc::clone(&state),
+            clock,
             metrics,
             next_seq: 1,
             connection: None,

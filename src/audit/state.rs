@@ -1,12 +1,17 @@
 //! Where records can be made durable just now: what writer, drainer and everybody who asks agree on.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+
+use chrono::{DateTime, Utc};
 
 use crate::store::audit::StampedRecord;
 use crate::telemetry::Metrics;
 
 use super::spool::{Spool, SpoolError};
+
+/// Furthest the clock may step back before records are refused: their times and ids would lie.
+const CLOCK_SLACK_US: i64 = 5_000_000;
 
 /// Shared by the audit's threads.
 pub(super) struct State {
@@ -14,6 +19,10 @@ pub(super) struct State {
     postgres: AtomicBool,
     /// Whether the spool would take one, when last looked at.
     spool_usable: AtomicBool,
+    /// The latest time seen, in microseconds since 1970.
+    latest_us: AtomicI64,
+    /// Whether the clock is where it was or further, when last looked at.
+    clock_right: AtomicBool,
     /// A stored record differed from the one to be written: nothing is recorded any more.
     differs: AtomicBool,
     /// Held for one append or one look, by the audit's own threads and by readiness.
@@ -27,6 +36,8 @@ impl State {
         Self {
             postgres: AtomicBool::new(true),
             spool_usable: AtomicBool::new(spool.is_some()),
+            latest_us: AtomicI64::new(i64::MIN),
+            clock_right: AtomicBool::new(true),
             differs: AtomicBool::new(false),
             spool: spool.map(Mutex::new),
             metrics,
@@ -58,6 +69,24 @@ impl State {
         usable
     }
 
+    /// Looks whether the clock stepped back. Gives whether it is right.
+    pub(super) fn look_at_clock(&self, now: DateTime<Utc>) -> bool {
+        let now = now.timestamp_micros();
+        let latest = self.latest_us.fetch_max(now, Ordering::AcqRel);
+        let right = now >= latest.saturating_sub(CLOCK_SLACK_US);
+        if self.clock_right.swap(right, Ordering::AcqRel) != right {
+            if right {
+                tracing::warn!("the clock has caught up; audit records are taken again");
+            } else {
+                tracing::error!(
+                    "the clock stepped back by more than 5 s; replies are refused until it has caught up"
+                );
+            }
+            self.tell();
+        }
+        right
+    }
+
     fn note_spool(&self, usable: bool) {
         self.spool_usable.store(usable, Ordering::Release);
         self.tell();
@@ -85,6 +114,7 @@ impl State {
     /// Whether records can be made durable somewhere, as far as is known.
     pub(super) fn is_available(&self) -> bool {
         !self.differs.load(Ordering::Acquire)
+            && self.clock_right.load(Ordering::Acquire)
             && (self.takes_postgres() || self.spool_usable.load(Ordering::Acquire))
     }
 }

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use crate::domain::audit_record::{AuditRecord, WriterPlace};
+use crate::domain::clock::Clock;
 use crate::domain::ids::WriterId;
 use crate::lifecycle::Lifecycle;
 use crate::store::audit::{BatchConnection, StampedRecord};
@@ -43,6 +44,7 @@ pub(super) struct Writer {
     pub(super) store: Store,
     pub(super) stamper: Arc<Stamper>,
     pub(super) state: Arc<State>,
+    pub(super) clock: Arc<dyn Clock>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) next_seq: i64,
     pub(super) connection: Option<BatchConnection>,
@@ -133,6 +135,9 @@ impl Writer {
         rows: &[StampedRecord],
         tries: u32,
     ) -> Result<Option<Durability>, ReplayError> {
+        if !self.state.look_at_clock(self.clock.now()) {
+            return Ok(None);
+        }
         if self.state.takes_postgres() {
             match self.attempt(rows, tries > 0).await {
                 Ok(()) => return Ok(Some(Durability::Database)),

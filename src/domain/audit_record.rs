@@ -75,6 +75,8 @@ names! {
         SubjectKeyCreate => "subject-key-create",
         /// A route that does not exist was asked for.
         Unrouted => "unrouted",
+        /// A caller wanted to be known.
+        Authenticate => "authenticate",
     }
 }
 
@@ -95,6 +97,8 @@ names! {
         Done => "done",
         /// Refused: not allowed.
         Denied => "denied",
+        /// Refused: a limit was reached.
+        Limited => "limited",
         /// Refused: not there.
         NotFound => "not-found",
         /// Refused: the request breaks a rule.
@@ -164,6 +168,11 @@ pub enum Actor {
         /// The network it came from.
         network: Option<Network>,
     },
+    /// Nobody known; `None` where there were too many networks to tell apart.
+    Anonymous {
+        /// The network it came from.
+        network: Option<Network>,
+    },
     /// The command line.
     CommandLine,
     /// The service itself.
@@ -175,6 +184,7 @@ impl Actor {
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Token { .. } => "token",
+            Self::Anonymous { .. } => "anonymous",
             Self::CommandLine => "command-line",
             Self::Service => "service",
         }
@@ -236,6 +246,35 @@ pub struct WriterPlace {
 }
 
 impl AuditRecord {
+    /// A record of which no more is known yet; its outcome is an error until it is told.
+    pub fn begun(
+        (id, tenant): (AuditId, TenantId),
+        at: DateTime<Utc>,
+        request: RequestId,
+        actor: Actor,
+        action: Action,
+    ) -> Self {
+        Self {
+            id,
+            tenant,
+            class: RetentionClass::SevenYears,
+            at,
+            request,
+            actor,
+            action,
+            outcome: Outcome::Error,
+            operation: None,
+            tier: None,
+            entry: None,
+            subject_key: None,
+            object: None,
+            status: 0,
+            count: 0,
+            duration_us: 0,
+            cost: Usd::default(),
+        }
+    }
+
     /// The canonical bytes that `row_hash` is the SHA-256 of. Destructured whole, so that a new
     /// field cannot be left out.
     pub fn canonical(&self, ledger: LedgerId, place: Option<WriterPlace>) -> Vec<u8> {
@@ -266,8 +305,10 @@ impl AuditRecord {
         out.bytes(id.0.as_bytes()).bytes(tenant.0.as_bytes()).i64(i64::from(class.years()));
         out.i64(at.timestamp_micros()).bytes(request.0.as_bytes());
         out.text(actor.kind());
-        if let Actor::Token { id, roles, network } = actor {
+        if let Actor::Token { id, roles, .. } = actor {
             out.bytes(id.0.as_bytes()).text(roles);
+        }
+        if let Actor::Token { network, .. } | Actor::Anonymous { network } = actor {
             out.option(*network, |out, network| {
                 out.text(&network.to_string());
             });

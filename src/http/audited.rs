@@ -39,7 +39,10 @@ pub async fn guard(
     let found = route::find(request.request());
     let call = match authenticate(&request, &state, found).await {
         Ok(call) => call,
-        Err(refused) => return Ok(request.error_response(refused)),
+        Err(refused) => {
+            record_denial(&request, &state, &refused);
+            return Ok(request.error_response(refused));
+        }
     };
     let roles = call.caller.roles;
     let slot = CallSlot::default();
@@ -87,6 +90,14 @@ async fn authenticate(
     let audit = state.service.parts().audit.clone();
     let ids = Arc::clone(&state.ids);
     Ok(Box::new(Call::new(start, origin, action, audit, ids)))
+}
+
+/// Who is refused here has no trail of their own: the installation's tells of it.
+fn record_denial(request: &ServiceRequest, state: &State, refused: &Problem) {
+    if let Some(start) = start_of(request) {
+        let network = peer::network_of(request, &state.trusted_proxies);
+        state.service.record_denial(start, network, refused.kind().status());
+    }
 }
 
 const fn failure(error: &AuthError) -> AuthFailure {

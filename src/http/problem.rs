@@ -159,6 +159,11 @@ impl Problem {
         Self::invalid(vec![FieldError { pointer: pointer.to_owned(), detail: detail.into() }])
     }
 
+    /// What kind it is.
+    pub const fn kind(&self) -> ProblemKind {
+        self.kind
+    }
+
     /// The thing is not there, or not the caller's.
     pub fn not_found() -> Self {
         Self::new(ProblemKind::NotFound, "nothing is known under this path")

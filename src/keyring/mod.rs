@@ -15,11 +15,10 @@ use quick_cache::sync::Cache;
 
 use crate::audit::Audit;
 use crate::crypto::{CryptoError, Key, KeyProvider};
-use crate::domain::audit_record::{Action, Actor, AuditRecord, Outcome, RetentionClass};
+use crate::domain::audit_record::{Action, Actor, AuditRecord, Outcome};
 use crate::domain::cache_key::BlindIndex;
 use crate::domain::clock::Clock;
 use crate::domain::ids::{AuditId, Ids, RequestId, SubjectKeyId, TenantId};
-use crate::domain::money::Usd;
 use crate::store::keys::{SubjectKeyRow, TenantKeyRow};
 use crate::store::{Store, StoreError};
 
@@ -182,24 +181,12 @@ impl Keyring {
         subject_key: Option<SubjectKeyId>,
     ) -> AuditRecord {
         let at = self.clock.now();
+        let ids_of_record = (AuditId::fresh(&*self.ids, at), tenant);
         AuditRecord {
-            id: AuditId::fresh(&*self.ids, at),
-            tenant,
-            class: RetentionClass::SevenYears,
-            at,
-            request,
-            actor: Actor::Service,
-            action,
             outcome: Outcome::Done,
-            operation: None,
-            tier: None,
-            entry: None,
             subject_key,
-            object: None,
-            status: 0,
             count: 1,
-            duration_us: 0,
-            cost: Usd::default(),
+            ..AuditRecord::begun(ids_of_record, at, request, Actor::Service, action)
         }
     }
 }

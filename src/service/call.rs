@@ -8,10 +8,9 @@ use chrono::{DateTime, Utc};
 
 use crate::audit::{Audit, AuditError, Draft, Durability, Receipt, Recording};
 use crate::coherence::TenantView;
-use crate::domain::audit_record::{Action, Actor, AuditRecord, Outcome, RetentionClass};
+use crate::domain::audit_record::{Action, Actor, AuditRecord, Outcome};
 use crate::domain::caller::Caller;
 use crate::domain::ids::{AuditId, Ids, RequestId, TenantId};
-use crate::domain::money::Usd;
 use crate::domain::network::Network;
 
 use super::{Parts, Service};
@@ -77,25 +76,9 @@ impl Call {
         ids: Arc<dyn Ids>,
     ) -> Self {
         let Origin { caller, roles, view, network } = origin;
-        let template = AuditRecord {
-            id: AuditId::fresh(&*ids, start.at),
-            tenant: caller.tenant,
-            class: RetentionClass::SevenYears,
-            at: start.at,
-            request: start.request,
-            actor: Actor::Token { id: caller.token, roles, network: Some(network) },
-            action,
-            outcome: Outcome::Error,
-            operation: None,
-            tier: None,
-            entry: None,
-            subject_key: None,
-            object: None,
-            status: 0,
-            count: 0,
-            duration_us: 0,
-            cost: Usd::default(),
-        };
+        let ids_of_record = (AuditId::fresh(&*ids, start.at), caller.tenant);
+        let actor = Actor::Token { id: caller.token, roles, network: Some(network) };
+        let template = AuditRecord::begun(ids_of_record, start.at, start.request, actor, action);
         let draft = Some(Draft::new(audit.clone(), template.clone()));
         Self {
             caller,
@@ -174,24 +157,12 @@ impl Service {
     pub fn command_line_record(&self) -> AuditRecord {
         let Parts { ids, clock, .. } = self.parts();
         let at = clock.now();
+        let ids_of_record = (AuditId::fresh(&**ids, at), TenantId(uuid::Uuid::nil()));
+        let request = RequestId::fresh(&**ids, at);
+        let actor = Actor::CommandLine;
         AuditRecord {
-            id: AuditId::fresh(&**ids, at),
-            tenant: TenantId(uuid::Uuid::nil()),
-            class: RetentionClass::SevenYears,
-            at,
-            request: RequestId::fresh(&**ids, at),
-            actor: Actor::CommandLine,
-            action: Action::Unrouted,
             outcome: Outcome::Done,
-            operation: None,
-            tier: None,
-            entry: None,
-            subject_key: None,
-            object: None,
-            status: 0,
-            count: 0,
-            duration_us: 0,
-            cost: Usd::default(),
+            ..AuditRecord::begun(ids_of_record, at, request, actor, Action::Unrouted)
         }
     }
 }

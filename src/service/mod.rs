@@ -2,6 +2,7 @@
 //! order, and what is recorded.
 
 mod call;
+mod denials;
 mod entries;
 mod fill;
 mod flight;
@@ -24,7 +25,7 @@ use crate::audit::{Audit, AuditError};
 use crate::auth::Hasher;
 use crate::coherence::Coherence;
 use crate::domain::clock::Clock;
-use crate::domain::ids::Ids;
+use crate::domain::ids::{Ids, TenantId};
 use crate::keyring::{Keyring, KeyringError};
 use crate::lifecycle::Lifecycle;
 use crate::store::{Store, StoreError};
@@ -43,6 +44,7 @@ pub use tenants::{TenantError, TenantSlug};
 pub use tokens::{Grant, NewTokenText, TokenError};
 pub use uses::UseWriter;
 
+use denials::Denials;
 use flight::Flights;
 
 /// Whether the cache takes part at all (AI_CACHE_ENABLED).
@@ -78,6 +80,8 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// Tasks.
     pub lifecycle: Lifecycle,
+    /// The installation's own tenant: whose trail holds what is nobody else's.
+    pub installation: TenantId,
     /// Whether the cache takes part.
     pub switch: Switch,
     /// How long answers of operations without a time of their own are good.
@@ -90,6 +94,7 @@ pub struct Service {
     default_model: Arc<str>,
     flights: Flights,
     stats: Stats,
+    denials: Denials,
 }
 
 impl Service {
@@ -97,7 +102,8 @@ impl Service {
     pub fn new(parts: Parts) -> Arc<Self> {
         let stats = Stats::new(parts.clock.now());
         let default_model = parts.upstream.default_model().into();
-        Arc::new(Self { parts, default_model, flights: Flights::default(), stats })
+        let denials = Denials::new(parts.installation);
+        Arc::new(Self { parts, default_model, flights: Flights::default(), stats, denials })
     }
 
     /// What it is made of, for health and metrics.

@@ -19,7 +19,7 @@ impl TenantSlug {
     pub const RULE: &'static str = "1 to 63 of a-z, 0-9 and -, beginning with a letter or digit";
 
     /// The installation's own tenant, whose tokens may be operators'.
-    const INSTALLATION: &'static str = "installation";
+    pub const INSTALLATION: &'static str = "installation";
 
     /// Reads a slug.
     pub fn parse(text: &str) -> Option<Self> {

@@ -71,6 +71,9 @@ impl<'a> BatchRow<'a> {
             Actor::Token { id, roles, network } => {
                 (Some(id.0), Some(&**roles), network.map(|network| network.to_string()))
             }
+            Actor::Anonymous { network } => {
+                (None, None, network.map(|network| network.to_string()))
+            }
             Actor::CommandLine | Actor::Service => (None, None, None),
         };
         Self {

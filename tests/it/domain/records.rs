@@ -115,7 +115,7 @@ fn record() -> AuditRecord {
 
 #[test]
 fn a_record_is_hashed_over_each_of_its_fields() {
-    let edits: [fn(&mut AuditRecord); 26] = [
+    let edits: [fn(&mut AuditRecord); 28] = [
         |_| {},
         |record| record.id = AuditId(uuid(9)),
         |record| record.tenant = TenantId(uuid(9)),
@@ -124,6 +124,11 @@ fn a_record_is_hashed_over_each_of_its_fields() {
         |record| record.request = RequestId(uuid(9)),
         |record| record.actor = Actor::CommandLine,
         |record| record.actor = Actor::Service,
+        |record| record.actor = Actor::Anonymous { network: None },
+        |record| {
+            let network = Some(Network::of("203.0.113.7".parse().unwrap()));
+            record.actor = Actor::Anonymous { network };
+        },
         |record| record.actor = token_actor("app+admin", Some("203.0.113.7")),
         |record| record.actor = token_actor("app", Some("203.0.114.7")),
         |record| record.actor = token_actor("app", None),

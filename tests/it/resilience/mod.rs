@@ -1,6 +1,7 @@
 //! Faults in the middle: replies are counted against records (W10, issue 2).
 #![expect(clippy::unwrap_used, reason = "a test fails here")]
 
+mod clock;
 mod counts;
 mod differing;
 mod flights;

@@ -12,7 +12,7 @@ pub struct TestClock {
 }
 
 impl TestClock {
-    /// Moves the time forward.
+    /// Moves the time, back too.
     pub fn advance(&self, by: TimeDelta) {
         self.ahead_us.fetch_add(by.num_microseconds().unwrap(), Ordering::SeqCst);
     }
