@@ -4,7 +4,7 @@ export HOME := $(or $(HOME),$(shell getent passwd "$$(id -u)" | cut -d: -f6))
 export PATH := $(PATH):$(HOME)/.cargo/bin:/opt/homebrew/opt/rustup/bin:/usr/local/opt/rustup/bin
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: run test check bench scale
+.PHONY: run test check bench scale chaos
 
 # The service with its own Postgres and Redis. A development build: its hot crates are optimised
 # (Cargo.toml), it builds in half the time, and `make test` uses what it built.
@@ -35,6 +35,11 @@ bench:
 	@scripts/setup.sh run
 	cargo build --locked --release --bin ai-cache
 	$(TARGET)/release/ai-cache bench --duration 20 --concurrency 64 --floor
+
+# The fault tests with as many faults as are promised: part of `make test` with fewer.
+chaos:
+	@scripts/setup.sh test
+	CHAOS=1 cargo test --locked --test it -- --nocapture --test-threads 1 resilience:: cli::kills
 
 scale:
 	@scripts/setup.sh run

@@ -80,12 +80,13 @@ impl Drainer {
         }
         let mut connection = BatchConnection::open(&self.store, BATCH_LIMIT).await?;
         connection.ping(BATCH_LIMIT).await?;
-        // New batches go to Postgres again, so that the spool can run empty.
-        self.state.note_postgres(true);
         self.state.with_spool(Spool::close_segment);
         for segment in self.state.with_spool(|spool| spool.closed_segments()).unwrap_or_default() {
             self.drain(&segment, &mut connection).await?;
         }
+        // It takes records, not only connections: new batches go there again, and what was spooled
+        // meanwhile is drained next time.
+        self.state.note_postgres(true);
         self.metrics.audit_spool_bytes(self.state.with_spool(|spool| spool.bytes()).unwrap_or(0));
         Ok(connection.close().await?)
     }

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::resilience::hurt::Hurt;
 use crate::support::app::MASTER_KEYS;
-use crate::support::{Client, TestDb, wait_until};
+use crate::support::{Client, TestDb, rounds, wait_until};
 
 use super::program::{Program, Serving};
 
@@ -90,7 +90,7 @@ async fn token(program: &Program, db: &TestDb) -> String {
 async fn kill_9_under_load_loses_no_record_of_a_reply() {
     let (program, db) = (Program::new(), TestDb::new().await);
     let token = token(&program, &db).await;
-    for round in 1..=2 {
+    for round in 1..=rounds(2, 5) {
         let serving = serve(&program, &db).await;
         let (replies, records) = load_and_end(&db, serving, &token, Serving::kill).await;
         println!(

@@ -8,7 +8,7 @@ use ai_cache::domain::ids::SystemIds;
 use ai_cache::store::migrate;
 
 use crate::support::services::connect;
-use crate::support::{Client, TestApp};
+use crate::support::{Client, TestApp, rounds};
 
 /// W10: the writer's connections are cut again and again under load: replies counted = records.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -21,7 +21,7 @@ async fn cut_connections_lose_no_record_of_a_reply() {
         let tenant = Arc::clone(&tenant);
         async move {
             let mut ids = Vec::new();
-            for _ in 0..150 {
+            for _ in 0..rounds(150, 1_500) {
                 let reply = tenant.app.ask("the question").await;
                 if reply.status == 200 {
                     ids.push(reply.header("x-audit-id").unwrap().to_owned());
@@ -34,7 +34,7 @@ async fn cut_connections_lose_no_record_of_a_reply() {
         let cut = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
                    WHERE datname = current_database() AND pid <> pg_backend_pid()";
         let mut ticks = tokio::time::interval(std::time::Duration::from_millis(40));
-        for _ in 0..20 {
+        for _ in 0..rounds(20, 200) {
             ticks.tick().await;
             admin.query_one(cut, &[]).await.unwrap();
         }

@@ -16,6 +16,11 @@ pub use services::TestDb;
 use std::future::Future;
 use std::time::Duration;
 
+/// How often a fault is made: `small` times in every run, `full` times in `make chaos`.
+pub fn rounds(small: usize, full: usize) -> usize {
+    if std::env::var_os("CHAOS").is_some() { full } else { small }
+}
+
 /// Polls until `probe` gives a value; panics with `what` after ten seconds.
 pub async fn wait_until<T, F: Future<Output = Option<T>>>(
     what: &str,
