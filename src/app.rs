@@ -201,6 +201,7 @@ impl App {
             std::future::ready(())
         }));
         let (service, stop) = (Arc::clone(&self.service), lifecycle.clone());
+        let held = parts.audit.hold();
         lifecycle.spawn(async move {
             every(DENIALS, stop, || {
                 service.flush_denials();
@@ -208,6 +209,7 @@ impl App {
             })
             .await;
             service.flush_denials();
+            drop(held);
         });
         let service = Arc::clone(&self.service);
         lifecycle.spawn(every(PARTITIONS, lifecycle.clone(), move || {

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::domain::audit_record::AuditRecord;
 use crate::domain::clock::Clock;
@@ -175,6 +176,11 @@ impl Audit {
             mpsc::error::TrySendError::Closed(_) => AuditError::Unavailable,
         })?;
         Ok(Some(waits))
+    }
+
+    /// The writer does not end while this is held: for who has records to hand over at a stop.
+    pub fn hold(&self) -> TaskTrackerToken {
+        self.drafts.token()
     }
 
     /// Stamps the record of a change, to be inserted in the change's own transaction.
