@@ -7,7 +7,7 @@ use ai_cache::http::openapi;
 use serde_json::{Value, json};
 
 use super::raw::{exchange, request};
-use crate::support::TestApp;
+use crate::support::{TestApp, wait_until};
 
 /// The value of a series.
 fn series(text: &str, name: &str) -> f64 {
@@ -57,7 +57,12 @@ async fn metrics_have_their_exact_names_and_true_values() {
     }
     tenant.app.with_header("cache-control", "no-store").ask("q").await.expect(200);
     app.client.ask("q").await.expect(401);
-    let reply = app.client.get("/api/metrics").await.expect(200);
+    // The refused request waits for nothing, its record comes when it comes.
+    let reply = wait_until("every record is counted", || async {
+        let reply = app.client.get("/api/metrics").await.expect(200);
+        (series(&reply.text, "ai_cache_audit_records_total") > 5.0).then_some(reply)
+    })
+    .await;
     assert_eq!(reply.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
     let text = &reply.text;
     let query = "route=\"/api/ai-cache/query\",status_class";
@@ -75,7 +80,7 @@ async fn metrics_have_their_exact_names_and_true_values() {
         ("ai_cache_response_time_bucket{result=\"hit\",le=\"+Inf\"}".to_owned(), 3.0),
         ("ai_cache_audit_available".to_owned(), 1.0),
         ("ai_cache_audit_failures_total".to_owned(), 0.0),
-        ("ai_cache_audit_records_total".to_owned(), 5.0),
+        ("ai_cache_audit_records_total".to_owned(), 6.0),
         ("ai_cache_auth_failures_total{reason=\"missing\"}".to_owned(), 1.0),
         ("ai_cache_integrity_failures_total".to_owned(), 0.0),
         ("ai_cache_hot_entries".to_owned(), 1.0),
