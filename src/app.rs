@@ -1,19 +1,22 @@
 //! The composition root: settings and what tests may replace become a running service. The one
 //! place that knows which parts are there.
 
+mod trail;
+
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::TimeDelta;
 use ipnet::IpNet;
 
-use crate::audit::{Audit, AuditParts, AuditStartError, SpoolSettings, Stamper};
+use crate::audit::{AuditStartError, CheckpointError, LedgerError, SpoolSettings};
 use crate::auth::{Authenticator, Hasher, HasherError, Remembered};
 use crate::coherence::{Coherence, Subscriber};
 use crate::crypto::{CryptoError, KeyProvider};
 use crate::domain::clock::Clock;
-use crate::domain::ids::{Ids, LedgerId, TenantId, WriterId};
+use crate::domain::ids::{Ids, TenantId};
 use crate::domain::selector::{Change, Step};
 use crate::http::{Monitoring, Server, ServerError, ServerSettings, State};
 use crate::keyring::{Encryption, Keyring, KeyringParts};
@@ -29,6 +32,9 @@ use crate::upstream::Upstream;
 /// How often remembered keys and tokens are swept, and partitions looked after.
 const SWEEP: Duration = Duration::from_secs(30);
 const PARTITIONS: Duration = Duration::from_hours(6);
+
+/// How often it is looked whether the daily verification is due.
+const VERIFICATION: Duration = Duration::from_mins(10);
 
 /// How often refused requests that were only counted are recorded.
 const DENIALS: Duration = Duration::from_secs(1);
@@ -54,6 +60,8 @@ pub struct AppSettings {
     pub auditing: Auditing,
     /// Where records wait while Postgres is down; `None` for a command, which does not wait.
     pub spool: Option<SpoolSettings>,
+    /// Where each seal of the trail is kept outside; `None`: nowhere.
+    pub checkpoint: Option<PathBuf>,
     /// Whether metrics are served.
     pub monitoring: Monitoring,
     /// Whose `X-Forwarded-For` is believed.
@@ -115,6 +123,18 @@ pub enum AppError {
     /// No audit.
     #[error(transparent)]
     Audit(#[from] AuditStartError),
+    /// The checkpoint file cannot be used.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+}
+
+impl From<LedgerError> for AppError {
+    fn from(error: LedgerError) -> Self {
+        match error {
+            LedgerError::Store(error) => error.into(),
+            LedgerError::Checkpoint(error) => error.into(),
+        }
+    }
 }
 
 /// The parts behind HTTP, running.
@@ -140,7 +160,7 @@ impl App {
         guard::check(&store).await?;
         let lifecycle = Lifecycle::new();
         let metrics = Arc::new(Metrics::new()?);
-        let audit = start_audit(&settings, &deps, &store, &metrics, &lifecycle).await?;
+        let (audit, ledger) = trail::start(&settings, &deps, &store, &metrics, &lifecycle).await?;
         let (hot, used) = Hot::new(settings.memory_bytes);
         let hot = Arc::new(hot);
         let outage = settings.spool.as_ref().map_or(TimeDelta::zero(), |spool| spool.max_age);
@@ -175,6 +195,8 @@ impl App {
             metrics: Arc::clone(&metrics),
             lifecycle: lifecycle.clone(),
             installation,
+            keys: Arc::clone(&deps.keys),
+            checkpoint: trail::checkpoint(&settings),
             switch: settings.switch,
             default_ttl: settings.default_ttl,
         });
@@ -183,6 +205,7 @@ impl App {
         let authenticator = Arc::new(authenticator);
         let app = Self { service, authenticator, metrics, deps, settings, lifecycle };
         make_partitions(&app.service).await;
+        app.service.note_ledger(ledger).await?;
         app.spawn_tasks(used);
         Ok(app)
     }
@@ -215,6 +238,15 @@ impl App {
         lifecycle.spawn(every(PARTITIONS, lifecycle.clone(), move || {
             let service = Arc::clone(&service);
             async move { make_partitions(&service).await }
+        }));
+        let service = Arc::clone(&self.service);
+        lifecycle.spawn(every(VERIFICATION, lifecycle.clone(), move || {
+            let service = Arc::clone(&service);
+            async move {
+                if let Err(error) = service.verify_when_due().await {
+                    tracing::error!(%error, "the audit trail could not be verified");
+                }
+            }
         }));
     }
 
@@ -273,40 +305,6 @@ impl Running {
         self.server.stop().await;
         self.app.stop().await
     }
-}
-
-async fn start_audit(
-    settings: &AppSettings,
-    deps: &Deps,
-    store: &Store,
-    metrics: &Arc<Metrics>,
-    lifecycle: &Lifecycle,
-) -> Result<Audit, AppError> {
-    let now = deps.clock.now();
-    let fresh = LedgerId::fresh(&*deps.ids, now);
-    let ledger = store
-        .bounded(async {
-            let mut tx = store.system("find the audit ledger").await?;
-            let ledger = crate::store::audit::get_or_insert_ledger(&mut tx, fresh, now).await?;
-            tx.end().await?;
-            Ok::<_, StoreError>(ledger)
-        })
-        .await?;
-    let stamper = Stamper::new(&deps.keys, ledger);
-    Ok(match settings.auditing {
-        Auditing::On => {
-            let parts = AuditParts {
-                store: store.clone(),
-                stamper,
-                writer: WriterId::fresh(&*deps.ids, now),
-                spool: settings.spool.clone(),
-                clock: Arc::clone(&deps.clock),
-                metrics: Arc::clone(metrics),
-            };
-            Audit::start(parts, lifecycle)?
-        }
-        Auditing::Off => Audit::off(stamper),
-    })
 }
 
 /// The installation's own tenant, which `migrate` makes.

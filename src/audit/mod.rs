@@ -1,17 +1,22 @@
 //! The audit trail's writing side: every reply waits here until its record is durable. Makes
 //! `Receipt`, and nothing else does. Never holds content: records are ids, enums and numbers.
 
+mod checkpoint;
 mod draft;
 mod drainer;
+mod ledger;
 mod receipt;
 mod recording;
 mod replay;
+mod sealer;
 mod spool;
 mod stamp;
 mod state;
+pub mod verify;
 mod writer;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -26,9 +31,12 @@ use crate::store::Store;
 use crate::store::audit::StampedRecord;
 use crate::telemetry::Metrics;
 
+pub use checkpoint::{Checkpoint, CheckpointError, CheckpointFile};
 pub use draft::Draft;
+pub use ledger::{LedgerError, LedgerReason, PresentLedger, find_or_begin};
 pub use receipt::{Durability, Receipt};
 pub use recording::Recording;
+pub use sealer::{Sealer, SealerParts};
 pub use spool::{SpoolError, SpoolSettings};
 
 pub use stamp::Stamper;
@@ -75,6 +83,8 @@ pub struct AuditParts {
     pub stamper: Stamper,
     /// Under what this process's records are numbered.
     pub writer: WriterId,
+    /// Whether nothing speaks against serving from the stamper's ledger.
+    pub accepted: bool,
     /// Where records wait for Postgres; `None`: nowhere.
     pub spool: Option<SpoolSettings>,
     /// Time.
@@ -91,6 +101,8 @@ pub struct Audit {
     stamper: Arc<Stamper>,
     /// Counts the records being written up.
     drafts: TaskTracker,
+    /// Whether nothing speaks against serving from the present ledger.
+    accepted: Arc<AtomicBool>,
 }
 
 /// The writer's ends.
@@ -105,7 +117,7 @@ impl Audit {
     /// between the threads of a shared runtime it would lose a fifth of a millisecond a batch. It
     /// ends when `lifecycle` stops, no record is being written up and everything queued is durable.
     pub fn start(parts: AuditParts, lifecycle: &Lifecycle) -> Result<Self, AuditStartError> {
-        let AuditParts { store, stamper, writer: id, spool, clock, metrics } = parts;
+        let AuditParts { store, stamper, writer: id, accepted, spool, clock, metrics } = parts;
         let stamper = Arc::new(stamper);
         let spool = spool.map(|spool| Spool::open(spool, id, Arc::clone(&clock))).transpose()?;
         let state = Arc::new(State::new(spool, Arc::clone(&metrics)));
@@ -133,12 +145,14 @@ impl Audit {
         let task = writer.run(receiver, drafts.clone(), lifecycle.clone());
         lifecycle.spawn_thread("audit-writer", task)?;
         lifecycle.spawn_thread("audit-drainer", drainer.run(lifecycle.clone()))?;
-        Ok(Self { running: Some(Running { queue, state }), stamper, drafts })
+        let accepted = Arc::new(AtomicBool::new(accepted));
+        Ok(Self { running: Some(Running { queue, state }), stamper, drafts, accepted })
     }
 
     /// A handle that grants receipts and writes nothing. For development only.
     pub fn off(stamper: Stamper) -> Self {
-        Self { running: None, stamper: Arc::new(stamper), drafts: TaskTracker::new() }
+        let (stamper, accepted) = (Arc::new(stamper), Arc::new(AtomicBool::new(true)));
+        Self { running: None, stamper, drafts: TaskTracker::new(), accepted }
     }
 
     /// Hands a record over at once; the receipt comes when it is durable. The record is written
@@ -195,14 +209,33 @@ impl Audit {
         self.running.as_ref().is_none_or(available)
     }
 
-    /// The same after a look at the spool, where records depend on it. Waits for the disk.
+    /// Resolves when the last record is written.
+    pub async fn ended(&self) {
+        if let Some(running) = &self.running {
+            running.queue.closed().await;
+        }
+    }
+
+    /// Whether nothing speaks against serving from the present ledger.
+    pub fn is_accepted(&self) -> bool {
+        self.accepted.load(Ordering::Acquire)
+    }
+
+    /// An operator took note of why the ledger was begun.
+    pub fn accept(&self) {
+        self.accepted.store(true, Ordering::Release);
+        tracing::warn!("the new audit ledger is accepted");
+    }
+
+    /// Whether records can be made durable and may be, after a look at the spool where they depend
+    /// on it. Waits for the disk.
     pub fn look(&self) -> bool {
         if let Some(running) = &self.running
             && !running.state.takes_postgres()
         {
             running.state.look_at_spool();
         }
-        self.is_available()
+        self.is_available() && self.is_accepted()
     }
 
     /// Whether Postgres takes records, as far as is known: changes need it.

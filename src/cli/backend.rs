@@ -172,6 +172,7 @@ impl Backend {
                 max_bytes: config.audit.spool_max_bytes,
                 max_age: config.audit.spool_max_age,
             }),
+            checkpoint: config.audit.checkpoint_file.clone(),
             monitoring: choose(cache.monitoring_enabled),
             trusted_proxies: config.server.trusted_proxies.clone(),
             body_limit: BODY_LIMIT,

@@ -7,7 +7,7 @@ use crate::app::AppError;
 use crate::audit::AuditStartError;
 use crate::embedded::EmbeddedError;
 use crate::keyring::KeyringError;
-use crate::service::{ServiceError, TenantError, TokenError};
+use crate::service::{ProofError, ServiceError, TenantError, TokenError};
 use crate::store::StoreError;
 use crate::store::guard::GuardError;
 use crate::store::migrate::MigrateError;
@@ -83,11 +83,22 @@ impl From<AppError> for Failure {
             AppError::Guard(_)
             | AppError::Redis(_)
             | AppError::Server(_)
+            | AppError::Checkpoint(_)
             | AppError::Audit(AuditStartError::Spool(_)) => Self::usage(error),
             AppError::Metrics(_)
             | AppError::Crypto(_)
             | AppError::Hasher(_)
             | AppError::Audit(AuditStartError::Thread(_)) => Self::internal(error),
+        }
+    }
+}
+
+impl From<ProofError> for Failure {
+    fn from(error: ProofError) -> Self {
+        match error {
+            ProofError::Store(error) => error.into(),
+            ProofError::Checkpoint(_) => Self::usage(error),
+            ProofError::Audit(_) => Self::out_of_reach(error),
         }
     }
 }

@@ -11,7 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
-use super::{CryptoError, Key, MacKey, SealContext, Sealed, random};
+use super::{CryptoError, Key, MacKey, SealContext, Sealed, SigningKey, random};
 
 /// Names a master key: 1 to 16 of `a-z`, `0-9`, `-`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -135,10 +135,7 @@ impl KeyProvider {
 
     /// Unwraps a key that was wrapped under the master key `id`.
     pub fn unwrap(&self, id: &str, wrapped: &Sealed, bound: &[u8]) -> Result<Key, CryptoError> {
-        let (_, master) = std::iter::once(&self.active)
-            .chain(&self.others)
-            .find(|(known, _)| known.as_str() == id)
-            .ok_or(CryptoError::DoesNotOpen)?;
+        let master = self.find(id).ok_or(CryptoError::DoesNotOpen)?;
         let bytes = wrapped.open(master, &wrap_context(bound))?;
         Key::from_slice(bytes.expose()).ok_or(CryptoError::DoesNotOpen)
     }
@@ -146,8 +143,36 @@ impl KeyProvider {
     /// The key of audit records' MACs, derived from the active master key. Records carry
     /// [`Self::active_id`] beside the MAC.
     pub fn audit_mac_key(&self) -> MacKey {
-        MacKey::derive(&self.active.1, "ai-cache audit record mac")
+        audit_mac_key(&self.active.1)
     }
+
+    /// The key of the MACs of records that carry `id`.
+    pub fn find_audit_mac_key(&self, id: &str) -> Option<MacKey> {
+        self.find(id).map(audit_mac_key)
+    }
+
+    /// The key that seals the trail, derived from the active master key. Seals carry
+    /// [`Self::active_id`] beside the signature.
+    pub fn audit_signing_key(&self) -> Result<SigningKey, CryptoError> {
+        SigningKey::derive(&self.active.1, AUDIT_SIGNING)
+    }
+
+    /// The key of the signatures of seals that carry `id`; `None`: there is no such master key.
+    pub fn find_audit_signing_key(&self, id: &str) -> Option<Result<SigningKey, CryptoError>> {
+        self.find(id).map(|master| SigningKey::derive(master, AUDIT_SIGNING))
+    }
+
+    fn find(&self, id: &str) -> Option<&Key> {
+        let mut keys = std::iter::once(&self.active).chain(&self.others);
+        keys.find(|(known, _)| known.as_str() == id).map(|(_, key)| key)
+    }
+}
+
+/// What the signing key is derived for.
+const AUDIT_SIGNING: &str = "ai-cache audit seal signature";
+
+fn audit_mac_key(master: &Key) -> MacKey {
+    MacKey::derive(master, "ai-cache audit record mac")
 }
 
 fn write_new_key(path: &Path) -> io::Result<()> {

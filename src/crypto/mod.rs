@@ -6,12 +6,14 @@ mod key_provider;
 mod mac;
 mod sealed;
 mod secret;
+mod signing;
 
 pub use key::Key;
 pub use key_provider::{KeyProvider, KeyProviderError, MasterKeyId};
 pub use mac::{MacKey, sha256};
 pub use sealed::{SealContext, Sealed};
 pub use secret::Secret;
+pub use signing::SigningKey;
 
 /// Why a cryptographic step failed. Says nothing about keys or contents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -77,6 +77,16 @@ names! {
         Unrouted => "unrouted",
         /// A caller wanted to be known.
         Authenticate => "authenticate",
+        /// A ledger of the trail was begun.
+        LedgerBegin => "ledger-begin",
+        /// An operator took note of why a ledger was begun.
+        LedgerAccept => "ledger-accept",
+        /// The trail is sealed with another key from here on.
+        SealKeyChange => "seal-key-change",
+        /// The trail was verified.
+        AuditVerify => "audit-verify",
+        /// The state of the trail's proof was read.
+        VerificationRead => "verification-read",
     }
 }
 

@@ -21,5 +21,6 @@ pub mod normalize;
 pub mod operation;
 pub mod prompt;
 pub mod query;
+pub mod seal;
 pub mod selector;
 pub mod token;

@@ -39,13 +39,12 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What the service relies on, on the command line so that no file in the cluster overrides it.
 /// Failing statements and their values stay out of the log.
-const SETTINGS: [&str; 16] = [
+const SETTINGS: [&str; 15] = [
     "listen_addresses=",
     "unix_socket_permissions=0700",
     "fsync=on",
     "full_page_writes=on",
     "synchronous_commit=on",
-    "max_prepared_transactions=0",
     "log_error_verbosity=terse",
     "log_min_error_statement=panic",
     "log_parameter_max_length=0",
@@ -69,6 +68,8 @@ pub struct PostgresOptions {
     pub max_connections: u16,
     pub shared_buffers_mb: u16,
     pub max_wal_size_mb: u16,
+    /// Transactions that may be left prepared: none, since one holds back the trail's seals.
+    pub max_prepared_transactions: u16,
     /// Recovery after a crash is part of a start.
     pub start_timeout: Duration,
 }
@@ -82,6 +83,7 @@ impl PostgresOptions {
             max_connections: 100,
             shared_buffers_mb: 128,
             max_wal_size_mb: 2048,
+            max_prepared_transactions: 0,
             start_timeout: Duration::from_mins(2),
         }
     }
@@ -178,6 +180,9 @@ fn server_command(
     command.arg("-c").arg(format!("max_connections={}", options.max_connections));
     command.arg("-c").arg(format!("shared_buffers={}MB", options.shared_buffers_mb));
     command.arg("-c").arg(format!("max_wal_size={}MB", options.max_wal_size_mb));
+    command
+        .arg("-c")
+        .arg(format!("max_prepared_transactions={}", options.max_prepared_transactions));
     log_to(&mut command, &place.log_file())?;
     Ok(command)
 }

@@ -7,7 +7,7 @@ use crate::domain::fields::FieldError;
 use crate::domain::json::JsonError;
 use crate::keyring::KeyringError;
 use crate::service::{
-    EntriesError, InvalidateError, QueryError, ServiceError, TenantError, TokenError,
+    EntriesError, InvalidateError, ProofError, QueryError, ServiceError, TenantError, TokenError,
 };
 use crate::store::StoreError;
 use crate::upstream::UpstreamError;
@@ -88,6 +88,16 @@ impl From<StoreError> for Problem {
             E::Constraint(_) | E::UnknownValue(_) | E::ForeignRecord | E::Statement { .. } => {
                 Self::internal(&error)
             }
+        }
+    }
+}
+
+impl From<ProofError> for Problem {
+    fn from(error: ProofError) -> Self {
+        match error {
+            ProofError::Audit(error) => error.into(),
+            ProofError::Store(error) => error.into(),
+            ProofError::Checkpoint(error) => Self::internal(&error),
         }
     }
 }

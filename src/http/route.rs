@@ -31,6 +31,7 @@ pub const AUTHENTICATED: &[Route] = &[
     route("GET", "/api/ai-cache/entries/{entryId}", Role::Admin, Action::EntryRead),
     route("DELETE", "/api/ai-cache/entries/{entryId}", Role::Admin, Action::EntryDelete),
     route("GET", "/api/ai-cache/statistics", Role::Admin, Action::StatisticsRead),
+    route("GET", "/api/ai-cache/audit/verification", Role::Compliance, Action::VerificationRead),
     route("GET", "/api/ai-cache/tokens", Role::Admin, Action::TokenList),
     route("POST", "/api/ai-cache/tokens", Role::Admin, Action::TokenCreate),
     route("DELETE", "/api/ai-cache/tokens/{tokenId}", Role::Admin, Action::TokenRevoke),

@@ -15,6 +15,7 @@ pub fn configure(config: &mut ServiceConfig<'_>) {
         .service(api::entries::get_entry)
         .service(api::entries::delete_entry)
         .service(api::statistics::get_statistics)
+        .service(api::verification::get_verification)
         .service(api::tokens::list_tokens)
         .service(api::tokens::post_token)
         .service(api::tokens::delete_token)

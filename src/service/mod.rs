@@ -9,6 +9,7 @@ mod flight;
 mod invalidate;
 mod labels;
 mod miss;
+mod proof;
 mod query;
 mod question;
 mod statistics;
@@ -21,9 +22,10 @@ use std::sync::Arc;
 
 use chrono::TimeDelta;
 
-use crate::audit::{Audit, AuditError};
+use crate::audit::{Audit, AuditError, CheckpointFile};
 use crate::auth::Hasher;
 use crate::coherence::Coherence;
+use crate::crypto::KeyProvider;
 use crate::domain::clock::Clock;
 use crate::domain::ids::{Ids, TenantId};
 use crate::keyring::{Keyring, KeyringError};
@@ -37,6 +39,7 @@ pub use call::{Call, CallStart, Origin, Settled};
 pub use entries::{EntriesError, EntryPage, EntryQuery, EntryView};
 pub use invalidate::{InvalidateError, Invalidated, Invalidation};
 pub use labels::Labels;
+pub use proof::{ProofError, ProofState};
 pub use question::{Answered, QueryError, Source};
 pub use statistics::{StatisticsView, TierView};
 pub use stats::{Stats, Totals};
@@ -86,6 +89,10 @@ pub struct Parts {
     pub switch: Switch,
     /// How long answers of operations without a time of their own are good.
     pub default_ttl: TimeDelta,
+    /// Master keys, for the proof of the trail.
+    pub keys: Arc<KeyProvider>,
+    /// Where seals of the trail are kept outside.
+    pub checkpoint: Option<CheckpointFile>,
 }
 
 /// The use cases.

@@ -282,37 +282,6 @@ impl BatchConnection {
     }
 }
 
-/// The newest ledger of this server, begun now with `fresh` when there is none.
-pub async fn get_or_insert_ledger(
-    tx: &mut SystemTx,
-    fresh: LedgerId,
-    now: DateTime<Utc>,
-) -> Result<LedgerId, StoreError> {
-    let server =
-        sqlx::query_scalar!(r#"SELECT system_identifier::text AS "id!" FROM pg_control_system()"#)
-            .fetch_one(tx.connection()?)
-            .await?;
-    let known = sqlx::query_scalar!(
-        "SELECT ledger_id FROM audit_ledgers WHERE system_identifier = $1
-         ORDER BY ledger_id DESC LIMIT 1",
-        server
-    )
-    .fetch_optional(tx.connection()?)
-    .await?;
-    if let Some(known) = known {
-        return Ok(LedgerId(known));
-    }
-    sqlx::query!(
-        "INSERT INTO audit_ledgers (ledger_id, system_identifier, begun_at) VALUES ($1, $2, $3)",
-        fresh.0,
-        server,
-        now
-    )
-    .execute(tx.connection()?)
-    .await?;
-    Ok(fresh)
-}
-
 /// Makes the month partitions that are missing from the month of `now` on.
 pub async fn ensure_partitions(
     tx: &mut SystemTx,

@@ -8,9 +8,12 @@ pub mod invalidations;
 pub mod keys;
 pub mod migrate;
 pub mod replicas;
+pub mod seals;
 pub mod tenants;
 pub mod tokens;
+pub mod trail;
 pub mod tx;
+pub mod verifications;
 
 use std::future::Future;
 use std::time::Duration;

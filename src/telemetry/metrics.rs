@@ -120,6 +120,9 @@ pub struct Metrics {
     audit_spooled: Counter<u64>,
     audit_spool_bytes: Gauge<u64>,
     audit_spool_torn: Counter<u64>,
+    audit_seal_lag: Gauge<u64>,
+    audit_findings: Gauge<u64>,
+    audit_default_rows: Gauge<u64>,
     integrity_failures: Counter<u64>,
     redis_errors: Counter<u64>,
     auth_failures: Counter<u64>,
@@ -178,6 +181,9 @@ impl Metrics {
             audit_spooled: counter(names::AUDIT_SPOOLED),
             audit_spool_bytes: gauge(names::AUDIT_SPOOL_BYTES),
             audit_spool_torn: counter(names::AUDIT_SPOOL_TORN),
+            audit_seal_lag: gauge(names::AUDIT_SEAL_LAG),
+            audit_findings: gauge(names::AUDIT_FINDINGS),
+            audit_default_rows: gauge(names::AUDIT_DEFAULT_ROWS),
             integrity_failures: counter(names::INTEGRITY_FAILURES),
             redis_errors: counter(names::REDIS_ERRORS),
             auth_failures: counter(names::AUTH_FAILURES),
@@ -318,6 +324,21 @@ impl Metrics {
     /// A segment of the spool ended torn or damaged.
     pub fn audit_spool_torn(&self) {
         self.audit_spool_torn.add(1, &[]);
+    }
+
+    /// How old what is not sealed is.
+    pub fn audit_seal_lag(&self, lag: Duration) {
+        self.audit_seal_lag.record(lag.as_secs(), &[]);
+    }
+
+    /// What the last verification found.
+    pub fn audit_findings(&self, findings: u64) {
+        self.audit_findings.record(findings, &[]);
+    }
+
+    /// How many rows lie in default partitions.
+    pub fn audit_default_rows(&self, rows: u64) {
+        self.audit_default_rows.record(rows, &[]);
     }
 
     /// Whether records can be made durable.

@@ -44,6 +44,12 @@ pub const AUDIT_SPOOLED: &str = "ai_cache_audit_spooled_total";
 pub const AUDIT_SPOOL_BYTES: &str = "ai_cache_audit_spool_bytes";
 /// Torn or damaged ends of spool segments.
 pub const AUDIT_SPOOL_TORN: &str = "ai_cache_audit_spool_torn_total";
+/// Age in seconds of what is not sealed yet.
+pub const AUDIT_SEAL_LAG: &str = "ai_cache_audit_seal_lag_seconds";
+/// Findings of the last daily verification.
+pub const AUDIT_FINDINGS: &str = "ai_cache_audit_findings";
+/// Rows in partitions that are there for rows without a month's own.
+pub const AUDIT_DEFAULT_ROWS: &str = "ai_cache_audit_default_partition_rows";
 /// Stored values that did not open.
 pub const INTEGRITY_FAILURES: &str = "ai_cache_integrity_failures_total";
 /// Failed commands of Redis.

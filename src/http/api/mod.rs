@@ -6,6 +6,7 @@ pub mod query;
 pub mod statistics;
 pub mod tenants;
 pub mod tokens;
+pub mod verification;
 
 use actix_web::{HttpRequest, HttpResponse};
 

@@ -2,4 +2,6 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails here")]
 
 mod denials;
+mod proof;
 mod records;
+mod tampering;

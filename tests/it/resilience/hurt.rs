@@ -1,6 +1,6 @@
 //! A Postgres of one test alone, to be killed, hung and brought back.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ai_cache::domain::clock::SystemClock;
 use ai_cache::domain::ids::SystemIds;
@@ -41,6 +41,12 @@ impl Hurt {
     /// Connected as the superuser.
     pub async fn superuser(&self) -> Client {
         connect(&self.postgres.as_ref().unwrap().url(SUPERUSER, DATABASE)).await
+    }
+
+    /// Another database of the same server, connected to as the superuser.
+    pub async fn other_database(&self) -> Client {
+        self.superuser().await.batch_execute("CREATE DATABASE elsewhere").await.unwrap();
+        connect(&self.postgres.as_ref().unwrap().url(SUPERUSER, "elsewhere")).await
     }
 
     /// The one number a query gives.
@@ -85,12 +91,23 @@ impl Hurt {
             async move {
                 let options = PostgresOptions {
                     lifetime: Lifetime::Bound,
+                    max_prepared_transactions: 2,
                     ..PostgresOptions::new(search_path())
                 };
                 Postgres::start(&folder, options).await.ok()
             }
         });
         self.postgres = Some(postgres.await);
+    }
+
+    /// Ends it in peace; `bring_back` starts it again.
+    pub async fn halt(&mut self) {
+        self.postgres.take().unwrap().stop().await.unwrap();
+    }
+
+    /// Where it keeps everything.
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// SIGSTOP until the guard is dropped.

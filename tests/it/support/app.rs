@@ -78,6 +78,7 @@ impl Default for Builder {
                 max_bytes: 64 * 1024 * 1024,
                 max_age: TimeDelta::minutes(15),
             }),
+            checkpoint: None,
             monitoring: Monitoring::On,
             trusted_proxies: Vec::new(),
             body_limit: Duration::from_secs(15),

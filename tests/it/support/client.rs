@@ -65,6 +65,11 @@ impl Client {
         Self { http, base: base.to_owned(), headers: HeaderMap::new() }
     }
 
+    /// The same caller at another service.
+    pub fn at(&self, base: &str) -> Self {
+        Self { base: base.to_owned(), ..self.clone() }
+    }
+
     /// The same caller with a token.
     pub fn with_token(&self, token: &str) -> Self {
         self.with_header("authorization", &format!("Bearer {token}"))

@@ -1,0 +1,135 @@
+//! Which unbroken history the records of this database belong to. One that was restored or copied
+//! begins a new one: what the old one lost or gained meanwhile must not pass for unbroken.
+
+use chrono::{DateTime, Utc};
+
+use crate::domain::ids::LedgerId;
+use crate::store::seals::{self, Home, Ledger};
+use crate::store::{Store, StoreError, SystemTx};
+
+use super::checkpoint::{Checkpoint, CheckpointError, CheckpointFile};
+
+/// Why a ledger is begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LedgerReason {
+    /// There was none.
+    First,
+    /// Another server holds the database: it was copied or restored.
+    OtherServer,
+    /// The server's log took another turn: a standby was promoted, or a backup was restored.
+    OtherTimeline,
+    /// The checkpoint file knows of seals that are not here.
+    BehindCheckpoint,
+    /// The checkpoint file that there was is gone.
+    CheckpointMissing,
+}
+
+impl LedgerReason {
+    /// The name as stored and shown.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::First => "first",
+            Self::OtherServer => "other-server",
+            Self::OtherTimeline => "other-timeline",
+            Self::BehindCheckpoint => "behind-checkpoint",
+            Self::CheckpointMissing => "checkpoint-missing",
+        }
+    }
+
+    /// Whether an operator must take note before a replica is ready: records may be lost. After a
+    /// promotion alone nothing says so, and the checkpoint file would.
+    const fn needs_acceptance(self) -> bool {
+        !matches!(self, Self::First | Self::OtherTimeline)
+    }
+}
+
+/// The ledger that records belong to from now on.
+#[derive(Debug, Clone, Copy)]
+pub struct PresentLedger {
+    /// Its name.
+    pub id: LedgerId,
+    /// Why it was begun just now; `None`: it was there.
+    pub begun: Option<LedgerReason>,
+    /// Whether nothing speaks against serving from it.
+    pub accepted: bool,
+}
+
+/// Why the ledger cannot be known.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// Postgres failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The checkpoint file failed.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+}
+
+/// The present ledger, begun now under the name `fresh` when there is none or the history broke.
+pub async fn find_or_begin(
+    store: &Store,
+    checkpoint: Option<&CheckpointFile>,
+    fresh: LedgerId,
+    now: DateTime<Utc>,
+) -> Result<PresentLedger, LedgerError> {
+    let last = checkpoint.map(CheckpointFile::last).transpose()?;
+    store
+        .bounded(async {
+            let mut tx = store.system("find the audit ledger").await?;
+            seals::lock_ledgers(&mut tx).await?;
+            let newest = seals::newest_ledger(&mut tx).await?;
+            let reason = judge(&mut tx, newest.as_ref(), last.as_ref()).await?;
+            let present = match (newest, reason) {
+                (Some(known), None) => {
+                    PresentLedger { id: known.id, begun: None, accepted: known.accepted }
+                }
+                (_, reason) => {
+                    let reason = reason.unwrap_or(LedgerReason::First);
+                    let accepted = !reason.needs_acceptance();
+                    let begun = (now, accepted);
+                    seals::insert_ledger(&mut tx, fresh, reason.name(), begun).await?;
+                    PresentLedger { id: fresh, begun: Some(reason), accepted }
+                }
+            };
+            if checkpoint.is_some() {
+                seals::note_checkpointed(&mut tx, present.id).await?;
+            }
+            tx.end().await?;
+            Ok(present)
+        })
+        .await
+}
+
+/// Why the newest ledger cannot go on; `None`: it can. `last` is the checkpoint file's last line,
+/// `None` where no file is set.
+async fn judge(
+    tx: &mut SystemTx,
+    newest: Option<&Ledger>,
+    last: Option<&Option<Checkpoint>>,
+) -> Result<Option<LedgerReason>, StoreError> {
+    let Some(newest) = newest else {
+        return Ok(Some(LedgerReason::First));
+    };
+    if newest.home == Home::OtherServer {
+        return Ok(Some(LedgerReason::OtherServer));
+    }
+    match last {
+        Some(Some(last)) if !is_here(tx, last).await? => {
+            return Ok(Some(LedgerReason::BehindCheckpoint));
+        }
+        // The file is written with the first seal.
+        Some(None) if newest.checkpointed && seals::newest(tx, newest.id).await?.is_some() => {
+            return Ok(Some(LedgerReason::CheckpointMissing));
+        }
+        _ => {}
+    }
+    Ok((newest.home == Home::OtherTimeline).then_some(LedgerReason::OtherTimeline))
+}
+
+/// Whether the seal a checkpoint names is in the database as it was.
+async fn is_here(tx: &mut SystemTx, checkpoint: &Checkpoint) -> Result<bool, StoreError> {
+    let seal = seals::list(tx, checkpoint.ledger_id, checkpoint.seq - 1, 1).await?.pop();
+    Ok(seal.is_some_and(|seal| {
+        seal.content.seq == checkpoint.seq && hex::encode(&seal.hash) == checkpoint.seal_hash
+    }))
+}

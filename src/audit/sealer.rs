@@ -1,0 +1,247 @@
+//! Seals the trail every second: what is settled since the last seal is hashed, signed and chained.
+//! One replica at a time does it; which one does not matter.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::crypto::{SigningKey, sha256};
+use crate::domain::clock::Clock;
+use crate::domain::ids::LedgerId;
+use crate::domain::seal::{NO_SEAL, Seal, SealContent};
+use crate::lifecycle::Lifecycle;
+use crate::store::{Store, StoreError, SystemTx, seals};
+use crate::telemetry::Metrics;
+
+use super::Audit;
+use super::checkpoint::CheckpointFile;
+
+const PERIOD: Duration = Duration::from_secs(1);
+
+/// Longest time that a stop waits for the last seal; without it the next process seals.
+const LAST_LOOK: Duration = Duration::from_secs(2);
+
+/// How often an idle trail is sealed all the same.
+const EMPTY_EVERY: TimeDelta = TimeDelta::seconds(60);
+
+/// From when on the seals lag.
+pub(super) const MOST_LAG: TimeDelta = TimeDelta::seconds(60);
+
+/// Most transactions in a seal: what it hashes at once is bounded.
+const MOST_TRANSACTIONS: i64 = 20_000;
+
+/// How often, in seals, the index of transactions is summarized.
+const SUMMARIZE_EVERY: u32 = 10;
+
+/// What the sealer is started with.
+pub struct SealerParts {
+    /// Postgres.
+    pub store: Store,
+    /// The history that is sealed.
+    pub ledger: LedgerId,
+    /// Signs.
+    pub key: SigningKey,
+    /// Names the key.
+    pub key_id: String,
+    /// Where seals are kept outside.
+    pub checkpoint: Option<CheckpointFile>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Series.
+    pub metrics: Arc<Metrics>,
+}
+
+/// Seals until the service stops.
+pub struct Sealer {
+    parts: SealerParts,
+    audit: Audit,
+    lifecycle: Lifecycle,
+    /// A transaction that had not begun at that time: the lag is its age until it is covered.
+    mark: Option<(i64, DateTime<Utc>)>,
+    lags: bool,
+    since_summary: u32,
+}
+
+/// What a look at the trail came to.
+struct Looked {
+    /// The seal that was made, if any.
+    seal: Option<Seal>,
+    /// Every transaction below is sealed or wrote nothing.
+    covered: i64,
+    /// Every transaction below is settled.
+    settled: i64,
+    /// The next transaction to begin.
+    next: i64,
+}
+
+impl Sealer {
+    /// Prepares the sealer of `audit`'s records.
+    pub const fn new(parts: SealerParts, audit: Audit, lifecycle: Lifecycle) -> Self {
+        Self { parts, audit, lifecycle, mark: None, lags: false, since_summary: 0 }
+    }
+
+    /// Runs until `lifecycle` stops and the last records are written, and seals these too.
+    pub async fn run(mut self) {
+        let lifecycle = self.lifecycle.clone();
+        while !lifecycle.is_stopping() {
+            // A seal that a stop cuts off is made below.
+            tokio::select! {
+                () = lifecycle.stopping() => {}
+                () = async { self.look().await; tokio::time::sleep(PERIOD).await } => {}
+            }
+        }
+        self.audit.ended().await;
+        let _in_vain = tokio::time::timeout(LAST_LOOK, self.look()).await;
+    }
+
+    /// Seals what is settled and judges the lag.
+    async fn look(&mut self) {
+        let now = self.parts.clock.now();
+        let mut settled = 0;
+        loop {
+            match self.seal(now).await {
+                Ok(None) => break,
+                Ok(Some(looked)) => {
+                    settled = looked.settled;
+                    self.keep_outside(looked.seal).await;
+                    if self.mark.is_none_or(|(mark, _)| looked.covered >= mark) {
+                        self.mark = Some((looked.next, now));
+                    }
+                    if looked.covered >= looked.settled {
+                        break;
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the audit trail could not be sealed");
+                    break;
+                }
+            }
+        }
+        self.note_lag(now, settled).await;
+        if !self.audit.is_accepted() {
+            self.look_for_acceptance().await;
+        }
+    }
+
+    /// One seal at most. `None`: another replica is at it.
+    async fn seal(&mut self, now: DateTime<Utc>) -> Result<Option<Looked>, StoreError> {
+        let summarize = self.since_summary >= SUMMARIZE_EVERY;
+        let store = &self.parts.store;
+        let looked = store
+            .bounded_long(async {
+                let mut tx = store.system("seal the audit trail").await?;
+                if !seals::try_lock(&mut tx).await? {
+                    tx.end().await?;
+                    return Ok(None);
+                }
+                let looked = self.append_seal(&mut tx, now).await?;
+                if summarize {
+                    seals::summarize(&mut tx).await?;
+                }
+                tx.end().await?;
+                Ok::<_, StoreError>(Some(looked))
+            })
+            .await?;
+        let sealed = looked.as_ref().is_some_and(|looked| looked.seal.is_some());
+        self.since_summary = if summarize { 0 } else { self.since_summary + u32::from(sealed) };
+        Ok(looked)
+    }
+
+    async fn append_seal(
+        &self,
+        tx: &mut SystemTx,
+        now: DateTime<Utc>,
+    ) -> Result<Looked, StoreError> {
+        let ledger = self.parts.ledger;
+        let last = seals::newest(tx, ledger).await?;
+        let from_tx = last.as_ref().map_or(0, |seal| seal.content.to_tx);
+        let horizon = seals::horizon(tx).await?;
+        let mut to_tx = horizon.settled.max(from_tx);
+        if to_tx - from_tx > MOST_TRANSACTIONS {
+            // Mostly transactions of others, or none of ours for long.
+            let first = seals::next_tx(tx, ledger, from_tx).await?;
+            to_tx = first.map_or(to_tx, |first| to_tx.min(first.saturating_add(MOST_TRANSACTIONS)));
+        }
+        let parts = if from_tx < to_tx {
+            seals::list_parts(tx, ledger, (from_tx, to_tx)).await?
+        } else {
+            Vec::new()
+        };
+        let (covered, settled, next) = (to_tx, horizon.settled, horizon.next);
+        let due = last.as_ref().is_none_or(|seal| now - seal.content.at >= EMPTY_EVERY);
+        if parts.is_empty() && !due {
+            return Ok(Looked { seal: None, covered, settled, next });
+        }
+        let (seq, previous) =
+            last.map_or((1, NO_SEAL.to_vec()), |seal| (seal.content.seq + 1, seal.hash));
+        let (at, key_id) = (to_micros(now), self.parts.key_id.clone());
+        let content = SealContent { ledger, seq, from_tx, to_tx, parts, previous, at, key_id };
+        let hash = sha256(&content.canonical()).to_vec();
+        let seal = Seal { signature: self.parts.key.sign(&hash), hash, content };
+        seals::insert(tx, &seal).await?;
+        Ok(Looked { seal: Some(seal), covered, settled, next })
+    }
+
+    async fn keep_outside(&self, seal: Option<Seal>) {
+        let (Some(file), Some(seal)) = (self.parts.checkpoint.clone(), seal) else {
+            return;
+        };
+        let written = self.lifecycle.spawn_blocking(move || file.append(&seal)).await;
+        if let Ok(Err(error)) = written {
+            tracing::error!(%error, "a seal was not kept outside");
+        }
+    }
+
+    /// Alarms once when the seals begin to lag, and says who is in the way.
+    async fn note_lag(&mut self, now: DateTime<Utc>, settled: i64) {
+        let lag = self.mark.map_or(TimeDelta::zero(), |(_, since)| now - since);
+        self.parts.metrics.audit_seal_lag(lag.to_std().unwrap_or_default());
+        let lags = lag > MOST_LAG;
+        if lags && !self.lags {
+            let blockers = self.blockers(settled).await.unwrap_or_default();
+            tracing::error!(
+                seconds = lag.num_seconds(),
+                "the audit trail is not sealed: it waits for {}",
+                if blockers.is_empty() { "Postgres".to_owned() } else { blockers.join(", ") }
+            );
+        } else if self.lags && !lags {
+            tracing::warn!("the audit trail is sealed again");
+        }
+        self.lags = lags;
+    }
+
+    async fn blockers(&self, settled: i64) -> Result<Vec<String>, StoreError> {
+        let store = &self.parts.store;
+        store
+            .bounded(async {
+                let mut tx = store.system("name who keeps the trail from being sealed").await?;
+                let blockers = seals::list_blockers(&mut tx, settled).await?;
+                tx.end().await?;
+                Ok(blockers)
+            })
+            .await
+    }
+
+    /// An operator may take note of a new ledger from another process.
+    async fn look_for_acceptance(&self) {
+        let store = &self.parts.store;
+        let newest = store.bounded(async {
+            let mut tx = store.system("look whether the audit ledger is accepted").await?;
+            let newest = seals::newest_ledger(&mut tx).await?;
+            tx.end().await?;
+            Ok::<_, StoreError>(newest)
+        });
+        if let Ok(Some(newest)) = newest.await
+            && newest.id == self.parts.ledger
+            && newest.accepted
+        {
+            self.audit.accept();
+        }
+    }
+}
+
+/// A time as Postgres keeps it.
+fn to_micros(time: DateTime<Utc>) -> DateTime<Utc> {
+    DateTime::from_timestamp_micros(time.timestamp_micros()).unwrap_or(time)
+}

@@ -1,0 +1,70 @@
+//! Judges the seals of a ledger one after another: each whole, signed, and next to the one before.
+
+use std::collections::HashMap;
+
+use crate::crypto::{KeyProvider, SigningKey, sha256};
+use crate::domain::ids::LedgerId;
+use crate::domain::seal::{NO_SEAL, Seal};
+
+use super::finding::{FindingKind, Verification};
+
+/// Where the chain has come to.
+pub(super) struct Chain<'a> {
+    ledger: LedgerId,
+    keys: &'a KeyProvider,
+    known: HashMap<String, Option<SigningKey>>,
+    seq: i64,
+    to_tx: i64,
+    hash: Vec<u8>,
+}
+
+impl<'a> Chain<'a> {
+    pub(super) fn new(ledger: LedgerId, keys: &'a KeyProvider) -> Self {
+        let hash = NO_SEAL.to_vec();
+        Self { ledger, keys, known: HashMap::new(), seq: 0, to_tx: 0, hash }
+    }
+
+    /// The last seal's place.
+    pub(super) const fn seq(&self) -> i64 {
+        self.seq
+    }
+
+    /// The first transaction that no seal covers.
+    pub(super) const fn to_tx(&self) -> i64 {
+        self.to_tx
+    }
+
+    pub(super) fn check(&mut self, seal: &Seal, verification: &mut Verification) {
+        let content = &seal.content;
+        let place = format!("seal {} of ledger {}", content.seq, self.ledger);
+        let mut find = |kind, detail: String| verification.find(kind, &place, detail);
+        if sha256(&content.canonical())[..] != seal.hash[..] {
+            find(FindingKind::SealBroken, "its fields do not give its hash".to_owned());
+        }
+        if content.seq == self.seq + 1 {
+            if content.previous != self.hash {
+                find(FindingKind::SealBroken, "it does not name the hash before".to_owned());
+            }
+            if content.from_tx != self.to_tx {
+                let detail = format!("it begins at {}, not {}", content.from_tx, self.to_tx);
+                find(FindingKind::SealBroken, detail);
+            }
+        } else {
+            let (first, last) = (self.seq + 1, content.seq - 1);
+            find(FindingKind::SealGap, format!("seals {first} to {last} before it are missing"));
+        }
+        let key = self.known.entry(content.key_id.clone()).or_insert_with(|| {
+            self.keys.find_audit_signing_key(&content.key_id).and_then(Result::ok)
+        });
+        match key {
+            Some(key) if key.verifies(&seal.hash, &seal.signature) => {}
+            Some(_) => find(FindingKind::BadSignature, "it is not by its key".to_owned()),
+            None => {
+                let detail = format!("there is no master key named {}", content.key_id);
+                find(FindingKind::BadSignature, detail);
+            }
+        }
+        (self.seq, self.to_tx) = (content.seq, content.to_tx);
+        self.hash.clone_from(&seal.hash);
+    }
+}

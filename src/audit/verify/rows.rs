@@ -1,0 +1,96 @@
+//! Judges rows one by one: is each what was written, and by the service? And are the numbers of each
+//! writer whole?
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::crypto::{KeyProvider, MacKey, sha256};
+use crate::domain::ids::{LedgerId, WriterId};
+use crate::store::trail::TrailRow;
+
+use super::finding::{FindingKind, Verification};
+
+/// Checks what rows say of themselves.
+pub(super) struct Judge<'a> {
+    keys: &'a KeyProvider,
+    macs: HashMap<String, Option<MacKey>>,
+}
+
+/// A row's verdict.
+pub(super) struct Verdict {
+    /// What is wrong with it.
+    pub(super) wrong: Option<(FindingKind, &'static str)>,
+    /// The hash it was most likely sealed with: the one its MAC was made of.
+    pub(super) hash: Vec<u8>,
+}
+
+impl<'a> Judge<'a> {
+    pub(super) fn new(keys: &'a KeyProvider) -> Self {
+        Self { keys, macs: HashMap::new() }
+    }
+
+    pub(super) fn judge(&mut self, row: &TrailRow) -> Verdict {
+        let computed = row
+            .record
+            .as_ref()
+            .map(|record| sha256(&record.canonical(row.ledger, row.place)).to_vec());
+        let is_whole = computed.as_ref() == Some(&row.row_hash);
+        let mac = self.mac(&row.mac_key_id);
+        let written = |hash: &Vec<u8>| mac.is_some_and(|mac| mac.mac(hash)[..] == row.row_mac[..]);
+        let wrong = match (is_whole, written(&row.row_hash)) {
+            (true, true) => None,
+            (true, false) => Some((FindingKind::RowForged, "its MAC is not the service's")),
+            (false, true) => Some((FindingKind::RowAltered, "its fields do not give its hash")),
+            (false, false) => Some((FindingKind::RowAltered, "its fields, hash and MAC differ")),
+        };
+        let hash = match computed {
+            Some(computed) if !is_whole && written(&computed) => computed,
+            _ => row.row_hash.clone(),
+        };
+        Verdict { wrong, hash }
+    }
+
+    fn mac(&mut self, id: &str) -> Option<&MacKey> {
+        if !self.macs.contains_key(id) {
+            self.macs.insert(id.to_owned(), self.keys.find_audit_mac_key(id));
+        }
+        self.macs.get(id)?.as_ref()
+    }
+}
+
+/// Which numbers of each writer were seen, as ranges.
+#[derive(Default)]
+pub(super) struct Sequences(HashMap<(LedgerId, WriterId), BTreeMap<i64, i64>>);
+
+impl Sequences {
+    pub(super) fn note(&mut self, row: &TrailRow) {
+        let Some(place) = row.place else {
+            return;
+        };
+        let ranges = self.0.entry((row.ledger, place.writer)).or_default();
+        let seq = place.seq;
+        let before = ranges.range(..=seq).next_back().map(|(from, to)| (*from, *to));
+        let from = match before {
+            Some((_, to)) if to >= seq => return,
+            Some((from, to)) if to + 1 == seq => from,
+            _ => seq,
+        };
+        let to = ranges.remove(&(seq + 1)).unwrap_or(seq);
+        ranges.insert(from, to);
+    }
+
+    pub(super) fn report(&self, verification: &mut Verification) {
+        for ((_, writer), ranges) in &self.0 {
+            let mut expected = 1;
+            for (from, to) in ranges {
+                if *from > expected {
+                    let (first, last) = (expected, from - 1);
+                    let detail = format!(
+                        "records {first} to {last} are missing; a spool may still hold them"
+                    );
+                    verification.find(FindingKind::SeqGap, format!("writer {writer}"), detail);
+                }
+                expected = to + 1;
+            }
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! `GET /api/ai-cache/audit/verification`.
+
+use std::collections::BTreeMap;
+
+use actix_web::{HttpRequest, HttpResponse, get, web};
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::http::State;
+use crate::http::problem::{Problem, ProblemBody};
+use crate::http::query_string::Parameters;
+use crate::service::ProofState;
+
+/// How far the audit trail is proven. The chain of seals is the installation's, over all tenants:
+/// numbers and hashes, never another tenant's rows.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct VerificationBody {
+    /// The unbroken history that records belong to now.
+    ledger_id: String,
+    /// Why it was begun: `first`, `other-server`, `other-timeline`, `behind-checkpoint` or
+    /// `checkpoint-missing`.
+    ledger_reason: String,
+    /// Whether an operator took note of that, where records may be lost.
+    ledger_accepted: bool,
+    /// The newest seal; null before the first.
+    #[schema(required)]
+    last_seal: Option<SealBody>,
+    /// The last line of the checkpoint file; null without one.
+    #[schema(required)]
+    last_checkpoint: Option<CheckpointBody>,
+    /// The last daily verification that came to its end; null before the first.
+    #[schema(required)]
+    last_verification: Option<DoneBody>,
+    /// When this was true.
+    timestamp: DateTime<Utc>,
+}
+
+/// A seal.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SealBody {
+    /// Its place in the ledger.
+    seq: i64,
+    /// When it was made.
+    sealed_at: DateTime<Utc>,
+    /// Its hash (SHA-256), in hexadecimal.
+    seal_hash: String,
+    /// The key of its signature.
+    key_id: String,
+    /// Its signature (Ed25519), in hexadecimal.
+    signature: String,
+}
+
+/// A seal kept outside.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CheckpointBody {
+    /// Its ledger.
+    ledger_id: String,
+    /// Its place in the ledger.
+    seq: i64,
+    /// Its hash (SHA-256), in hexadecimal.
+    seal_hash: String,
+}
+
+/// A verification.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DoneBody {
+    /// Whether nothing was wrong.
+    ok: bool,
+    /// When it ended.
+    ended_at: DateTime<Utc>,
+    /// Rows checked, of all tenants.
+    rows: i64,
+    /// Seals checked.
+    seals: i64,
+    /// Checkpoints compared.
+    checkpoints: i64,
+    /// How many things of each kind were wrong.
+    findings: BTreeMap<String, u64>,
+}
+
+impl From<ProofState> for VerificationBody {
+    fn from(state: ProofState) -> Self {
+        let ProofState { ledger, reason, accepted, seal, checkpoint, verified, now } = state;
+        Self {
+            ledger_id: ledger.to_string(),
+            ledger_reason: reason,
+            ledger_accepted: accepted,
+            last_seal: seal.map(|seal| SealBody {
+                seq: seal.content.seq,
+                sealed_at: seal.content.at,
+                seal_hash: hex::encode(seal.hash),
+                key_id: seal.content.key_id,
+                signature: hex::encode(seal.signature),
+            }),
+            last_checkpoint: checkpoint.map(|outside| CheckpointBody {
+                ledger_id: outside.ledger_id.to_string(),
+                seq: outside.seq,
+                seal_hash: outside.seal_hash,
+            }),
+            last_verification: verified.map(|row| DoneBody {
+                ok: row.findings == 0,
+                ended_at: row.ended_at,
+                rows: row.rows,
+                seals: row.seals,
+                checkpoints: row.checkpoints,
+                findings: row.kinds,
+            }),
+            timestamp: now,
+        }
+    }
+}
+
+/// The state of the audit trail's chain: the newest seal, the last checkpoint, the last
+/// verification.
+#[utoipa::path(
+    tag = "audit",
+    responses(
+        (status = 200, description = "The state", body = VerificationBody),
+        (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
+        (status = "5XX", description = "Failed", body = ProblemBody, content_type = "application/problem+json"),
+    ),
+    security(("token" = ["compliance"])),
+)]
+#[get("/audit/verification")]
+pub async fn get_verification(
+    state: web::Data<State>,
+    request: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    Parameters::of(&request)?.finish()?;
+    let proof = state.service.proof_state().await?;
+    Ok(HttpResponse::Ok().json(VerificationBody::from(proof)))
+}

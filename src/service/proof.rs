@@ -1,0 +1,246 @@
+//! The proof of the audit trail: its ledgers, its daily verification, and the state of both.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::audit::verify::{Verification, Verifier, VerifyError};
+use crate::audit::{AuditError, Checkpoint, CheckpointError, CheckpointFile, PresentLedger};
+use crate::domain::audit_record::{Action, Actor, AuditRecord, Outcome};
+use crate::domain::ids::{AuditId, LedgerId, RequestId, TenantId};
+use crate::domain::seal::Seal;
+use crate::store::verifications::{self, VerificationRow};
+use crate::store::{StoreError, seals, trail};
+
+use super::{Service, ServiceError};
+
+/// How often the trail is verified, and how long a verification under way keeps others from it.
+const EVERY: TimeDelta = TimeDelta::hours(24);
+const CLAIM: TimeDelta = TimeDelta::hours(6);
+
+/// How far the trail is proven.
+pub struct ProofState {
+    /// The present ledger.
+    pub ledger: LedgerId,
+    /// Why it was begun.
+    pub reason: String,
+    /// Whether an operator took note of that, where one must.
+    pub accepted: bool,
+    /// The newest seal.
+    pub seal: Option<Seal>,
+    /// The last line of the checkpoint file.
+    pub checkpoint: Option<Checkpoint>,
+    /// The last verification that came to its end.
+    pub verified: Option<VerificationRow>,
+    /// The present time.
+    pub now: DateTime<Utc>,
+}
+
+/// Why the state of the proof is not known.
+#[derive(Debug, thiserror::Error)]
+pub enum ProofError {
+    /// Postgres failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The checkpoint file failed.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// No durable record of it.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
+}
+
+impl From<VerifyError> for ProofError {
+    fn from(error: VerifyError) -> Self {
+        match error {
+            VerifyError::Store(error) => Self::Store(error),
+            VerifyError::Checkpoint(error) => Self::Checkpoint(error),
+        }
+    }
+}
+
+impl Service {
+    /// Records that a ledger was begun at this start, and that seals are signed with another key.
+    pub async fn note_ledger(&self, present: PresentLedger) -> Result<(), StoreError> {
+        if let Some(reason) = present.begun {
+            self.note(Action::LedgerBegin, present.id);
+            if !present.accepted {
+                tracing::error!(
+                    reason = reason.name(),
+                    "a new audit ledger was begun, records may be lost: not ready until \
+                     `ai-cache audit accept-ledger` has been run"
+                );
+            }
+        }
+        let newest = self
+            .parts
+            .store
+            .bounded(async {
+                let mut tx = self.parts.store.system("find the key of the newest seal").await?;
+                let newest = seals::newest(&mut tx, present.id).await?;
+                tx.end().await?;
+                Ok::<_, StoreError>(newest)
+            })
+            .await?;
+        let key = self.parts.keys.active_id().as_str();
+        if newest.is_some_and(|seal| seal.content.key_id != key) {
+            self.note(Action::SealKeyChange, present.id);
+        }
+        Ok(())
+    }
+
+    /// A record of the installation's own about a ledger, which nobody waits for.
+    fn note(&self, action: Action, ledger: LedgerId) {
+        let mut record = self.own_record(action);
+        record.object = Some(ledger.0);
+        record.count = 1;
+        self.parts.audit.record_detached(record);
+    }
+
+    fn own_record(&self, action: Action) -> AuditRecord {
+        let (now, ids) = (self.parts.clock.now(), &*self.parts.ids);
+        let named = (AuditId::fresh(ids, now), self.parts.installation);
+        let request = RequestId::fresh(ids, now);
+        let record = AuditRecord::begun(named, now, request, Actor::Service, action);
+        AuditRecord { outcome: Outcome::Done, ..record }
+    }
+
+    /// An operator takes note of why the present ledger was begun. Returns it and whether nobody
+    /// had before.
+    pub async fn accept_ledger(
+        &self,
+        record: AuditRecord,
+    ) -> Result<(LedgerId, bool), ServiceError> {
+        let (store, now) = (&self.parts.store, self.parts.clock.now());
+        let newest = store.bounded(async {
+            let mut tx = store.system("find the present audit ledger").await?;
+            let newest = seals::newest_ledger(&mut tx).await?;
+            tx.end().await?;
+            newest.ok_or(StoreError::UnknownValue("ledger"))
+        });
+        let ledger = newest.await?.id;
+        let (tenant, object) = (self.parts.installation, Some(ledger.0));
+        let record = AuditRecord { action: Action::LedgerAccept, tenant, object, ..record };
+        let _receipt = self.parts.audit.record(record).await?;
+        let accepted = store.bounded(async {
+            let mut tx = store.system("accept the present audit ledger").await?;
+            let first = seals::accept_ledger(&mut tx, ledger, now).await?;
+            tx.end().await?;
+            Ok::<_, StoreError>(first)
+        });
+        Ok((ledger, accepted.await?))
+    }
+
+    /// Verifies the trail because somebody asks, which is recorded.
+    pub async fn verify_on_request(
+        &self,
+        tenant: Option<TenantId>,
+        checkpoint: Option<&CheckpointFile>,
+        record: AuditRecord,
+    ) -> Result<Verification, ProofError> {
+        let checkpoint = checkpoint.or(self.parts.checkpoint.as_ref());
+        let verification = self.verify(tenant, checkpoint).await?;
+        let count = i64::try_from(verification.findings.len()).unwrap_or(i64::MAX);
+        let (action, tenant) = (Action::AuditVerify, self.parts.installation);
+        let record = AuditRecord { tenant, action, count, ..record };
+        let _receipt = self.parts.audit.record(record).await?;
+        Ok(verification)
+    }
+
+    /// Verifies the trail once a day, whichever replica comes to it first. Returns what it came to;
+    /// `None`: it is not due.
+    pub async fn verify_when_due(&self) -> Result<Option<Verification>, ProofError> {
+        let (store, now) = (&self.parts.store, self.parts.clock.now());
+        let rows = store
+            .bounded(async {
+                let mut tx = store.system("count rows without a month's partition").await?;
+                let rows = trail::count_default_rows(&mut tx).await?;
+                tx.end().await?;
+                Ok::<_, StoreError>(rows)
+            })
+            .await?;
+        self.parts.metrics.audit_default_rows(u64::try_from(rows).unwrap_or(0));
+        if rows > 0 {
+            tracing::error!(
+                rows,
+                "audit rows lie in default partitions: their months' are missing"
+            );
+        }
+        let id = self.parts.ids.next(now);
+        let claimed = store
+            .bounded(async {
+                let mut tx = store.system("claim the daily verification").await?;
+                let claimed = verifications::claim(&mut tx, id, now, (EVERY, CLAIM)).await?;
+                tx.end().await?;
+                Ok::<_, StoreError>(claimed)
+            })
+            .await?;
+        if !claimed {
+            return Ok(None);
+        }
+        let verification = self.verify(None, self.parts.checkpoint.as_ref()).await?;
+        let mut kinds: BTreeMap<String, u64> = BTreeMap::new();
+        for finding in &verification.findings {
+            *kinds.entry(finding.kind.to_string()).or_default() += 1;
+            tracing::error!(kind = %finding.kind, place = finding.place, "the audit trail is broken: {}", finding.detail);
+        }
+        let found = u64::try_from(verification.findings.len()).unwrap_or(u64::MAX);
+        self.parts.metrics.audit_findings(found);
+        let ended = self.parts.clock.now();
+        let counts = [verification.rows, verification.seals, verification.checkpoints, found];
+        store
+            .bounded(async {
+                let mut tx = store.system("keep the daily verification").await?;
+                verifications::end(&mut tx, (id, ended), counts, &kinds).await?;
+                tx.end().await?;
+                Ok::<_, StoreError>(())
+            })
+            .await?;
+        let mut record = self.own_record(Action::AuditVerify);
+        record.count = i64::try_from(found).unwrap_or(i64::MAX);
+        self.parts.audit.record_detached(record);
+        Ok(Some(verification))
+    }
+
+    /// Findings about rows are those of `tenant`, or of all.
+    async fn verify(
+        &self,
+        tenant: Option<TenantId>,
+        checkpoint: Option<&CheckpointFile>,
+    ) -> Result<Verification, VerifyError> {
+        let verifier = Verifier {
+            store: &self.parts.store,
+            keys: &self.parts.keys,
+            checkpoint,
+            tenant,
+            now: self.parts.clock.now(),
+        };
+        Box::pin(verifier.run()).await
+    }
+
+    /// How far the trail is proven.
+    pub async fn proof_state(&self) -> Result<ProofState, ProofError> {
+        let checkpoint = match self.parts.checkpoint.clone() {
+            None => None,
+            Some(file) => {
+                let last = self.parts.lifecycle.spawn_blocking(move || file.last()).await;
+                last.unwrap_or(Ok(None))?
+            }
+        };
+        let store = &self.parts.store;
+        let (ledger, seal, verified) = store
+            .bounded(async {
+                let mut tx = store.system("read how far the audit trail is proven").await?;
+                let ledger = seals::newest_ledger(&mut tx).await?;
+                let ledger = ledger.ok_or(StoreError::UnknownValue("ledger"))?;
+                let seal = seals::newest(&mut tx, ledger.id).await?;
+                let verified = verifications::newest(&mut tx).await?;
+                tx.end().await?;
+                Ok::<_, StoreError>((ledger, seal, verified))
+            })
+            .await?;
+        let now = self.parts.clock.now();
+        let (reason, accepted) = (ledger.reason, ledger.accepted);
+        Ok(ProofState { ledger: ledger.id, reason, accepted, seal, checkpoint, verified, now })
+    }
+}

@@ -1,0 +1,338 @@
+//! Whoever owns the database changes the trail: the verification names it (issue 3;
+//! architecture.md §3 "Seals").
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ai_cache::audit::CheckpointFile;
+use ai_cache::audit::verify::{FindingKind as Kind, Verification, Verifier};
+use ai_cache::crypto::KeyProvider;
+use ai_cache::domain::clock::{Clock as _, SystemClock};
+use ai_cache::store::{Store, StoreSettings};
+use tokio_postgres::Client;
+
+use crate::resilience::hurt::Hurt;
+use crate::support::app::MASTER_KEYS;
+use crate::support::rounds;
+use crate::support::services::scratch;
+
+use super::proof::{builder, sealed, write};
+
+/// A trail that nobody adds to any more, with a copy to go back to.
+struct Trail {
+    hurt: Hurt,
+    file: PathBuf,
+    store: Store,
+    owner: Client,
+}
+
+impl Trail {
+    /// So many rows in some seals.
+    async fn of(rows: usize) -> Self {
+        let hurt = Hurt::start().await;
+        let file = scratch("checkpoint").join("seals.ndjson");
+        let app = builder(&hurt, &file).start().await;
+        let tenant = app.tenant("acme").await;
+        for _ in 0..5 {
+            write(&app.service().parts().audit, tenant.id, rows / 5).await;
+            sealed(&hurt).await;
+        }
+        app.stop().await;
+        let settings = StoreSettings { pool_size: 2, limit: Duration::from_secs(5) };
+        let store = Store::new(&hurt.url(), &settings).unwrap();
+        let owner = hurt.superuser().await;
+        let keep = "CREATE TABLE kept_rows AS SELECT * FROM ai_cache_audit_logs;
+                    CREATE TABLE kept_seals AS SELECT * FROM audit_seals;";
+        owner.batch_execute(keep).await.unwrap();
+        Self { hurt, file, store, owner }
+    }
+
+    async fn verify(&self, checkpoint: Option<&Path>) -> Verification {
+        let keys = KeyProvider::from_text(MASTER_KEYS).unwrap();
+        let file = checkpoint.map(|path| CheckpointFile::new(path.to_owned()));
+        let (store, now) = (&self.store, SystemClock.now());
+        let verifier =
+            Verifier { store, keys: &keys, checkpoint: file.as_ref(), tenant: None, now };
+        Box::pin(verifier.run()).await.unwrap()
+    }
+
+    /// What is found after `change`, which is taken back.
+    async fn after(&self, change: &str) -> Verification {
+        self.owner.batch_execute(change).await.unwrap();
+        let found = self.verify(Some(&self.file)).await;
+        let restore = "DELETE FROM ai_cache_audit_logs; DELETE FROM audit_seals;
+                       INSERT INTO ai_cache_audit_logs SELECT * FROM kept_rows;
+                       INSERT INTO audit_seals SELECT * FROM kept_seals;";
+        self.owner.batch_execute(restore).await.unwrap();
+        found
+    }
+
+    async fn stop(self) {
+        self.store.close().await;
+        drop(self.owner);
+        self.hurt.stop().await;
+    }
+}
+
+fn kinds(found: &Verification) -> BTreeSet<Kind> {
+    found.findings.iter().map(|found| found.kind).collect()
+}
+
+/// Flips one bit of one byte of each column; `{k}` is a number that differs from edit to edit.
+const EDITS: &[(&str, &str)] = &[
+    ("occurred_at", "occurred_at + ((1 << ({k} % 8)) || ' microseconds')::interval"),
+    ("request_id", "FLIPPED"),
+    ("actor_kind", "'service'"),
+    ("actor_token_id", "FLIPPED"),
+    ("actor_roles", "overlay(actor_roles PLACING 'b' FROM 1 + {k} % 3 FOR 1)"),
+    ("actor_network", "overlay(actor_network PLACING '7' FROM 3 FOR 1)"),
+    ("action", "overlay(action PLACING 'z' FROM 1 + {k} % 5 FOR 1)"),
+    ("outcome", "'miss'"),
+    ("operation", "NULL"),
+    ("tier", "'warm'"),
+    ("entry_id", "FLIPPED"),
+    ("subject_key_id", "FLIPPED"),
+    ("object_id", "FLIPPED"),
+    ("tenant_id", "FLIPPED"),
+    ("id", "FLIPPED"),
+    ("retention_class", "3"),
+    ("status", "(status # (1 << ({k} % 15)))::smallint"),
+    ("item_count", "item_count # (1::bigint << ({k} % 62))"),
+    ("duration_us", "duration_us # (1::bigint << ({k} % 62))"),
+    ("cost_picousd", "cost_picousd # (1::bigint << ({k} % 64))"),
+    ("ledger_id", "FLIPPED"),
+    ("writer_id", "FLIPPED"),
+    ("writer_seq", "writer_seq # (1::bigint << (32 + {k} % 30))"),
+    ("row_hash", "set_byte(row_hash, {k} % 32, get_byte(row_hash, {k} % 32) # 1)"),
+    ("row_mac", "set_byte(row_mac, {k} % 32, get_byte(row_mac, {k} % 32) # 128)"),
+    ("mac_key_id", "mac_key_id || 'x'"),
+];
+
+/// The statement of the edit `number` of a row.
+fn edit(number: usize, id: &str) -> String {
+    let (column, to) = EDITS[number % EDITS.len()];
+    // The last eight bytes: the time in an id, which chooses the partition, stays.
+    let flipped = format!(
+        "encode(set_byte(uuid_send({column}), 8 + {{k}} % 8,
+                         get_byte(uuid_send({column}), 8 + {{k}} % 8) # 1), 'hex')::uuid"
+    );
+    let to = to.replace("FLIPPED", &flipped).replace("{k}", &number.to_string());
+    format!("UPDATE ai_cache_audit_logs SET {column} = {to} WHERE id = '{id}' RETURNING id::text")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_hundred_edits_are_two_hundred_findings() {
+    let trail = Box::pin(Trail::of(rounds(10_000, 100_000))).await;
+    let clean = trail.verify(Some(&trail.file)).await;
+    assert_eq!(clean.findings, []);
+    let rows = "SELECT id::text FROM ai_cache_audit_logs
+                WHERE writer_id IS NOT NULL AND action = 'query' ORDER BY md5(id::text) LIMIT 200";
+    let rows = trail.owner.query(rows, &[]).await.unwrap();
+    let mut edited = BTreeSet::new();
+    for (number, row) in rows.iter().enumerate() {
+        let row = trail.owner.query_one(&edit(number, row.get(0)), &[]).await.unwrap();
+        edited.insert(format!("row {}", row.get::<_, String>(0)));
+    }
+    let found = trail.verify(Some(&trail.file)).await;
+    let about_rows = |kind: Kind| matches!(kind, Kind::RowAltered | Kind::RowForged);
+    let named: BTreeSet<String> = found
+        .findings
+        .iter()
+        .filter(|found| about_rows(found.kind) && found.place.starts_with("row "))
+        .map(|found| found.place.clone())
+        .collect();
+    println!(
+        "{} rows: 0 findings; {} edited, {} named of {} findings",
+        clean.rows,
+        edited.len(),
+        named.len(),
+        found.findings.len()
+    );
+    assert_eq!(edited.len(), 200);
+    assert_eq!(named, edited);
+    trail.stop().await;
+}
+
+/// The rows from `offset` on, in the order they were written.
+fn fifty(offset: &str) -> String {
+    format!(
+        "DELETE FROM ai_cache_audit_logs WHERE id IN
+             (SELECT id FROM ai_cache_audit_logs ORDER BY tx_id, id
+              OFFSET greatest({offset}, 0) LIMIT 50)"
+    )
+}
+
+const ROWS: &str = "(SELECT count(*) FROM kept_rows)";
+const LAST: &str = "(SELECT max(seq) FROM kept_seals)";
+
+/// What is done, by which statements, and what must be found; `{n}` differs from trial to trial.
+type Trial = (&'static str, String, Kind);
+
+fn removals() -> Vec<Trial> {
+    let newest = format!("(SELECT from_tx FROM kept_seals WHERE seq = {LAST})");
+    vec![
+        ("the first 50 rows", fifty("{n}"), Kind::RowMissing),
+        ("50 rows of the middle", fifty(&format!("{ROWS} / 2 + {{n}}")), Kind::RowMissing),
+        ("the last 50 rows", fifty(&format!("{ROWS} - 50 - {{n}}")), Kind::RowMissing),
+        (
+            "a seal",
+            format!("DELETE FROM audit_seals WHERE seq = {LAST} / 2 + {{n}} % 2"),
+            Kind::SealGap,
+        ),
+        (
+            "the last seal",
+            format!("DELETE FROM audit_seals WHERE seq = {LAST}"),
+            Kind::CheckpointMismatch,
+        ),
+        (
+            "the end of rows and seals",
+            format!(
+                "DELETE FROM ai_cache_audit_logs WHERE tx_id >= {newest};
+                 DELETE FROM audit_seals WHERE seq = {LAST}"
+            ),
+            Kind::CheckpointMismatch,
+        ),
+        ("all seals", "DELETE FROM audit_seals".to_owned(), Kind::CheckpointMismatch),
+    ]
+}
+
+fn changes() -> Vec<Trial> {
+    let other_rows = "(SELECT id FROM kept_rows WHERE writer_seq = 20 + {n})";
+    vec![
+        (
+            "a copied row",
+            format!(
+                "CREATE TEMPORARY TABLE copied AS SELECT * FROM kept_rows WHERE id = {other_rows};
+                 UPDATE copied SET id = overlay(id::text PLACING 'abc' FROM 34)::uuid;
+                 INSERT INTO ai_cache_audit_logs SELECT * FROM copied; DROP TABLE copied"
+            ),
+            Kind::RowExtra,
+        ),
+        (
+            "two rows swapped",
+            "UPDATE ai_cache_audit_logs a
+             SET action = b.action, row_hash = b.row_hash, row_mac = b.row_mac,
+                 writer_seq = b.writer_seq, request_id = b.request_id
+             FROM kept_rows b
+             WHERE a.writer_seq IN (20 + {n}, 40 + {n}) AND b.id <> a.id
+               AND b.writer_seq IN (20 + {n}, 40 + {n})"
+                .to_owned(),
+            Kind::RowAltered,
+        ),
+        (
+            "a row moved to another transaction",
+            format!("UPDATE ai_cache_audit_logs SET tx_id = tx_id - 1 WHERE id = {other_rows}"),
+            Kind::RowAltered,
+        ),
+        (
+            "a seal's count",
+            format!(
+                "UPDATE audit_seals SET part_counts[1] = part_counts[1] - 1 WHERE seq = {LAST}"
+            ),
+            Kind::SealBroken,
+        ),
+        (
+            "a seal's signature",
+            format!(
+                "UPDATE audit_seals SET signature = set_byte(signature, {{n}}, 0) WHERE seq = {LAST}"
+            ),
+            Kind::BadSignature,
+        ),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_removed_added_or_moved_is_found() {
+    let trail = Box::pin(Trail::of(5_000)).await;
+    let times = rounds(1, 5);
+    for (what, change, kind) in removals().iter().chain(&changes()) {
+        let mut found_in = 0;
+        for trial in 0..times {
+            let found = trail.after(&change.replace("{n}", &(trial * 7).to_string())).await;
+            found_in += usize::from(kinds(&found).contains(kind));
+        }
+        println!("{what}: {times} times, found {found_in} times");
+        assert_eq!(found_in, times, "{what}");
+    }
+    assert_eq!(trail.verify(Some(&trail.file)).await.findings, []);
+    trail.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dropped_partition_needs_a_purge_that_was_due() {
+    let trail = Box::pin(Trail::of(500)).await;
+    let month = SystemClock.now().format("audit_logs_y7_%Y_%m").to_string();
+    let drop = format!("DROP TABLE {month}");
+    trail.owner.batch_execute(&drop).await.unwrap();
+    let found = trail.verify(None).await;
+    assert_eq!(found.findings.len(), 1 + usize::from(found.findings.len() > 1), "{found:?}");
+    assert!(kinds(&found).contains(&Kind::PurgeUnjustified));
+    for (purged, justified) in
+        [("now() + interval '6 years'", false), ("now() + interval '8 years'", true)]
+    {
+        let purge = format!(
+            "DELETE FROM audit_purges; INSERT INTO audit_purges
+             SELECT ledger_id, '{month}', 500, now(), {purged}, gen_random_uuid() FROM audit_ledgers"
+        );
+        trail.owner.batch_execute(&purge).await.unwrap();
+        let found = kinds(&trail.verify(None).await);
+        assert_eq!(!found.contains(&Kind::PurgeUnjustified), justified);
+    }
+    trail.stop().await;
+}
+
+/// Before a seal covers them rows are only known by their MACs and their writer's numbers.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_row_forged_or_removed_before_its_seal_is_found() {
+    let hurt = Hurt::start().await;
+    let file = scratch("checkpoint").join("seals.ndjson");
+    let app = builder(&hurt, &file).start().await;
+    let tenant = app.tenant("acme").await;
+    let mut owner = hurt.superuser().await;
+    let held = owner.transaction().await.unwrap();
+    let hold = "SELECT pg_advisory_xact_lock(hashtext('ai-cache audit seals'))";
+    held.batch_execute(hold).await.unwrap();
+    write(&app.service().parts().audit, tenant.id, 60).await;
+    let other = hurt.superuser().await;
+    // Well-formed in every column, its hash that of its fields: only the MAC cannot be made.
+    let forged = forged_row(&other, tenant.id).await;
+    let gone = "DELETE FROM ai_cache_audit_logs WHERE writer_seq = 30 RETURNING id";
+    assert_eq!(other.query(gone, &[]).await.unwrap().len(), 1);
+    held.commit().await.unwrap();
+    sealed(&hurt).await;
+    let found = super::proof::verify(app.service(), None).await;
+    println!("{:?}", found.findings);
+    assert_eq!(kinds(&found), BTreeSet::from([Kind::RowForged, Kind::SeqGap]));
+    assert!(found.findings.iter().any(|found| found.place == format!("row {forged}")));
+    app.stop().await;
+    hurt.stop().await;
+}
+
+/// Adds a row whose hash is right.
+async fn forged_row(owner: &Client, tenant: ai_cache::domain::ids::TenantId) -> String {
+    let ledger = owner.query_one("SELECT ledger_id::text FROM audit_ledgers", &[]).await.unwrap();
+    let ledger = ai_cache::domain::ids::LedgerId::parse(ledger.get(0)).unwrap();
+    let now =
+        chrono::DateTime::from_timestamp_micros(SystemClock.now().timestamp_micros()).unwrap();
+    let mut record = super::proof::record(tenant, now);
+    record.actor = ai_cache::domain::audit_record::Actor::Service;
+    (record.operation, record.tier, record.entry) = (None, None, None);
+    (record.subject_key, record.object) = (None, None);
+    let hash = ai_cache::crypto::sha256(&record.canonical(ledger, None));
+    let row = format!(
+        "INSERT INTO ai_cache_audit_logs (retention_class, tenant_id, id, occurred_at, request_id,
+             actor_kind, action, outcome, status, item_count, duration_us, cost_picousd, ledger_id,
+             row_hash, row_mac, mac_key_id)
+         SELECT 7, '{}', '{}', to_timestamp({}::numeric / 1000000), '{}', 'service', 'query', 'hit',
+             200, 1, 1234, 5678, '{ledger}', '\\x{}', sha256('a guess'), mac_key_id
+         FROM ai_cache_audit_logs LIMIT 1",
+        record.tenant,
+        record.id,
+        now.timestamp_micros(),
+        record.request,
+        hex::encode(hash)
+    );
+    owner.batch_execute(&row).await.unwrap();
+    record.id.to_string()
+}
