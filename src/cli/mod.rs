@@ -1,5 +1,6 @@
 //! The command line: a file per subcommand. The only module that prints.
 
+mod audit;
 mod backend;
 mod bench_run;
 mod config_check;
@@ -46,6 +47,9 @@ enum Command {
     /// Make, list and revoke tokens
     #[command(subcommand)]
     Token(token::TokenCommand),
+    /// Read the audit trail
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
     /// Look at the settings
     #[command(subcommand)]
     Config(config_check::ConfigCommand),
@@ -100,6 +104,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
             Command::Migrate(args) => migrate::run(&args, &config, &source).await,
             Command::Tenant(command) => tenant::run(&command, &config, &source).await,
             Command::Token(command) => token::run(&command, &config, &source).await,
+            Command::Audit(command) => audit::run(&command, &config, &source).await,
             Command::Bench(args) => bench_run::run(&args, &source).await,
             Command::Openapi | Command::Scale(_) | Command::Config(_) => Ok(ExitCode::SUCCESS),
         }

@@ -34,6 +34,11 @@ macro_rules! names {
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$item => $text,)+ }
             }
+
+            /// Reads the name.
+            pub fn parse(name: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|known| known.name() == name)
+            }
         }
 
         serde_by_name!($name);
@@ -77,6 +82,12 @@ names! {
         Unrouted => "unrouted",
         /// A caller wanted to be known.
         Authenticate => "authenticate",
+        /// Records of the trail were read.
+        AuditRead => "audit-read",
+        /// An export of the trail began.
+        AuditExport => "audit-export",
+        /// An export of the trail ended; its count is of the records that left.
+        AuditExportEnd => "audit-export-end",
     }
 }
 
@@ -127,7 +138,8 @@ pub enum RetentionClass {
 }
 
 impl RetentionClass {
-    const ALL: [Self; 4] = [Self::OneYear, Self::ThreeYears, Self::SevenYears, Self::TenYears];
+    /// Every class, shortest first.
+    pub const ALL: [Self; 4] = [Self::OneYear, Self::ThreeYears, Self::SevenYears, Self::TenYears];
 
     /// Whole years.
     pub const fn years(self) -> i16 {
@@ -180,6 +192,9 @@ pub enum Actor {
 }
 
 impl Actor {
+    /// Every kind.
+    pub const KINDS: [&'static str; 4] = ["token", "anonymous", "command-line", "service"];
+
     /// The kind as stored and shown.
     pub const fn kind(&self) -> &'static str {
         match self {
