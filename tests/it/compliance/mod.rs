@@ -2,4 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails here")]
 
 mod denials;
+mod export;
 mod records;
+mod trail;
+mod trail_pages;
