@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use chrono::{DateTime, Utc};
 use clap::Subcommand;
 use serde::Serialize;
 
@@ -10,6 +11,9 @@ use crate::app::App;
 use crate::audit::CheckpointFile;
 use crate::audit::verify::Verification;
 use crate::config::{Config, Source};
+use crate::domain::audit_row::ndjson;
+use crate::domain::ids::TenantId;
+use crate::service::TrailQuery;
 
 use super::failure::Failure;
 use super::output::{self, Style};
@@ -32,6 +36,18 @@ pub(super) enum AuditCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Print the audit trail, one JSON object a line, a tenant's oldest first; it is recorded
+    Export {
+        /// The tenant's slug; without it every tenant's trail is printed, one after the other
+        #[arg(long)]
+        tenant: Option<String>,
+        /// Not before this time, such as 2026-01-31T00:00:00Z
+        #[arg(long, value_parser = parse_time)]
+        from: Option<DateTime<Utc>>,
+        /// Before this time
+        #[arg(long, value_parser = parse_time)]
+        to: Option<DateTime<Utc>>,
+    },
     /// Take note that a new ledger was begun because records may be lost
     AcceptLedger {
         /// Print JSON
@@ -45,6 +61,11 @@ pub(super) enum AuditCommand {
 struct Accepted {
     ledger_id: String,
     accepted_now: bool,
+}
+
+fn parse_time(text: &str) -> Result<DateTime<Utc>, String> {
+    let time = DateTime::parse_from_rfc3339(text).map(DateTime::into);
+    time.map_err(|_| "must be a time of RFC 3339, such as 2026-01-31T00:00:00Z".to_owned())
 }
 
 /// Runs the command.
@@ -73,6 +94,9 @@ pub(super) async fn run(
                 Verification { rows: 0, seals: 0, .. } => ExitCode::from(NOTHING_TO_CHECK),
                 _ => ExitCode::SUCCESS,
             })
+        }
+        AuditCommand::Export { tenant, from, to } => {
+            export_all(tenant.as_deref(), (*from, *to), config, source).await
         }
         AuditCommand::AcceptLedger { json } => {
             let (ledger, now) = with_app(config, source, async |app: &App| {
@@ -105,4 +129,42 @@ fn in_words(verified: &Verification) -> String {
          {checkpoints} checkpoints"
     ));
     lines.join("\n")
+}
+
+async fn export_all(
+    tenant: Option<&str>,
+    (from, to): (Option<DateTime<Utc>>, Option<DateTime<Utc>>),
+    config: &Config,
+    source: &Source,
+) -> Result<ExitCode, Failure> {
+    let slug = tenant.map(parse_slug).transpose()?;
+    if let (Some(from), Some(to)) = (from, to)
+        && from > to
+    {
+        return Err(Failure::usage("--to must not be before --from"));
+    }
+    let query = TrailQuery { from, to, ..TrailQuery::default() };
+    with_app(config, source, async |app: &App| {
+        let tenants = match &slug {
+            Some(slug) => vec![app.service().find_tenant(slug).await?],
+            None => app.service().list_tenants().await?,
+        };
+        for tenant in tenants {
+            export(app, tenant.id, &query).await?;
+        }
+        Ok(ExitCode::SUCCESS)
+    })
+    .await
+}
+
+async fn export(app: &App, tenant: TenantId, query: &TrailQuery) -> Result<(), Failure> {
+    let mut export = app.service().export_trail_of(tenant, query).await?;
+    while let Some(rows) = export.next().await? {
+        let lines = ndjson(&rows).map_err(Failure::internal)?;
+        let written = output::write_lines(&lines);
+        written.map_err(|error| {
+            Failure::not_so(format!("the output cannot be written: {}", error.kind()))
+        })?;
+    }
+    Ok(())
 }

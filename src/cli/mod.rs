@@ -47,7 +47,7 @@ enum Command {
     /// Make, list and revoke tokens
     #[command(subcommand)]
     Token(token::TokenCommand),
-    /// Prove the audit trail
+    /// Prove and read the audit trail
     #[command(subcommand)]
     Audit(audit::AuditCommand),
     /// Look at the settings

@@ -1,5 +1,6 @@
 //! The one place that writes to stdout and stderr.
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use serde::Serialize;
@@ -26,6 +27,13 @@ impl Style {
 #[expect(clippy::print_stdout, reason = "what a command has to say")]
 pub(super) fn say(text: &str) {
     println!("{text}");
+}
+
+/// Writes whole lines to stdout; who reads it may have closed it.
+pub(super) fn write_lines(lines: &[u8]) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(lines)?;
+    stdout.flush()
 }
 
 /// Prints a line to stderr.

@@ -34,6 +34,11 @@ macro_rules! names {
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$item => $text,)+ }
             }
+
+            /// Reads the name.
+            pub fn parse(name: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|known| known.name() == name)
+            }
         }
 
         serde_by_name!($name);
@@ -87,6 +92,12 @@ names! {
         AuditVerify => "audit-verify",
         /// The state of the trail's proof was read.
         VerificationRead => "verification-read",
+        /// Records of the trail were read.
+        AuditRead => "audit-read",
+        /// An export of the trail began.
+        AuditExport => "audit-export",
+        /// An export of the trail ended; its count is of the records that left.
+        AuditExportEnd => "audit-export-end",
     }
 }
 
@@ -137,7 +148,8 @@ pub enum RetentionClass {
 }
 
 impl RetentionClass {
-    const ALL: [Self; 4] = [Self::OneYear, Self::ThreeYears, Self::SevenYears, Self::TenYears];
+    /// Every class, shortest first.
+    pub const ALL: [Self; 4] = [Self::OneYear, Self::ThreeYears, Self::SevenYears, Self::TenYears];
 
     /// Whole years.
     pub const fn years(self) -> i16 {
@@ -190,6 +202,9 @@ pub enum Actor {
 }
 
 impl Actor {
+    /// Every kind.
+    pub const KINDS: [&'static str; 4] = ["token", "anonymous", "command-line", "service"];
+
     /// The kind as stored and shown.
     pub const fn kind(&self) -> &'static str {
         match self {

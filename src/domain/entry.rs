@@ -36,6 +36,11 @@ impl Tier {
         }
     }
 
+    /// Reads the name on the wire.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|tier| tier.name() == name)
+    }
+
     /// Position in [`Self::ALL`].
     pub const fn index(self) -> usize {
         self as usize

@@ -13,6 +13,12 @@ pub trait Ids: Send + Sync + 'static {
     fn next(&self, now: DateTime<Utc>) -> Uuid;
 }
 
+/// No UUIDv7 of this or a later millisecond is smaller (RFC 9562 §5.7).
+pub fn first_uuid_of(at: DateTime<Utc>) -> Uuid {
+    let millis = u128::try_from(at.timestamp_millis()).unwrap_or(0); // before 1970: the smallest
+    Uuid::from_u128(millis << 80)
+}
+
 /// Ids with random bits from a generator seeded by the operating system.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct SystemIds;

@@ -2,6 +2,7 @@
 //! here but by `clock::SystemClock` and `ids::SystemIds`.
 
 pub mod audit_record;
+pub mod audit_row;
 pub mod breaker;
 mod by_name;
 pub mod cache_key;

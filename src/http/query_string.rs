@@ -36,6 +36,11 @@ impl Parameters {
         self.0.parsed(name, rule, parse)
     }
 
+    /// Notes that a parameter breaks a rule.
+    pub fn refuse(&mut self, name: &str, detail: &str) {
+        self.0.refuse(name, detail);
+    }
+
     /// Every fault; a parameter nobody took is one.
     pub fn finish(self) -> Result<(), Vec<FieldError>> {
         self.0.finish()

@@ -32,6 +32,8 @@ pub const AUTHENTICATED: &[Route] = &[
     route("DELETE", "/api/ai-cache/entries/{entryId}", Role::Admin, Action::EntryDelete),
     route("GET", "/api/ai-cache/statistics", Role::Admin, Action::StatisticsRead),
     route("GET", "/api/ai-cache/audit/verification", Role::Compliance, Action::VerificationRead),
+    route("GET", "/api/ai-cache/audit", Role::Compliance, Action::AuditRead),
+    route("GET", "/api/ai-cache/audit/export", Role::Compliance, Action::AuditExport),
     route("GET", "/api/ai-cache/tokens", Role::Admin, Action::TokenList),
     route("POST", "/api/ai-cache/tokens", Role::Admin, Action::TokenCreate),
     route("DELETE", "/api/ai-cache/tokens/{tokenId}", Role::Admin, Action::TokenRevoke),

@@ -16,6 +16,8 @@ pub fn configure(config: &mut ServiceConfig<'_>) {
         .service(api::entries::delete_entry)
         .service(api::statistics::get_statistics)
         .service(api::verification::get_verification)
+        .service(api::audit::list_audit)
+        .service(api::audit::export_audit)
         .service(api::tokens::list_tokens)
         .service(api::tokens::post_token)
         .service(api::tokens::delete_token)

@@ -114,6 +114,22 @@ impl Keyring {
         Ok(())
     }
 
+    /// The random names a person has or had, as far as they can still be found. Makes none.
+    pub async fn list_subject_key_ids(
+        &self,
+        keys: &TenantKeys,
+        subject: &SubjectId,
+    ) -> Result<Vec<SubjectKeyId>, KeyringError> {
+        let index = keys.subject_index(subject);
+        let ids = self.store.bounded(async {
+            let mut tx = self.store.tenant(keys.tenant).await?;
+            let ids = keys::list_subject_key_ids(&mut tx, index).await?;
+            tx.end().await?;
+            Ok::<_, StoreError>(ids)
+        });
+        Ok(ids.await?)
+    }
+
     /// Keys of persons by their random names; those destroyed are left out.
     pub async fn list_subject_keys(
         &self,

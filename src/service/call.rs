@@ -141,6 +141,11 @@ impl Call {
         u64::try_from(self.arrived.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
+    /// When the request arrived, to measure from.
+    pub const fn arrived(&self) -> Instant {
+        self.arrived
+    }
+
     /// A record of this request besides the one that tells its end.
     pub fn further_record(&self) -> AuditRecord {
         AuditRecord { id: AuditId::fresh(&*self.ids, self.at), ..self.template.clone() }

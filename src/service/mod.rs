@@ -16,6 +16,8 @@ mod statistics;
 mod stats;
 mod tenants;
 mod tokens;
+mod trail;
+mod trail_export;
 mod uses;
 
 use std::sync::Arc;
@@ -45,6 +47,8 @@ pub use statistics::{StatisticsView, TierView};
 pub use stats::{Stats, Totals};
 pub use tenants::{TenantError, TenantSlug};
 pub use tokens::{Grant, NewTokenText, TokenError};
+pub use trail::{TrailPage, TrailQuery};
+pub use trail_export::TrailExport;
 pub use uses::UseWriter;
 
 use denials::Denials;

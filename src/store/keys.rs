@@ -124,6 +124,23 @@ pub async fn find_subject_key(
     }))
 }
 
+/// The random names of a person: of the active key, and of destroyed ones as long as they can still
+/// be told to be the person's.
+pub async fn list_subject_key_ids(
+    tx: &mut TenantTx,
+    blind: BlindIndex,
+) -> Result<Vec<SubjectKeyId>, StoreError> {
+    let tenant = tx.tenant().0;
+    let ids = sqlx::query_scalar!(
+        "SELECT subject_key_id FROM subject_keys WHERE tenant_id = $1 AND blind_id = $2",
+        tenant,
+        &blind.0
+    )
+    .fetch_all(tx.connection()?)
+    .await?;
+    Ok(ids.into_iter().map(SubjectKeyId).collect())
+}
+
 /// The active ones of the keys with these ids.
 pub async fn list_subject_keys(
     tx: &mut TenantTx,

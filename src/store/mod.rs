@@ -2,6 +2,7 @@
 //! the transactions of `tx` only. Never handles plaintext and never logs a driver's details.
 
 pub mod audit;
+pub mod audit_rows;
 pub mod entries;
 pub mod guard;
 pub mod invalidations;

@@ -13,6 +13,7 @@ use futures_util::{StreamExt as _, pin_mut};
 use sha2::{Digest, Sha256};
 
 use crate::crypto::KeyProvider;
+use crate::domain::audit_row::AuditRow;
 use crate::domain::ids::{LedgerId, TenantId};
 use crate::domain::seal::{Seal, SealPart};
 use crate::store::trail::TrailRow;
@@ -145,11 +146,11 @@ impl Run<'_> {
             pin_mut!(rows);
             let mut at = 0;
             while let Some(row) = rows.next().await {
-                let row = row?;
+                let TrailRow { part, row } = row?;
                 while at + 1 < window.len() && row.tx_id >= window[at].content.to_tx {
                     at += 1;
                 }
-                if let Some((part, hash)) = self.row(ledger, &row)
+                if let Some((part, hash)) = self.row(ledger, part, &row)
                     && row.tx_id >= window[at].content.from_tx
                 {
                     tallies[at].entry(part).or_default().add(row.tx_id, &hash);
@@ -164,20 +165,20 @@ impl Run<'_> {
     }
 
     /// Judges a row; gives its partition and hash when it is this ledger's.
-    fn row(&mut self, ledger: LedgerId, row: &TrailRow) -> Option<(String, Vec<u8>)> {
-        if row.ledger != ledger && self.ledgers.contains(&row.ledger) {
+    fn row(&mut self, ledger: LedgerId, part: u32, row: &AuditRow) -> Option<(String, Vec<u8>)> {
+        if row.ledger_id != ledger && self.ledgers.contains(&row.ledger_id) {
             return None;
         }
         let verdict = self.judge.judge(row);
         let tenant = self.verifier.tenant;
-        if tenant.is_none_or(|tenant| tenant == row.tenant) {
+        if tenant.is_none_or(|tenant| tenant == row.tenant_id) {
             self.verification.rows += 1;
             if let Some((kind, why)) = verdict.wrong {
                 self.verification.find(kind, format!("row {}", row.id), why.to_owned());
             }
         }
         self.sequences.note(row);
-        let part = self.partitions.get(&row.part).cloned().unwrap_or_default();
+        let part = self.partitions.get(&part).cloned().unwrap_or_default();
         Some((part, verdict.hash))
     }
 
@@ -245,8 +246,8 @@ impl Run<'_> {
             let rows = trail::stream(&mut tx, range)?;
             pin_mut!(rows);
             while let Some(row) = rows.next().await {
-                let row = row?;
-                if self.row(ledger, &row).is_none() {
+                let TrailRow { part, row } = row?;
+                if self.row(ledger, part, &row).is_none() {
                     continue;
                 }
                 if row.tx_id < 0 || row.tx_id >= next {
@@ -256,8 +257,8 @@ impl Run<'_> {
                     continue;
                 }
                 self.verification.unsealed += 1;
-                let (at, count) = oldest.unwrap_or((row.at, 0));
-                oldest = Some((at.min(row.at), count + 1));
+                let (at, count) = oldest.unwrap_or((row.occurred_at, 0));
+                oldest = Some((at.min(row.occurred_at), count + 1));
             }
         }
         tx.end().await?;

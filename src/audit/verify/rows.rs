@@ -4,8 +4,9 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::crypto::{KeyProvider, MacKey, sha256};
+use crate::domain::audit_record::AuditRecord;
+use crate::domain::audit_row::AuditRow;
 use crate::domain::ids::{LedgerId, WriterId};
-use crate::store::trail::TrailRow;
 
 use super::finding::{FindingKind, Verification};
 
@@ -28,11 +29,9 @@ impl<'a> Judge<'a> {
         Self { keys, macs: HashMap::new() }
     }
 
-    pub(super) fn judge(&mut self, row: &TrailRow) -> Verdict {
-        let computed = row
-            .record
-            .as_ref()
-            .map(|record| sha256(&record.canonical(row.ledger, row.place)).to_vec());
+    pub(super) fn judge(&mut self, row: &AuditRow) -> Verdict {
+        let computed = record_of(row)
+            .map(|record| sha256(&record.canonical(row.ledger_id, row.place())).to_vec());
         let is_whole = computed.as_ref() == Some(&row.row_hash);
         let mac = self.mac(&row.mac_key_id);
         let written = |hash: &Vec<u8>| mac.is_some_and(|mac| mac.mac(hash)[..] == row.row_mac[..]);
@@ -57,16 +56,22 @@ impl<'a> Judge<'a> {
     }
 }
 
+/// What the columns say, read strictly; a place is whole or there is none.
+fn record_of(row: &AuditRow) -> Option<AuditRecord> {
+    let half = row.writer_id.is_some() != row.writer_seq.is_some();
+    if half { None } else { row.record().ok() }
+}
+
 /// Which numbers of each writer were seen, as ranges.
 #[derive(Default)]
 pub(super) struct Sequences(HashMap<(LedgerId, WriterId), BTreeMap<i64, i64>>);
 
 impl Sequences {
-    pub(super) fn note(&mut self, row: &TrailRow) {
-        let Some(place) = row.place else {
+    pub(super) fn note(&mut self, row: &AuditRow) {
+        let Some(place) = row.place() else {
             return;
         };
-        let ranges = self.0.entry((row.ledger, place.writer)).or_default();
+        let ranges = self.0.entry((row.ledger_id, place.writer)).or_default();
         let seq = place.seq;
         let before = ranges.range(..=seq).next_back().map(|(from, to)| (*from, *to));
         let from = match before {

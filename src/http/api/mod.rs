@@ -1,5 +1,6 @@
 //! Handlers of `/api/ai-cache`, a file per resource: parse, call the use case, shape the reply.
 
+pub mod audit;
 pub mod entries;
 pub mod invalidate;
 pub mod query;

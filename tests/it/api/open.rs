@@ -80,7 +80,7 @@ async fn metrics_have_their_exact_names_and_true_values() {
         ("ai_cache_response_time_bucket{result=\"hit\",le=\"+Inf\"}".to_owned(), 3.0),
         ("ai_cache_audit_available".to_owned(), 1.0),
         ("ai_cache_audit_failures_total".to_owned(), 0.0),
-        ("ai_cache_audit_records_total".to_owned(), 6.0),
+        ("ai_cache_audit_records_total".to_owned(), 7.0),
         ("ai_cache_auth_failures_total{reason=\"missing\"}".to_owned(), 1.0),
         ("ai_cache_integrity_failures_total".to_owned(), 0.0),
         ("ai_cache_hot_entries".to_owned(), 1.0),

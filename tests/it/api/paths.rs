@@ -1,6 +1,7 @@
 //! Paths and methods: what is not there is a 404, what is there in another way a 405 with `Allow`,
 //! and no way of writing a path goes round the roles.
 
+use ai_cache::domain::caller::Role;
 use ai_cache::http::route::{AUTHENTICATED, OPEN};
 
 use super::raw::{exchange, request};
@@ -78,7 +79,7 @@ async fn an_id_that_is_none_is_a_404() {
     {
         for (method, path) in [("GET", "entries"), ("DELETE", "entries"), ("DELETE", "tokens")] {
             let line = format!("{method} /api/ai-cache/{path}/{id}");
-            let token = app.token(tenant.id, &[ai_cache::domain::caller::Role::Admin]).await;
+            let token = app.token(tenant.id, &[Role::Admin]).await;
             let auth = format!("Authorization: Bearer {token}");
             let reply = exchange(&app, &request(&line, &[&auth], b"")).await;
             assert!(matches!(reply.status, 400 | 404 | 405), "{line}: {reply:?}");
@@ -114,11 +115,12 @@ async fn no_way_of_writing_a_path_goes_round_the_roles() {
         let inner = path.replacen("/admin/", "/%61dmin/", 1).replacen("/entries", "/%65ntries", 1);
         let scope = path.replacen("/ai-cache", "/%61i-cache", 1);
         let doubled = path.replacen("/api/", "/api//", 1);
+        let is_theirs = route.role == Role::Compliance;
+        let lacking = if is_theirs { &tenant.app } else { &tenant.compliance };
         for path in
             [middle, first, inner, scope, doubled, format!("{path}/"), format!("{path}?x=1")]
         {
-            // Compliance may use none of the routes there are.
-            let reply = tenant.compliance.send(route.method, &path).await;
+            let reply = lacking.send(route.method, &path).await;
             assert!(matches!(reply.status, 403..=405), "{} {path}: {}", route.method, reply.text);
             tried += 1;
         }

@@ -24,6 +24,7 @@ async fn the_help_of_the_program_is_this() {
       migrate  Bring the database to this release's schema
       tenant   Make and list tenants
       token    Make, list and revoke tokens
+      audit    Read the audit trail
       config   Look at the settings
       bench    Measure how many answers a second come from the cache
       scale    Measure what a million small entries take of memory
@@ -179,6 +180,39 @@ async fn the_help_of_token_revoke_is_this() {
           --config <FILE>  Settings as NAME=value lines; the environment comes first, .env last
           --json           Print JSON
       -h, --help           Print help
+    "#);
+}
+
+#[tokio::test]
+async fn the_help_of_audit_is_this() {
+    assert_snapshot!(help("audit").await, @r#"
+    Read the audit trail
+
+    Usage: ai-cache audit [OPTIONS] <COMMAND>
+
+    Commands:
+      export  Print the audit trail, one JSON object a line, a tenant's oldest first; it is recorded
+      help    Print this message or the help of the given subcommand(s)
+
+    Options:
+          --config <FILE>  Settings as NAME=value lines; the environment comes first, .env last
+      -h, --help           Print help
+    "#);
+}
+
+#[tokio::test]
+async fn the_help_of_audit_export_is_this() {
+    assert_snapshot!(help("audit export").await, @r#"
+    Print the audit trail, one JSON object a line, a tenant's oldest first; it is recorded
+
+    Usage: ai-cache audit export [OPTIONS]
+
+    Options:
+          --config <FILE>    Settings as NAME=value lines; the environment comes first, .env last
+          --tenant <TENANT>  The tenant's slug; without it every tenant's trail is printed, one after the other
+          --from <FROM>      Not before this time, such as 2026-01-31T00:00:00Z
+          --to <TO>          Before this time
+      -h, --help             Print help
     "#);
 }
 

@@ -2,6 +2,9 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails here")]
 
 mod denials;
+mod export;
 mod proof;
 mod records;
 mod tampering;
+mod trail;
+mod trail_pages;

@@ -192,6 +192,9 @@ pub(super) const TABLE: &[Row] = &[
     row("AI_CACHE_AUDIT_SPOOL_MAX_MINUTES", "5", &["0", "1441", "5m"], |config| {
         config.audit.spool_max_age == TimeDelta::minutes(5)
     }),
+    row("AI_CACHE_AUDIT_CHECKPOINT_FILE", "/mnt/worm/seals.ndjson", &[], |config| {
+        config.audit.checkpoint_file.as_deref() == Some(Path::new("/mnt/worm/seals.ndjson"))
+    }),
     row("AI_CACHE_LOG", "warn,ai_cache=trace", &["ai_cache=loud", "=,="], |config| {
         config.log.filter == "warn,ai_cache=trace"
     }),

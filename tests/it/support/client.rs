@@ -194,8 +194,13 @@ fn check(method: &str, path: &str, reply: &Reply) {
     };
     let kind = reply.header("content-type").unwrap_or_default().split(';').next().unwrap();
     let media = content.get(kind).unwrap_or_else(|| panic!("{method} {path}: {kind}"));
-    if kind.ends_with("json") {
-        check_schema(&media["schema"], &reply.body, &format!("{method} {path} {}", reply.status));
+    let what = format!("{method} {path} {}", reply.status);
+    if kind == "application/x-ndjson" {
+        let lines = reply.text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let each = json!({ "type": "array", "items": media["schema"] });
+        check_schema(&each, &Value::Array(lines), &what);
+    } else if kind.ends_with("json") {
+        check_schema(&media["schema"], &reply.body, &what);
     }
 }
 

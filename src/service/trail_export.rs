@@ -1,0 +1,163 @@
+//! An export of the audit trail: short pages, oldest first, up to the record that was the newest
+//! when it began. A record tells of its beginning before anything leaves, another of its end.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::audit::{Draft, Recording};
+use crate::domain::audit_record::{Action, AuditRecord, Outcome};
+use crate::domain::audit_row::AuditRow;
+use crate::domain::clock::Clock;
+use crate::domain::ids::{AuditId, Ids, TenantId};
+use crate::store::StoreError;
+use crate::store::audit_rows::{self, Stretch, TrailFilter};
+
+use super::trail::note_subject;
+use super::{Call, Service, ServiceError, TrailQuery};
+
+/// Rows that are read and held at a time.
+const PAGE: usize = 1_000;
+
+/// An export under way. Dropped before its end, it is recorded as aborted.
+pub struct TrailExport {
+    service: Arc<Service>,
+    tenant: TenantId,
+    filter: TrailFilter,
+    /// What is still to be read; `None` at the end.
+    rest: Option<Rest>,
+    end: End,
+}
+
+/// What is still to be read.
+#[derive(Clone, Copy)]
+struct Rest {
+    after: Option<AuditId>,
+    last: AuditId,
+}
+
+impl Service {
+    /// Begins an export of the trail of the caller's tenant. It holds the record of its own
+    /// beginning and every older one in Postgres; what is recorded later may miss.
+    pub async fn export_trail(
+        self: &Arc<Self>,
+        call: &mut Call,
+        query: &TrailQuery,
+    ) -> Result<TrailExport, ServiceError> {
+        let tenant = call.caller.tenant;
+        let filter = self.trail_filter(tenant, query).await?;
+        note_subject(call, &filter);
+        let _receipt = call
+            .settle(|record| {
+                record.outcome = Outcome::Done;
+                record.status = 200;
+                record.count = -1;
+            })
+            .await?;
+        let end = AuditRecord { status: 200, ..call.change(tenant, Action::AuditExportEnd) };
+        self.begin_export(filter, end, call.arrived()).await
+    }
+
+    /// Begins an export of a tenant's trail on the word of the command line.
+    pub async fn export_trail_of(
+        self: &Arc<Self>,
+        tenant: TenantId,
+        query: &TrailQuery,
+    ) -> Result<TrailExport, ServiceError> {
+        let begun = Instant::now();
+        let filter = self.trail_filter(tenant, query).await?;
+        let record = AuditRecord {
+            tenant,
+            action: Action::AuditExport,
+            count: -1,
+            ..self.command_line_record()
+        };
+        let end = AuditRecord { action: Action::AuditExportEnd, ..record.clone() };
+        let _receipt = self.parts.audit.record(record).await?;
+        self.begin_export(filter, end, begun).await
+    }
+
+    async fn begin_export(
+        self: &Arc<Self>,
+        filter: TrailFilter,
+        end: AuditRecord,
+        begun: Instant,
+    ) -> Result<TrailExport, ServiceError> {
+        let (store, tenant) = (&self.parts.store, end.tenant);
+        let newest = store.bounded(async {
+            let mut tx = store.tenant(tenant).await?;
+            let newest = audit_rows::find_newest(&mut tx).await?;
+            tx.end().await?;
+            Ok::<_, StoreError>(newest)
+        });
+        let rest = Box::pin(newest).await?.map(|last| Rest { after: None, last });
+        let end = End {
+            draft: Some(Draft::new(self.parts.audit.clone(), end)),
+            clock: Arc::clone(&self.parts.clock),
+            ids: Arc::clone(&self.parts.ids),
+            begun,
+            count: 0,
+        };
+        Ok(TrailExport { service: Arc::clone(self), tenant, filter, rest, end })
+    }
+}
+
+impl TrailExport {
+    /// The next rows, oldest first; `None` at the end, whose record is durable by then.
+    pub async fn next(&mut self) -> Result<Option<Vec<AuditRow>>, ServiceError> {
+        let read = self.read().await;
+        let outcome = match &read {
+            Ok(rows) if rows.is_empty() => Outcome::Done,
+            Ok(_) => return read.map(Some),
+            Err(_) => Outcome::Error,
+        };
+        if let Some(recording) = self.end.tell(outcome) {
+            let _receipt = recording.await?;
+        }
+        read.map(|_| None)
+    }
+
+    async fn read(&mut self) -> Result<Vec<AuditRow>, ServiceError> {
+        let Some(Rest { after, last }) = self.rest else {
+            return Ok(Vec::new());
+        };
+        let stretch = Stretch::UpTo { after, last };
+        let limit = i64::try_from(PAGE).unwrap_or(i64::MAX);
+        let rows = self.service.trail_rows(self.tenant, &self.filter, stretch, limit).await?;
+        let more = rows.len() == PAGE;
+        let after = rows.last().map(|row| row.id);
+        self.rest = more.then_some(Rest { after, last });
+        self.end.count += i64::try_from(rows.len()).unwrap_or(0);
+        Ok(rows)
+    }
+}
+
+/// Tells the end of an export once, also when nobody asks for its rows any more.
+struct End {
+    /// `None` once told.
+    draft: Option<Draft>,
+    clock: Arc<dyn Clock>,
+    ids: Arc<dyn Ids>,
+    begun: Instant,
+    /// Rows that were given out.
+    count: i64,
+}
+
+impl End {
+    fn tell(&mut self, outcome: Outcome) -> Option<Recording> {
+        let draft = self.draft.take()?;
+        let at = self.clock.now();
+        let id = AuditId::fresh(&*self.ids, at);
+        let duration_us = i64::try_from(self.begun.elapsed().as_micros()).unwrap_or(i64::MAX);
+        let count = self.count;
+        draft.settle(|record| {
+            *record = AuditRecord { id, at, outcome, count, duration_us, ..record.clone() };
+        })
+    }
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        // The record is written though nobody waits for it.
+        drop(self.tell(Outcome::Aborted));
+    }
+}

@@ -1,0 +1,229 @@
+//! Reads the audit trail a page at a time, along its primary key. Never changes it; each page is a
+//! transaction of its own, for a long one would hold the seals back.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use sqlx::{Postgres, QueryBuilder};
+use uuid::Uuid;
+
+use crate::domain::audit_record::{Action, RetentionClass};
+use crate::domain::audit_row::{AuditRow, AuditRowActor};
+use crate::domain::ids::{
+    AuditId, EntryId, LedgerId, RequestId, SubjectKeyId, TenantId, TokenId, WriterId, first_uuid_of,
+};
+
+use super::{StoreError, TenantTx};
+
+/// Whose doings to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ActorFilter {
+    /// A token's.
+    Token(TokenId),
+    /// Those of a kind of actor, one of [`crate::domain::audit_record::Actor::KINDS`].
+    Kind(&'static str),
+}
+
+/// Which records to read.
+#[derive(Debug, Clone, Default)]
+pub struct TrailFilter {
+    /// Not before.
+    pub from: Option<DateTime<Utc>>,
+    /// Before.
+    pub to: Option<DateTime<Utc>>,
+    /// Of this action only.
+    pub action: Option<Action>,
+    /// Of this actor only.
+    pub actor: Option<ActorFilter>,
+    /// Of the person with one of these random names only; with none of them nothing is found.
+    pub subject_keys: Option<Vec<SubjectKeyId>>,
+    /// Of this entry only.
+    pub entry: Option<EntryId>,
+    /// Of this request only.
+    pub request: Option<RequestId>,
+}
+
+/// Where a page lies and which way it runs.
+#[derive(Debug, Clone, Copy)]
+pub enum Stretch {
+    /// Newest first, older than this record.
+    Before(Option<AuditId>),
+    /// Oldest first, newer than `after` and up to `last`.
+    UpTo {
+        /// The last record of the page before.
+        after: Option<AuditId>,
+        /// The last record of all pages.
+        last: AuditId,
+    },
+}
+
+impl Stretch {
+    const fn order(self) -> &'static str {
+        match self {
+            Self::Before(_) => " ORDER BY id DESC LIMIT ",
+            Self::UpTo { .. } => " ORDER BY id LIMIT ",
+        }
+    }
+}
+
+/// A row as it is stored.
+#[derive(sqlx::FromRow)]
+pub(super) struct RawRow {
+    retention_class: i16,
+    tenant_id: Uuid,
+    id: Uuid,
+    occurred_at: DateTime<Utc>,
+    request_id: Uuid,
+    actor_kind: String,
+    actor_token_id: Option<Uuid>,
+    actor_roles: Option<String>,
+    actor_network: Option<String>,
+    action: String,
+    outcome: String,
+    operation: Option<String>,
+    tier: Option<String>,
+    entry_id: Option<Uuid>,
+    subject_key_id: Option<Uuid>,
+    object_id: Option<Uuid>,
+    status: i16,
+    item_count: i64,
+    duration_us: i64,
+    cost_picousd: i64,
+    ledger_id: Uuid,
+    writer_id: Option<Uuid>,
+    writer_seq: Option<i64>,
+    tx_id: i64,
+    row_hash: Vec<u8>,
+    row_mac: Vec<u8>,
+    mac_key_id: String,
+}
+
+impl From<RawRow> for AuditRow {
+    fn from(raw: RawRow) -> Self {
+        Self {
+            id: AuditId(raw.id),
+            occurred_at: raw.occurred_at,
+            tenant_id: TenantId(raw.tenant_id),
+            retention_class: raw.retention_class,
+            request_id: RequestId(raw.request_id),
+            actor: AuditRowActor {
+                kind: raw.actor_kind,
+                token_id: raw.actor_token_id.map(TokenId),
+                roles: raw.actor_roles,
+                network: raw.actor_network,
+            },
+            action: raw.action,
+            outcome: raw.outcome,
+            operation: raw.operation,
+            tier: raw.tier,
+            entry_id: raw.entry_id.map(EntryId),
+            subject_key_id: raw.subject_key_id.map(SubjectKeyId),
+            object_id: raw.object_id,
+            status: raw.status,
+            count: raw.item_count,
+            duration_us: raw.duration_us,
+            cost_picousd: raw.cost_picousd,
+            ledger_id: LedgerId(raw.ledger_id),
+            writer_id: raw.writer_id.map(WriterId),
+            writer_seq: raw.writer_seq,
+            tx_id: raw.tx_id,
+            row_hash: raw.row_hash,
+            row_mac: raw.row_mac,
+            mac_key_id: raw.mac_key_id,
+        }
+    }
+}
+
+/// A page of the trail of the transaction's tenant.
+pub async fn list(
+    tx: &mut TenantTx,
+    filter: &TrailFilter,
+    stretch: Stretch,
+    limit: i64,
+) -> Result<Vec<AuditRow>, StoreError> {
+    if filter.subject_keys.as_ref().is_some_and(Vec::is_empty) {
+        return Ok(Vec::new());
+    }
+    let mut query = QueryBuilder::new("SELECT * FROM (");
+    for (index, class) in RetentionClass::ALL.into_iter().enumerate() {
+        if index > 0 {
+            query.push(" UNION ALL ");
+        }
+        push_class(&mut query, tx.tenant(), class);
+        push_filter(&mut query, filter);
+        push_stretch(&mut query, stretch, limit);
+        query.push(")");
+    }
+    query.push(") AS classes").push(stretch.order()).push_bind(limit);
+    let rows: Vec<RawRow> = query.build_query_as().fetch_all(tx.connection()?).await?;
+    Ok(rows.into_iter().map(AuditRow::from).collect())
+}
+
+/// The newest record of the transaction's tenant.
+pub async fn find_newest(tx: &mut TenantTx) -> Result<Option<AuditId>, StoreError> {
+    let rows = list(tx, &TrailFilter::default(), Stretch::Before(None), 1).await?;
+    Ok(rows.first().map(|row| row.id))
+}
+
+/// One retention class, which is a partition: named as a constant, each class is read in the order
+/// of its own index and the pages of all are merged.
+fn push_class(query: &mut QueryBuilder<Postgres>, tenant: TenantId, class: RetentionClass) {
+    query.push(
+        "(SELECT retention_class, tenant_id, id, occurred_at, request_id, actor_kind,
+                 actor_token_id, actor_roles, actor_network, action, outcome, operation, tier,
+                 entry_id, subject_key_id, object_id, status, item_count, duration_us,
+                 cost_picousd, ledger_id, writer_id, writer_seq, tx_id, row_hash, row_mac,
+                 mac_key_id
+          FROM ai_cache_audit_logs WHERE retention_class = ",
+    );
+    query.push(class.years()).push(" AND tenant_id = ").push_bind(tenant.0);
+}
+
+fn push_filter(query: &mut QueryBuilder<Postgres>, filter: &TrailFilter) {
+    let TrailFilter { from, to, action, actor, subject_keys, entry, request } = filter;
+    // The range of ids finds the rows, to the millisecond; the times themselves are exact.
+    if let Some(from) = from {
+        query.push(" AND id >= ").push_bind(first_uuid_of(*from));
+        query.push(" AND occurred_at >= ").push_bind(*from);
+    }
+    if let Some(to) = to {
+        query.push(" AND id < ").push_bind(first_uuid_of(*to + TimeDelta::milliseconds(1)));
+        query.push(" AND occurred_at < ").push_bind(*to);
+    }
+    if let Some(action) = action {
+        query.push(" AND action = ").push_bind(action.name());
+    }
+    match actor {
+        Some(ActorFilter::Token(id)) => {
+            query.push(" AND actor_token_id = ").push_bind(id.0);
+        }
+        Some(ActorFilter::Kind(kind)) => {
+            query.push(" AND actor_kind = ").push_bind(*kind);
+        }
+        None => {}
+    }
+    if let Some(keys) = subject_keys {
+        let keys: Vec<Uuid> = keys.iter().map(|key| key.0).collect();
+        query.push(" AND subject_key_id = ANY (").push_bind(keys).push(")");
+    }
+    if let Some(entry) = entry {
+        query.push(" AND entry_id = ").push_bind(entry.0);
+    }
+    if let Some(request) = request {
+        query.push(" AND request_id = ").push_bind(request.0);
+    }
+}
+
+fn push_stretch(query: &mut QueryBuilder<Postgres>, stretch: Stretch, limit: i64) {
+    match stretch {
+        Stretch::Before(Some(before)) => {
+            query.push(" AND id < ").push_bind(before.0);
+        }
+        Stretch::Before(None) => {}
+        Stretch::UpTo { after, last } => {
+            if let Some(after) = after {
+                query.push(" AND id > ").push_bind(after.0);
+            }
+            query.push(" AND id <= ").push_bind(last.0);
+        }
+    }
+    query.push(stretch.order()).push_bind(limit);
+}

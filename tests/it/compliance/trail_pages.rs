@@ -1,0 +1,189 @@
+//! Pages of a long trail: each record once, along the index (issue 3).
+
+use ai_cache::domain::audit_row::AuditRow;
+use ai_cache::domain::clock::{Clock, SystemClock};
+use ai_cache::domain::ids::TenantId;
+use ai_cache::embedded::SUPERUSER;
+use chrono::{DateTime, TimeDelta, Utc};
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::support::services::{connect, postgres};
+use crate::support::{Client, TestApp, TestDb, wait_until};
+
+use super::trail::{AUDIT, read, time};
+
+/// Adds `count` records at a time, of the four retention classes in turn.
+pub async fn add_rows(db: &TestDb, tenant: TenantId, at: DateTime<Utc>, count: i64) {
+    let millis = at.timestamp_millis();
+    let add = format!(
+        "INSERT INTO ai_cache_audit_logs
+             (retention_class, tenant_id, id, occurred_at, request_id, actor_kind, action, outcome,
+              status, item_count, duration_us, cost_picousd, ledger_id, row_hash, row_mac,
+              mac_key_id)
+         SELECT (ARRAY[1, 3, 7, 10])[1 + n % 4], '{tenant}',
+                (lpad(to_hex({millis}::bigint), 12, '0') || '7' || substr(md5(random()::text), 1, 3)
+                 || '8' || substr(md5(random()::text), 1, 15))::uuid,
+                '{}', gen_random_uuid(), 'service', 'fill', 'done', 0, 1, 0, 0, gen_random_uuid(),
+                '\\x00', '\\x00', 'k1'
+         FROM generate_series(1, {count}) AS n",
+        time(at)
+    );
+    let added = db.superuser().await.execute(&add, &[]).await.unwrap();
+    assert_eq!(i64::try_from(added).unwrap(), count);
+}
+
+/// The ids of a tenant's records, newest first.
+pub async fn stored(db: &TestDb, tenant: TenantId) -> Vec<Uuid> {
+    let query = "SELECT id::text FROM ai_cache_audit_logs WHERE tenant_id::text = $1
+                 ORDER BY ai_cache_audit_logs.id DESC";
+    let rows = db.superuser().await.query(query, &[&tenant.to_string()]).await.unwrap();
+    rows.iter().map(|row| row.get::<_, &str>(0).parse().unwrap()).collect()
+}
+
+/// A page and where the next begins.
+async fn page(caller: &Client, parameters: &str) -> (Vec<Uuid>, Option<String>) {
+    let reply = caller.get(&format!("{AUDIT}?{parameters}")).await.expect(200);
+    let rows: Vec<AuditRow> = serde_json::from_value(reply.body["records"].clone()).unwrap();
+    let next = reply.body["nextCursor"].as_str().map(str::to_owned);
+    (rows.iter().map(|row| row.id.0).collect(), next)
+}
+
+/// api.md: keyset pages: what was there at the first page is seen once, newest first, while more is
+/// recorded.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pages_hold_each_record_once_while_records_are_added() {
+    let app = TestApp::start().await;
+    let tenant = app.tenant("acme").await;
+    let now = SystemClock.now();
+    for days in [0, 1, 40] {
+        add_rows(&app.db, tenant.id, now - TimeDelta::days(days), 120).await;
+    }
+    for limit in [1, 7, 100, 1_000] {
+        let parameters = if limit == 1 { "action=token-create&" } else { "" };
+        let mut expected = stored(&app.db, tenant.id).await;
+        if limit == 1 {
+            let rows = read(&tenant.compliance, "action=token-create").await;
+            expected = rows.iter().map(|row| row.id.0).collect();
+        }
+        let (mut seen, mut pages, mut cursor) = (Vec::new(), 0, String::new());
+        loop {
+            let asked = format!("{parameters}limit={limit}{cursor}");
+            let (rows, next) = page(&tenant.compliance, &asked).await;
+            tenant.app.ask(&format!("meanwhile {limit} {pages}")).await.expect(200);
+            assert!(rows.len() <= limit, "{limit}");
+            seen.extend(rows);
+            pages += 1;
+            match next {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => break,
+            }
+            assert!(pages <= expected.len(), "{limit}: the pages do not end");
+        }
+        assert_eq!(seen, expected, "{limit}");
+        assert_eq!(pages, expected.len().div_ceil(limit), "{limit}: pages");
+    }
+    let default = tenant.compliance.get(AUDIT).await.expect(200);
+    assert_eq!(default.body["records"].as_array().unwrap().len(), 100);
+    assert!(default.body["nextCursor"] != Value::Null);
+    app.stop().await;
+}
+
+/// Scans of the partitions that hold rows: sequential ones and those of an index.
+async fn scans(db: &TestDb) -> (i64, i64) {
+    let of_filled =
+        "FROM pg_stat_user_tables WHERE relname LIKE 'audit_logs_%' AND n_live_tup > 50";
+    (
+        db.count(&format!("SELECT coalesce(sum(seq_scan), 0)::bigint {of_filled}")).await,
+        db.count(&format!("SELECT coalesce(sum(idx_scan), 0)::bigint {of_filled}")).await,
+    )
+}
+
+/// Issue 3: a page costs an index range, however long the trail: no partition is read through.
+/// Counted by Postgres itself over the statements that the service really sent.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pages_read_no_partition_through() {
+    let app = TestApp::start().await;
+    let (tenant, other) = (app.tenant("acme").await, app.tenant("other").await);
+    let now = SystemClock.now();
+    for (tenant, rows) in [(tenant.id, 4_000), (other.id, 2_000)] {
+        for days in [0, 35] {
+            add_rows(&app.db, tenant, now - TimeDelta::days(days), rows).await;
+        }
+    }
+    let db = app.db.superuser().await;
+    db.batch_execute("ANALYZE ai_cache_audit_logs").await.unwrap();
+    let filled = "SELECT count(*) FROM pg_stat_user_tables
+                  WHERE relname LIKE 'audit_logs_%' AND n_live_tup > 50";
+    wait_until("the rows are known", async || (app.db.count(filled).await >= 8).then_some(()))
+        .await;
+    let (read_through, _) = scans(&app.db).await;
+    let mut cursor = None;
+    for _ in 0..3 {
+        let after = cursor.map(|cursor| format!("&cursor={cursor}")).unwrap_or_default();
+        (_, cursor) = page(&tenant.compliance, &format!("limit=1000{after}")).await;
+    }
+    let cursor = cursor.unwrap();
+    let (from, to) = (time(now - TimeDelta::days(36)), time(now - TimeDelta::days(1)));
+    let mut pages = 0;
+    for parameters in [
+        "limit=100".to_owned(),
+        "limit=1000".to_owned(),
+        format!("limit=100&cursor={cursor}"),
+        format!("limit=100&from={from}&to={to}"),
+        format!("limit=100&actor=service&cursor={cursor}"),
+        "limit=100&action=fill".to_owned(),
+    ] {
+        // Often enough that Postgres stops planning each anew.
+        for _ in 0..8 {
+            let (rows, _) = page(&tenant.compliance, &parameters).await;
+            assert!(rows.len() >= 100, "{parameters}");
+            pages += 1;
+        }
+    }
+    let export = tenant.compliance.get(&format!("{AUDIT}/export")).await.expect(200);
+    assert!(export.text.lines().count() > 8_000);
+    let db = app.db.clone();
+    app.stop().await; // a connection tells its scans when it ends at the latest
+    let (sequential, indexed) = wait_until("the scans are told", async || {
+        let (sequential, indexed) = scans(&db).await;
+        (indexed >= pages * 4).then_some((sequential, indexed))
+    })
+    .await;
+    let sequential = sequential - read_through;
+    println!("{pages} pages and an export: {sequential} sequential scans, {indexed} of an index");
+    assert_eq!(sequential, 0);
+}
+
+/// ERRORS.md: while Postgres is away the trail cannot be read, and the refusal is recorded all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_postgres_the_trail_is_a_503() {
+    let app = TestApp::start().await;
+    let tenant = app.tenant("acme").await;
+    tenant.compliance.get(AUDIT).await.expect(200);
+    let admin = connect(&postgres().await.url(SUPERUSER, "postgres")).await;
+    let name = app.db.name();
+    let cut = format!(
+        "ALTER DATABASE {name} ALLOW_CONNECTIONS false;
+         SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
+    );
+    admin.batch_execute(&cut).await.unwrap();
+    let export = format!("{AUDIT}/export");
+    let mut refused = Vec::new();
+    for path in [AUDIT, &export] {
+        let reply = tenant.compliance.get(path).await.expect(503);
+        assert_eq!(reply.problem(), "storage-unavailable");
+        refused.push(reply.header("x-audit-id").unwrap().to_owned());
+    }
+    admin.batch_execute(&format!("ALTER DATABASE {name} ALLOW_CONNECTIONS true")).await.unwrap();
+    let recorded = format!(
+        "SELECT count(*) FROM ai_cache_audit_logs
+         WHERE outcome = 'error' AND status = 503 AND id::text IN ('{}')",
+        refused.join("', '")
+    );
+    wait_until("the refusals are recorded", async || {
+        (app.db.count(&recorded).await == 2).then_some(())
+    })
+    .await;
+    app.stop().await;
+}
