@@ -1,6 +1,7 @@
 //! The command line (api.md "Command line", issue 2): the real program, its words, files and exit
 //! codes.
 
+mod disk;
 mod help;
 mod kills;
 mod migrate;
