@@ -55,7 +55,7 @@ impl Drainer {
                 }
                 Err(error) => {
                     if !told {
-                        tracing::warn!(%error, "the audit spool waits for Postgres");
+                        tracing::warn!(%error, "the audit spool cannot be emptied");
                     }
                     told = true;
                 }
@@ -70,6 +70,7 @@ impl Drainer {
     /// Looks after Postgres and the spool once.
     async fn look(&self) -> Result<(), DrainError> {
         self.state.look_at_clock(self.clock.now());
+        self.state.with_spool(Spool::sweep);
         if !self.state.takes_postgres() {
             self.state.look_at_spool();
         }
@@ -81,14 +82,20 @@ impl Drainer {
         let mut connection = BatchConnection::open(&self.store, BATCH_LIMIT).await?;
         connection.ping(BATCH_LIMIT).await?;
         self.state.with_spool(Spool::close_segment);
+        let mut failed = None;
         for segment in self.state.with_spool(|spool| spool.closed_segments()).unwrap_or_default() {
-            self.drain(&segment, &mut connection).await?;
+            match self.drain(&segment, &mut connection).await {
+                // A file that the disk does not let go of holds up neither the others nor the writer.
+                Err(error @ (DrainError::Spool(_) | DrainError::Read(_))) => failed = Some(error),
+                drained => drained?,
+            }
         }
         // It takes records, not only connections: new batches go there again, and what was spooled
         // meanwhile is drained next time.
         self.state.note_postgres(true);
         self.metrics.audit_spool_bytes(self.state.with_spool(|spool| spool.bytes()).unwrap_or(0));
-        Ok(connection.close().await?)
+        connection.close().await?;
+        failed.map_or(Ok(()), Err)
     }
 
     async fn drain(

@@ -5,15 +5,20 @@ use crate::store::audit::StampedRecord;
 /// Length and CRC, 4 bytes each, little-endian.
 const HEAD: usize = 8;
 
+/// What every batch's JSON begins with: an array of objects.
+const BEGINNING: &[u8] = b"[{";
+
 /// What stands at the beginning of some bytes of a segment.
 pub(in crate::audit) enum Frame {
     /// A batch, and the bytes it takes.
     Batch(Vec<StampedRecord>, usize),
     /// Nothing.
     End,
-    /// The beginning of a batch whose writing was cut off. Nobody was answered for it.
+    /// The beginning of a batch whose writing was cut off, and nothing behind it. Nobody was answered
+    /// for it.
     Torn,
-    /// Something that is no batch, the bytes it says it takes, and more behind it.
+    /// Something that is no batch and may have been one, and the bytes up to the next batch or the
+    /// end.
     Damaged(usize),
 }
 
@@ -32,21 +37,42 @@ pub(super) fn encode(rows: &[StampedRecord]) -> Result<Vec<u8>, serde_json::Erro
 
 /// Reads what stands first.
 pub(in crate::audit) fn decode(bytes: &[u8]) -> Frame {
-    let Some((head, rest)) = bytes.split_at_checked(HEAD) else {
-        return if bytes.is_empty() { Frame::End } else { Frame::Torn };
-    };
-    let number =
-        |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
-    let (length, crc) = (usize::try_from(number(0)).unwrap_or(usize::MAX), number(4));
-    // After a crash a file may end in zeros.
-    if length == 0 || length > rest.len() {
-        return Frame::Torn;
+    if bytes.is_empty() {
+        return Frame::End;
     }
-    let (payload, behind) = rest.split_at(length);
-    let rows = (crc32c::crc32c(payload) == crc).then(|| serde_json::from_slice(payload).ok());
-    match rows.flatten() {
-        Some(rows) => Frame::Batch(rows, HEAD + length),
-        None if behind.is_empty() => Frame::Torn,
-        None => Frame::Damaged(HEAD + length),
+    if let Some((rows, length)) = batch(bytes) {
+        return Frame::Batch(rows, length);
     }
+    // The length itself may be what is damaged, so it does not say where the next batch is.
+    let next = (1..bytes.len()).find(|at| batch(&bytes[*at..]).is_some());
+    match next {
+        Some(at) => Frame::Damaged(at),
+        None if is_cut_off(bytes) => Frame::Torn,
+        None => Frame::Damaged(bytes.len()),
+    }
+}
+
+/// The whole batch that stands first, and the bytes it takes.
+fn batch(bytes: &[u8]) -> Option<(Vec<StampedRecord>, usize)> {
+    let (length, crc, rest) = head(bytes)?;
+    let payload = rest.get(..length)?;
+    // Cheap before the sum is made: this is asked at every byte behind a damaged batch.
+    let whole = payload.starts_with(BEGINNING) && crc32c::crc32c(payload) == crc;
+    let rows = whole.then(|| serde_json::from_slice(payload).ok()).flatten()?;
+    Some((rows, HEAD + length))
+}
+
+/// Whether this is less than it says it is, or the zeros that a file may end in after a crash. What is
+/// all there and no batch may have been one, or be one of another release.
+fn is_cut_off(bytes: &[u8]) -> bool {
+    let shorter = head(bytes).is_none_or(|(length, _, rest)| length > rest.len());
+    shorter || bytes.iter().all(|byte| *byte == 0)
+}
+
+/// Length and CRC, and what is behind them.
+fn head(bytes: &[u8]) -> Option<(usize, u32, &[u8])> {
+    let (length, rest) = bytes.split_first_chunk()?;
+    let (crc, rest) = rest.split_first_chunk()?;
+    let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
+    Some((length, u32::from_le_bytes(*crc), rest))
 }

@@ -2,11 +2,12 @@
 //! folder of this process's own, one fdatasync a batch. What a dead process left is adopted. Holds
 //! what records hold: never content. Blocks; runs on threads of the audit's own.
 
+mod folder;
 pub(super) mod frame;
 
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,6 +16,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use crate::domain::clock::Clock;
 use crate::domain::ids::WriterId;
 use crate::store::audit::StampedRecord;
+
+use folder::{Folder, adopt, sync_dir};
 
 /// A segment is closed when it is this long, so that drained ones can go.
 const SEGMENT_BYTES: u64 = 8 * 1024 * 1024;
@@ -71,13 +74,6 @@ fn failed(verb: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SpoolErr
     move |source| SpoolError::Io { verb, path, source }
 }
 
-/// A process's folder. The kernel drops the lock with the process.
-#[derive(Debug)]
-struct Folder {
-    path: PathBuf,
-    _lock: File,
-}
-
 /// A file of batches. Held open until it is drained: who unlinks it does not take its records away.
 #[derive(Debug)]
 pub(super) struct Segment {
@@ -110,6 +106,8 @@ pub(super) struct Spool {
     open: Option<Segment>,
     /// What waits to be drained, in the order it was written; that of dead processes first.
     closed: Vec<Arc<Segment>>,
+    /// What nobody needs any more and could not be removed.
+    leftover: Vec<PathBuf>,
     next: u64,
     bytes: u64,
     oldest: Option<DateTime<Utc>>,
@@ -123,15 +121,14 @@ impl Spool {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, SpoolError> {
         let dir = &settings.dir;
-        make_dir(dir)?;
+        folder::make_dir(dir)?;
         let (adopted, closed) = adopt(dir)?;
-        let path = dir.join(id.to_string());
-        make_dir(&path)?;
-        let own = lock(&path)?.ok_or_else(|| SpoolError::Gone(path.clone()))?;
-        try_out(&path)?;
+        let own = Folder::make(dir, &id.to_string())?;
+        folder::try_out(&own.path)?;
         let bytes = closed.iter().map(|segment| segment.bytes).sum();
         let oldest = (!closed.is_empty()).then(|| clock.now());
-        Ok(Self { clock, own, adopted, open: None, closed, next: 1, bytes, oldest, settings })
+        let (open, leftover, next) = (None, Vec::new(), 1);
+        Ok(Self { settings, clock, own, adopted, open, closed, leftover, next, bytes, oldest })
     }
 
     /// Makes a batch durable. After a failure the outcome is unknown.
@@ -143,15 +140,21 @@ impl Spool {
             Some(open) => open,
             None => self.begin_segment()?,
         };
+        let acknowledged = open.bytes > 0;
         open.bytes += frame.len() as u64;
         self.bytes += frame.len() as u64;
         self.oldest.get_or_insert(now);
         let written = write(&mut open, &frame);
-        // What failed is not tried again on the same file, whose pages the kernel may have dropped.
         if written.is_ok() && open.bytes < SEGMENT_BYTES {
             self.open = Some(open);
-        } else {
-            self.closed.push(Arc::new(open));
+            return written;
+        }
+        // What failed is not tried again on the same file, whose pages the kernel may have dropped.
+        let closed = Arc::new(open);
+        self.closed.push(Arc::clone(&closed));
+        if written.is_err() && !acknowledged {
+            // Nobody was answered for anything in it, and each try to come makes another.
+            let _stays = self.remove(&closed);
         }
         written
     }
@@ -162,7 +165,11 @@ impl Spool {
         let mut options = OpenOptions::new();
         let file = options.read(true).append(true).create_new(true).mode(0o600).open(&path);
         let file = file.map_err(failed("make", &path))?;
-        sync_dir(&self.own.path)?;
+        if let Err(error) = sync_dir(&self.own.path) {
+            // It is empty, and each try to come makes another.
+            let _stays = self.remove_file(&path);
+            return Err(error);
+        }
         Ok(Segment { file, path, bytes: 0 })
     }
 
@@ -195,23 +202,39 @@ impl Spool {
         self.closed.clone()
     }
 
-    /// Removes a segment that is in Postgres, and the folder of a dead process with its last.
+    /// Removes a segment whose records nobody needs any more, and the folder of a dead process with
+    /// its last. The segment is done with, even if its file stays for now.
     pub(super) fn remove(&mut self, drained: &Arc<Segment>) -> Result<(), SpoolError> {
-        match fs::remove_file(&drained.path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                return Err(failed("remove", &drained.path)(error));
-            }
-            _ => self.forget(drained),
-        }
-        Ok(())
+        let removed = self.remove_file(&drained.path);
+        self.forget(drained);
+        removed
     }
 
-    /// Puts a segment aside that cannot be read to its end, for a person to look at.
+    fn remove_file(&mut self, path: &Path) -> Result<(), SpoolError> {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                self.leftover.push(path.to_owned());
+                Err(failed("remove", path)(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Tries again to remove what could not be removed.
+    pub(super) fn sweep(&mut self) {
+        for path in std::mem::take(&mut self.leftover) {
+            let _stays = self.remove_file(&path);
+        }
+        self.release_folders();
+    }
+
+    /// Puts a segment aside that cannot be read to its end, for a person to look at. The segment is
+    /// done with: when its file keeps its name, the next process comes to the same end.
     pub(super) fn put_aside(&mut self, damaged: &Arc<Segment>) -> Result<(), SpoolError> {
         let aside = damaged.path.with_extension("damaged");
-        fs::rename(&damaged.path, aside).map_err(failed("rename", &damaged.path))?;
+        let renamed = fs::rename(&damaged.path, aside).map_err(failed("rename", &damaged.path));
         self.forget(damaged);
-        Ok(())
+        renamed
     }
 
     fn forget(&mut self, segment: &Arc<Segment>) {
@@ -220,12 +243,16 @@ impl Spool {
         if self.is_empty() {
             self.oldest = None;
         }
-        let closed = &self.closed;
-        let emptied = |folder: &mut Folder| {
-            !closed.iter().any(|segment| segment.path.starts_with(&folder.path))
-        };
+        self.release_folders();
+    }
+
+    /// Lets go of folders of dead processes that hold nothing any more.
+    fn release_folders(&mut self) {
+        let segments = self.closed.iter().map(|segment| segment.path.as_path());
+        let held: Vec<&Path> = segments.chain(self.leftover.iter().map(PathBuf::as_path)).collect();
+        let emptied = |folder: &mut Folder| !held.iter().any(|path| path.starts_with(&folder.path));
         for folder in self.adopted.extract_if(.., emptied) {
-            remove_folder(&folder.path);
+            folder.remove();
         }
     }
 
@@ -243,8 +270,9 @@ impl Spool {
 impl Drop for Spool {
     /// Leaves nothing behind where there is nothing to adopt.
     fn drop(&mut self) {
+        self.sweep();
         if self.is_empty() {
-            remove_folder(&self.own.path);
+            self.own.remove();
         }
     }
 }
@@ -261,92 +289,4 @@ fn check_open(open: &Segment) -> Result<(), SpoolError> {
     let there = fs::metadata(&open.path).map_err(|_| gone())?;
     let same = held.ino() == there.ino() && held.dev() == there.dev();
     if same && held.nlink() > 0 && held.mode() & 0o600 == 0o600 { Ok(()) } else { Err(gone()) }
-}
-
-fn make_dir(path: &Path) -> Result<(), SpoolError> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed("make", path))
-}
-
-fn sync_dir(path: &Path) -> Result<(), SpoolError> {
-    File::open(path).and_then(|folder| folder.sync_all()).map_err(failed("sync", path))
-}
-
-/// Locks a process's folder; `None` while its process lives.
-fn lock(path: &Path) -> Result<Option<Folder>, SpoolError> {
-    let name = path.join("lock");
-    let mut options = OpenOptions::new();
-    let file = options.write(true).create(true).truncate(false).mode(0o600).open(&name);
-    let file = file.map_err(failed("open", &name))?;
-    match file.try_lock() {
-        Ok(()) => Ok(Some(Folder { path: path.to_owned(), _lock: file })),
-        Err(TryLockError::WouldBlock) => Ok(None),
-        Err(TryLockError::Error(source)) => Err(failed("lock", &name)(source)),
-    }
-}
-
-/// Writes, syncs, renames and removes a file, as the spool will.
-fn try_out(folder: &Path) -> Result<(), SpoolError> {
-    let (trial, renamed) = (folder.join("trial"), folder.join("trial.renamed"));
-    let tried = File::create(&trial)
-        .and_then(|mut file| {
-            file.write_all(b"trial")?;
-            file.sync_data()
-        })
-        .and_then(|()| fs::rename(&trial, &renamed))
-        .and_then(|()| fs::remove_file(&renamed));
-    tried.map_err(failed("use", folder))?;
-    sync_dir(folder)
-}
-
-/// The folders of dead processes that left something, and what they left.
-fn adopt(dir: &Path) -> Result<(Vec<Folder>, Vec<Arc<Segment>>), SpoolError> {
-    let mut adopted = Vec::new();
-    for entry in fs::read_dir(dir).map_err(failed("list", dir))? {
-        let path = entry.map_err(failed("list", dir))?.path();
-        if !path.is_dir() {
-            continue;
-        }
-        let Some(folder) = lock(&path)? else { continue };
-        adopted.push(folder);
-    }
-    adopted.sort_by(|one, other| one.path.cmp(&other.path));
-    let mut left = Vec::new();
-    let mut outcome = Ok(());
-    adopted.retain(|folder| match segments_in(&folder.path) {
-        Ok(segments) if segments.is_empty() => {
-            remove_folder(&folder.path);
-            false
-        }
-        Ok(segments) => {
-            left.extend(segments.into_iter().map(Arc::new));
-            true
-        }
-        Err(error) => {
-            outcome = Err(error);
-            true
-        }
-    });
-    outcome.map(|()| (adopted, left))
-}
-
-fn segments_in(folder: &Path) -> Result<Vec<Segment>, SpoolError> {
-    let mut segments = Vec::new();
-    for entry in fs::read_dir(folder).map_err(failed("list", folder))? {
-        let path = entry.map_err(failed("list", folder))?.path();
-        if path.extension().is_some_and(|extension| extension == EXTENSION) {
-            let file = File::open(&path).map_err(failed("open", &path))?;
-            let bytes = file.metadata().map_err(failed("look at", &path))?.len();
-            segments.push(Segment { file, path, bytes });
-        }
-    }
-    segments.sort_by(|one, other| one.path.cmp(&other.path));
-    Ok(segments)
-}
-
-/// Removes a folder without segments. What was put aside in it keeps it.
-fn remove_folder(path: &Path) {
-    let removed = fs::remove_file(path.join("lock")).and_then(|()| fs::remove_dir(path));
-    if removed.is_err() {
-        tracing::debug!("a spool folder stays");
-    }
 }

@@ -24,7 +24,7 @@ async fn the_help_of_the_program_is_this() {
       migrate  Bring the database to this release's schema
       tenant   Make and list tenants
       token    Make, list and revoke tokens
-      audit    Read the audit trail
+      audit    Prove and read the audit trail
       config   Look at the settings
       bench    Measure how many answers a second come from the cache
       scale    Measure what a million small entries take of memory
@@ -186,17 +186,35 @@ async fn the_help_of_token_revoke_is_this() {
 #[tokio::test]
 async fn the_help_of_audit_is_this() {
     assert_snapshot!(help("audit").await, @r#"
-    Read the audit trail
+    Prove and read the audit trail
 
     Usage: ai-cache audit [OPTIONS] <COMMAND>
 
     Commands:
-      export  Print the audit trail, one JSON object a line, a tenant's oldest first; it is recorded
-      help    Print this message or the help of the given subcommand(s)
+      verify         Verify every record and seal of the trail; 1: something is wrong, 2: nothing is there
+      export         Print the audit trail, one JSON object a line, a tenant's oldest first; it is recorded
+      accept-ledger  Take note that a new ledger was begun because records may be lost
+      help           Print this message or the help of the given subcommand(s)
 
     Options:
           --config <FILE>  Settings as NAME=value lines; the environment comes first, .env last
       -h, --help           Print help
+    "#);
+}
+
+#[tokio::test]
+async fn the_help_of_audit_verify_is_this() {
+    assert_snapshot!(help("audit verify").await, @r#"
+    Verify every record and seal of the trail; 1: something is wrong, 2: nothing is there
+
+    Usage: ai-cache audit verify [OPTIONS]
+
+    Options:
+          --config <FILE>      Settings as NAME=value lines; the environment comes first, .env last
+          --tenant <SLUG>      Tell of the rows of this tenant only, and of all seals
+          --checkpoint <FILE>  Compare with the seals kept in this file
+          --json               Print JSON
+      -h, --help               Print help
     "#);
 }
 

@@ -2,6 +2,7 @@
 //! codes.
 
 mod audit;
+mod disk;
 mod help;
 mod kills;
 mod migrate;

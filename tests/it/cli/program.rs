@@ -23,7 +23,7 @@ use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
 use crate::support::app::MASTER_KEYS;
-use crate::support::{Client, TestDb};
+use crate::support::{Client, TestDb, wait_until};
 
 /// Longest wait for a command to end or for a service to announce itself.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -151,6 +151,13 @@ impl Program {
     /// Starts the service on a free port and waits until it says where it listens and, with the
     /// embedded database, how to ask it.
     pub async fn serve(&self, variables: Variables<'_>) -> Serving {
+        let serving = self.try_serve(variables).await;
+        let log = || fs::read_to_string(self.path("serve.log")).unwrap();
+        serving.unwrap_or_else(|| panic!("the service ended: {}", log()))
+    }
+
+    /// The same; `None` when it ended before.
+    pub async fn try_serve(&self, variables: Variables<'_>) -> Option<Serving> {
         let log = self.path("serve.log");
         let mut command = self.command(&["serve"], variables);
         let mut child =
@@ -160,8 +167,8 @@ impl Program {
         let own_database = variables.iter().any(|(name, _)| *name == "DATABASE_URL");
         let last = if own_database { "ai-cache serves" } else { "curl" };
         let announced = tokio::time::timeout(PATIENCE, serving.read_until(last)).await;
-        assert!(announced.is_ok(), "not served in time: {}", serving.log());
-        serving
+        let announced = announced.unwrap_or_else(|_| panic!("not in time: {}", serving.log()));
+        announced.then_some(serving)
     }
 
     /// Starts the service on the test's database.
@@ -208,15 +215,15 @@ impl Done {
 }
 
 impl Serving {
-    async fn read_until(&mut self, beginning: &str) {
-        loop {
-            let line = self.lines.next_line().await.unwrap();
-            let line = line.unwrap_or_else(|| panic!("the service ended: {}", self.log()));
+    /// Whether a line begins like this before the output ends.
+    async fn read_until(&mut self, beginning: &str) -> bool {
+        while let Some(line) = self.lines.next_line().await.unwrap() {
             self.announced.push(line);
             if self.announced.last().unwrap().starts_with(beginning) {
-                return;
+                return true;
             }
         }
+        false
     }
 
     /// What it logged.
@@ -251,6 +258,15 @@ impl Serving {
         if let Some(id) = self.child.id() {
             kill(Pid::from_raw(i32::try_from(id).unwrap()), signal).unwrap();
         }
+    }
+
+    /// Waits until this holds or the service is gone.
+    pub async fn wait_unless_ended(&mut self, what: &str, holds: impl Fn() -> bool) {
+        wait_until(what, || {
+            let ended = self.child.try_wait().unwrap().is_some();
+            std::future::ready((ended || holds()).then_some(()))
+        })
+        .await;
     }
 
     /// SIGTERM; gives the exit code.

@@ -3,9 +3,11 @@
 
 mod clock;
 mod counts;
+mod cut_commits;
 mod differing;
 mod flights;
 mod given_up;
+mod hang;
 pub mod hurt;
 mod postgres;
 mod redis;

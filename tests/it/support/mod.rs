@@ -5,6 +5,7 @@
 pub mod app;
 pub mod client;
 pub mod clock;
+pub mod pg_proxy;
 pub mod services;
 pub mod upstream;
 

@@ -1,0 +1,139 @@
+//! The folders of the spool, one a process: made and locked by it, adopted under that lock when it is
+//! dead. Every name in them is synced before anybody is answered for what is under it.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::{EXTENSION, Segment, SpoolError, failed};
+
+/// What the name of a folder begins with until it is locked.
+const UNNAMED: char = '.';
+
+/// A process's folder. The kernel drops the lock with the process.
+#[derive(Debug)]
+pub(super) struct Folder {
+    pub(super) path: PathBuf,
+    _lock: File,
+}
+
+impl Folder {
+    /// Makes this process's own. It gets its name once it is locked, so that nobody who looks for
+    /// what dead processes left finds it unlocked.
+    pub(super) fn make(dir: &Path, name: &str) -> Result<Self, SpoolError> {
+        let (unnamed, path) = (dir.join(format!("{UNNAMED}{name}")), dir.join(name));
+        make_dir(&unnamed)?;
+        let made = lock(&unnamed)?.ok_or_else(|| SpoolError::Gone(unnamed.clone()))?;
+        fs::rename(&unnamed, &path).map_err(failed("rename", &unnamed))?;
+        sync_dir(dir)?;
+        Ok(Self { path, ..made })
+    }
+
+    /// Removes a folder without segments. What was put aside in it keeps it.
+    pub(super) fn remove(&self) {
+        let removed =
+            fs::remove_file(self.path.join(LOCK)).and_then(|()| fs::remove_dir(&self.path));
+        if removed.is_err() {
+            tracing::debug!("a spool folder stays");
+        }
+    }
+}
+
+/// The file in a folder that is locked.
+const LOCK: &str = "lock";
+
+/// Makes a folder, and those it is in, to stay.
+pub(super) fn make_dir(path: &Path) -> Result<(), SpoolError> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let parent = parent.unwrap_or(Path::new("."));
+    make_dir(parent)?;
+    match DirBuilder::new().mode(0o700).create(path) {
+        // Another process may have made it meanwhile.
+        Err(error) if error.kind() != ErrorKind::AlreadyExists || !path.is_dir() => {
+            Err(failed("make", path)(error))
+        }
+        _ => sync_dir(parent),
+    }
+}
+
+pub(super) fn sync_dir(path: &Path) -> Result<(), SpoolError> {
+    File::open(path).and_then(|folder| folder.sync_all()).map_err(failed("sync", path))
+}
+
+/// Locks a process's folder; `None` while its process lives, or when it is gone meanwhile.
+fn lock(path: &Path) -> Result<Option<Folder>, SpoolError> {
+    let name = path.join(LOCK);
+    let mut options = OpenOptions::new();
+    let file = match options.write(true).create(true).truncate(false).mode(0o600).open(&name) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        file => file.map_err(failed("open", &name))?,
+    };
+    match file.try_lock() {
+        Ok(()) if is_at(&file, &name) => Ok(Some(Folder { path: path.to_owned(), _lock: file })),
+        // Who held it before removed the file: this lock keeps nobody out.
+        Ok(()) | Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(source)) => Err(failed("lock", &name)(source)),
+    }
+}
+
+/// Whether a file is the one under this name.
+fn is_at(file: &File, name: &Path) -> bool {
+    let (Ok(held), Ok(there)) = (file.metadata(), fs::metadata(name)) else { return false };
+    (held.ino(), held.dev()) == (there.ino(), there.dev())
+}
+
+/// Writes, syncs, renames and removes a file, as the spool will.
+pub(super) fn try_out(folder: &Path) -> Result<(), SpoolError> {
+    let (trial, renamed) = (folder.join("trial"), folder.join("trial.renamed"));
+    let tried = File::create(&trial)
+        .and_then(|mut file| {
+            file.write_all(b"trial")?;
+            file.sync_data()
+        })
+        .and_then(|()| fs::rename(&trial, &renamed))
+        .and_then(|()| fs::remove_file(&renamed));
+    tried.map_err(failed("use", folder))?;
+    sync_dir(folder)
+}
+
+/// The folders of dead processes that left something, and what they left.
+pub(super) fn adopt(dir: &Path) -> Result<(Vec<Folder>, Vec<Arc<Segment>>), SpoolError> {
+    let (mut folders, mut left) = (Vec::new(), Vec::new());
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(dir).map_err(failed("list", dir))? {
+        let entry = entry.map_err(failed("list", dir))?;
+        let named = !entry.file_name().to_string_lossy().starts_with(UNNAMED);
+        paths.extend((named && entry.path().is_dir()).then(|| entry.path()));
+    }
+    paths.sort();
+    for path in paths {
+        let Some(folder) = lock(&path)? else { continue };
+        let segments = segments_in(&path)?;
+        if segments.is_empty() {
+            folder.remove();
+        } else {
+            left.extend(segments.into_iter().map(Arc::new));
+            folders.push(folder);
+        }
+    }
+    Ok((folders, left))
+}
+
+fn segments_in(folder: &Path) -> Result<Vec<Segment>, SpoolError> {
+    let mut segments = Vec::new();
+    for entry in fs::read_dir(folder).map_err(failed("list", folder))? {
+        let path = entry.map_err(failed("list", folder))?.path();
+        if path.extension().is_some_and(|extension| extension == EXTENSION) {
+            let file = File::open(&path).map_err(failed("open", &path))?;
+            let bytes = file.metadata().map_err(failed("look at", &path))?.len();
+            segments.push(Segment { file, path, bytes });
+        }
+    }
+    segments.sort_by(|one, other| one.path.cmp(&other.path));
+    Ok(segments)
+}
