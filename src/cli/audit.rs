@@ -1,5 +1,7 @@
 //! `ai-cache audit …`.
 
+use std::fs::File;
+use std::io::BufReader;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -9,12 +11,13 @@ use serde::Serialize;
 
 use crate::app::App;
 use crate::audit::CheckpointFile;
-use crate::audit::verify::Verification;
+use crate::audit::verify::{Verification, verify_lines};
 use crate::config::{Config, Source};
 use crate::domain::audit_row::ndjson;
 use crate::domain::ids::TenantId;
 use crate::service::TrailQuery;
 
+use super::backend;
 use super::failure::Failure;
 use super::output::{self, Style};
 use super::tenant::{parse_slug, with_app};
@@ -32,6 +35,9 @@ pub(super) enum AuditCommand {
         /// Compare with the seals kept in this file
         #[arg(long, value_name = "FILE")]
         checkpoint: Option<PathBuf>,
+        /// Verify the records of this export instead, without a database
+        #[arg(long, value_name = "FILE", conflicts_with_all = ["tenant", "checkpoint"])]
+        offline: Option<PathBuf>,
         /// Print JSON
         #[arg(long)]
         json: bool,
@@ -75,7 +81,15 @@ pub(super) async fn run(
     source: &Source,
 ) -> Result<ExitCode, Failure> {
     match command {
-        AuditCommand::Verify { tenant, checkpoint, json } => {
+        AuditCommand::Verify { offline: Some(file), json, .. } => {
+            let keys = backend::master_keys(config)?;
+            let lines = File::open(file).and_then(|file| verify_lines(BufReader::new(file), &keys));
+            let verified = lines.map_err(|error| {
+                Failure::usage(format!("{} cannot be read: {}", file.display(), error.kind()))
+            })?;
+            show(&verified, *json)
+        }
+        AuditCommand::Verify { tenant, checkpoint, json, offline: None } => {
             let slug = tenant.as_deref().map(parse_slug).transpose()?;
             let file = checkpoint.clone().map(CheckpointFile::new);
             let verified = with_app(config, source, async |app: &App| {
@@ -88,12 +102,7 @@ pub(super) async fn run(
                 Ok(service.verify_on_request(tenant, file.as_ref(), record).await?)
             })
             .await?;
-            output::show(Style::of(*json), &verified, || in_words(&verified))?;
-            Ok(match &verified {
-                Verification { ok: false, .. } => ExitCode::FAILURE,
-                Verification { rows: 0, seals: 0, .. } => ExitCode::from(NOTHING_TO_CHECK),
-                _ => ExitCode::SUCCESS,
-            })
+            show(&verified, *json)
         }
         AuditCommand::Export { tenant, from, to } => {
             export_all(tenant.as_deref(), (*from, *to), config, source).await
@@ -111,6 +120,15 @@ pub(super) async fn run(
             })
         }
     }
+}
+
+fn show(verified: &Verification, json: bool) -> Result<ExitCode, Failure> {
+    output::show(Style::of(json), verified, || in_words(verified))?;
+    Ok(match verified {
+        Verification { ok: false, .. } => ExitCode::FAILURE,
+        Verification { rows: 0, seals: 0, .. } => ExitCode::from(NOTHING_TO_CHECK),
+        _ => ExitCode::SUCCESS,
+    })
 }
 
 fn in_words(verified: &Verification) -> String {

@@ -195,7 +195,8 @@ async fn start_redis(
     Ok(Some(Redis::start(folder, options).await?))
 }
 
-fn master_keys(config: &Config) -> Result<KeyProvider, Failure> {
+/// The master keys that are configured, or the data folder's.
+pub(super) fn master_keys(config: &Config) -> Result<KeyProvider, Failure> {
     match &config.keys {
         KeysConfig::Text(text) => KeyProvider::from_text(text.reveal())
             .map_err(|error| Failure::usage(format!("AI_CACHE_MASTER_KEYS: {error}"))),

@@ -4,6 +4,7 @@
 
 mod chain;
 mod finding;
+mod offline;
 mod rows;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -23,6 +24,7 @@ use super::checkpoint::{CheckpointError, CheckpointFile};
 use super::sealer::MOST_LAG;
 
 pub use finding::{Finding, FindingKind, Verification};
+pub use offline::verify_lines;
 
 use chain::Chain;
 use rows::{Judge, Sequences};

@@ -1,11 +1,15 @@
-//! `ai-cache audit export` (issue 3, api.md "Command line").
+//! `ai-cache audit export` and `verify` (issue 3, api.md "Command line").
 #![expect(clippy::unwrap_used, reason = "a failure in a test's helper is the test's failure")]
+
+use std::fs;
 
 use ai_cache::domain::audit_row::AuditRow;
 use ai_cache::domain::clock::{Clock, SystemClock};
 use rstest::rstest;
+use serde_json::{Value, json};
 
 use crate::support::TestDb;
+use crate::support::services::scratch;
 
 use super::program::{Done, Program};
 
@@ -77,4 +81,46 @@ async fn the_trail_of_an_unknown_tenant_makes_the_exit_code_1() {
     let db = TestDb::new().await;
     let done = Program::new().run_on(&db, &[&EXPORT[..], &["--tenant", "nobody"]].concat()).await;
     assert_eq!(done.refused(1), "there is no such tenant");
+}
+
+fn verified(done: &Done, code: i32) -> Value {
+    assert_eq!((done.code, &*done.err), (Some(code), ""), "{done:?}");
+    serde_json::from_str(&done.out).unwrap()
+}
+
+/// The exit code says whether something is wrong; findings say what and where.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_changed_row_is_found_in_the_database_and_in_its_export() {
+    let db = TestDb::new().await;
+    let program = Program::new();
+    program.json_on(&db, &["tenant", "create", "acme", "--name", "Acme", "--json"]).await;
+    let verify = ["audit", "verify", "--json"];
+    let clean = verified(&program.run_on(&db, &verify).await, 0);
+    assert_eq!((&clean["ok"], &clean["findings"]), (&json!(true), &json!([])), "{clean}");
+    assert!(clean["rows"].as_u64().unwrap() >= 2, "{clean}");
+
+    let export = scratch("export").join("trail.ndjson");
+    let offline = ["audit", "verify", "--json", "--offline", export.to_str().unwrap()];
+    fs::write(&export, program.run_on(&db, &EXPORT).await.out).unwrap();
+    let whole = verified(&program.run_on(&db, &offline).await, 0);
+    assert_eq!(whole["ok"], true);
+
+    let change = "UPDATE ai_cache_audit_logs SET status = status + 1
+                  WHERE action = 'tenant-create' RETURNING id::text";
+    let changed: String = db.superuser().await.query_one(change, &[]).await.unwrap().get(0);
+    let wanted = json!([{ "kind": "ROW_ALTERED", "where": format!("row {changed}"),
+                          "detail": "its fields do not give its hash" }]);
+    let broken = verified(&program.run_on(&db, &verify).await, 1);
+    assert_eq!((&broken["ok"], &broken["findings"]), (&json!(false), &wanted));
+    fs::write(&export, program.run_on(&db, &EXPORT).await.out).unwrap();
+    let broken = verified(&program.run_on(&db, &offline).await, 1);
+    assert_eq!(broken["findings"], wanted);
+
+    let other = ["audit", "verify", "--json", "--tenant", "installation"];
+    assert_eq!(verified(&program.run_on(&db, &other).await, 0)["ok"], true, "not its rows");
+    fs::write(&export, "").unwrap();
+    verified(&program.run_on(&db, &offline).await, 2);
+    fs::write(&export, "{}\n").unwrap();
+    let broken = verified(&program.run_on(&db, &offline).await, 1);
+    assert_eq!(broken["findings"][0]["where"], "line 1");
 }

@@ -213,6 +213,7 @@ async fn the_help_of_audit_verify_is_this() {
           --config <FILE>      Settings as NAME=value lines; the environment comes first, .env last
           --tenant <SLUG>      Tell of the rows of this tenant only, and of all seals
           --checkpoint <FILE>  Compare with the seals kept in this file
+          --offline <FILE>     Verify the records of this export instead, without a database
           --json               Print JSON
       -h, --help               Print help
     "#);
