@@ -41,9 +41,11 @@ bench:
 # The fault tests with as many faults as are promised: part of `make test` with fewer.
 chaos:
 	@scripts/setup.sh test
-	CHAOS=1 cargo test --locked --test it -- --nocapture --test-threads 1 resilience:: cli::kills cli::disk
+	CHAOS=1 cargo test --locked --test it -- --nocapture --test-threads 1 resilience:: cli::kills cli::disk compliance::tampering
 
 scale:
 	@scripts/setup.sh run
 	cargo build --locked --release --bin ai-cache
 	$(TARGET)/release/ai-cache scale
+	@scripts/setup.sh test
+	SCALE=1 cargo test --locked --test it -- --nocapture compliance::scale

@@ -80,6 +80,13 @@ impl CheckpointFile {
         self.write(&Checkpoint::from(seal)).map_err(self.failed("written"))
     }
 
+    /// Makes it when it is not there.
+    pub fn touch(&self) -> Result<(), CheckpointError> {
+        let mut options = OpenOptions::new();
+        let made = options.append(true).create(true).mode(0o600).open(&self.0);
+        made.and_then(|file| file.sync_all()).map_err(self.failed("made"))
+    }
+
     fn write(&self, checkpoint: &Checkpoint) -> io::Result<()> {
         let mut options = OpenOptions::new();
         let mut file = options.read(true).append(true).create(true).mode(0o600).open(&self.0)?;

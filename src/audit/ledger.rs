@@ -72,13 +72,52 @@ pub async fn find_or_begin(
     fresh: LedgerId,
     now: DateTime<Utc>,
 ) -> Result<PresentLedger, LedgerError> {
-    let last = checkpoint.map(CheckpointFile::last).transpose()?;
+    let outside = match checkpoint {
+        None => Outside::NotSet,
+        Some(file) if !file.exists()? => Outside::Missing,
+        Some(file) => Outside::There(file.last()?),
+    };
+    let present = begin(store, &outside, fresh, now).await?;
+    if let Some(file) = checkpoint {
+        // Made before the ledger is noted to have one: a stop in between must not look like a loss.
+        file.touch()?;
+        note_checkpointed(store, present.id).await?;
+    }
+    Ok(present)
+}
+
+/// What the checkpoint file says.
+enum Outside {
+    /// None is set.
+    NotSet,
+    /// It is not there.
+    Missing,
+    /// It is, and this is its last line.
+    There(Option<Checkpoint>),
+}
+
+async fn note_checkpointed(store: &Store, ledger: LedgerId) -> Result<(), StoreError> {
+    store
+        .bounded(async {
+            let mut tx = store.system("note that seals are kept outside").await?;
+            seals::note_checkpointed(&mut tx, ledger).await?;
+            tx.end().await
+        })
+        .await
+}
+
+async fn begin(
+    store: &Store,
+    outside: &Outside,
+    fresh: LedgerId,
+    now: DateTime<Utc>,
+) -> Result<PresentLedger, LedgerError> {
     store
         .bounded(async {
             let mut tx = store.system("find the audit ledger").await?;
             seals::lock_ledgers(&mut tx).await?;
             let newest = seals::newest_ledger(&mut tx).await?;
-            let reason = judge(&mut tx, newest.as_ref(), last.as_ref()).await?;
+            let reason = judge(&mut tx, newest.as_ref(), outside).await?;
             let present = match (newest, reason) {
                 (Some(known), None) => {
                     PresentLedger { id: known.id, begun: None, accepted: known.accepted }
@@ -91,21 +130,17 @@ pub async fn find_or_begin(
                     PresentLedger { id: fresh, begun: Some(reason), accepted }
                 }
             };
-            if checkpoint.is_some() {
-                seals::note_checkpointed(&mut tx, present.id).await?;
-            }
             tx.end().await?;
             Ok(present)
         })
         .await
 }
 
-/// Why the newest ledger cannot go on; `None`: it can. `last` is the checkpoint file's last line,
-/// `None` where no file is set.
+/// Why the newest ledger cannot go on; `None`: it can.
 async fn judge(
     tx: &mut SystemTx,
     newest: Option<&Ledger>,
-    last: Option<&Option<Checkpoint>>,
+    outside: &Outside,
 ) -> Result<Option<LedgerReason>, StoreError> {
     let Some(newest) = newest else {
         return Ok(Some(LedgerReason::First));
@@ -113,12 +148,11 @@ async fn judge(
     if newest.home == Home::OtherServer {
         return Ok(Some(LedgerReason::OtherServer));
     }
-    match last {
-        Some(Some(last)) if !is_here(tx, last).await? => {
+    match outside {
+        Outside::There(Some(last)) if !is_here(tx, last).await? => {
             return Ok(Some(LedgerReason::BehindCheckpoint));
         }
-        // The file is written with the first seal.
-        Some(None) if newest.checkpointed && seals::newest(tx, newest.id).await?.is_some() => {
+        Outside::Missing if newest.checkpointed => {
             return Ok(Some(LedgerReason::CheckpointMissing));
         }
         _ => {}

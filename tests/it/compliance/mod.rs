@@ -5,6 +5,7 @@ mod denials;
 mod export;
 mod proof;
 mod records;
+mod scale;
 mod tampering;
 mod trail;
 mod trail_pages;

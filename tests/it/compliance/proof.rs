@@ -253,6 +253,7 @@ async fn the_checkpoint_file_must_stay_once_it_was_there() {
     let hurt = Hurt::start().await;
     let file = scratch("checkpoint").join("seals.ndjson");
     let app = builder(&hurt, &file).start().await;
+    assert!(file.exists(), "a stop before the first seal is no loss");
     app.tenant("acme").await;
     sealed(&hurt).await;
     app.stop().await;
