@@ -19,7 +19,8 @@ async fn every_token_that_is_not_accepted_gets_the_same_reply() {
     let unknown = BearerToken::new(TokenId(SystemIds.next(DateTime::UNIX_EPOCH)), [7; 32]);
     let known = BearerToken::parse(&token).unwrap();
     let wrong = BearerToken::new(known.id, [7; 32]);
-    let typo = format!("{}x", &token[..token.len() - 1]);
+    let other = if token.ends_with('x') { 'y' } else { 'x' };
+    let typo = format!("{}{other}", &token[..token.len() - 1]);
     let values = [
         String::new(),
         "Bearer".to_owned(),
