@@ -93,13 +93,13 @@ CREATE FUNCTION count_audit_default_rows() RETURNS bigint
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
     AS $$
-        SELECT (SELECT count(*) FROM public.audit_logs_y1_default)
-             + (SELECT count(*) FROM public.audit_logs_y3_default)
-             + (SELECT count(*) FROM public.audit_logs_y7_default)
-             + (SELECT count(*) FROM public.audit_logs_y10_default)
+        SELECT (SELECT count(*) FROM (SELECT FROM public.audit_logs_y1_default LIMIT 1000) r)
+             + (SELECT count(*) FROM (SELECT FROM public.audit_logs_y3_default LIMIT 1000) r)
+             + (SELECT count(*) FROM (SELECT FROM public.audit_logs_y7_default LIMIT 1000) r)
+             + (SELECT count(*) FROM (SELECT FROM public.audit_logs_y10_default LIMIT 1000) r)
     $$;
 COMMENT ON FUNCTION count_audit_default_rows() IS
-    'Rows in the default partitions, which keep their months'' partitions from being made.';
+    'Rows in the default partitions, at most 1,000 of each, which keep their months'' partitions from being made.';
 REVOKE ALL ON FUNCTION count_audit_default_rows() FROM PUBLIC;
 
 CREATE OR REPLACE FUNCTION grant_service_role(service_role name) RETURNS void

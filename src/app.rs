@@ -239,15 +239,15 @@ impl App {
             let service = Arc::clone(&service);
             async move { make_partitions(&service).await }
         }));
-        let service = Arc::clone(&self.service);
-        lifecycle.spawn(every(VERIFICATION, lifecycle.clone(), move || {
-            let service = Arc::clone(&service);
-            async move {
-                if let Err(error) = service.verify_when_due().await {
-                    tracing::error!(%error, "the audit trail could not be verified");
+        if self.settings.spool.is_some() {
+            let (service, stop) = (Arc::clone(&self.service), lifecycle.clone());
+            lifecycle.spawn(async move {
+                tokio::select! {
+                    () = stop.stopping() => {}
+                    () = every(VERIFICATION, stop.clone(), || verify_when_due(&service)) => {}
                 }
-            }
-        }));
+            });
+        }
     }
 
     /// The use cases.
@@ -339,6 +339,12 @@ fn start_warm(
 async fn make_partitions(service: &Service) {
     if let Err(error) = service.ensure_partitions().await {
         tracing::error!(%error, "audit partitions could not be made ahead");
+    }
+}
+
+async fn verify_when_due(service: &Service) {
+    if let Err(error) = service.verify_when_due().await {
+        tracing::error!(%error, "the audit trail could not be verified");
     }
 }
 

@@ -27,7 +27,13 @@ pub(super) async fn start(
     let now = deps.clock.now();
     let fresh = LedgerId::fresh(&*deps.ids, now);
     let checkpoint = checkpoint(settings);
-    let ledger = audit::find_or_begin(store, checkpoint.as_ref(), fresh, now).await?;
+    // A command, which has no spool, leaves ledgers and seals to the services.
+    let is_service = settings.spool.is_some();
+    let ledger = if is_service {
+        audit::find_or_begin(store, checkpoint.as_ref(), fresh, now).await?
+    } else {
+        audit::find_ledger(store, fresh, now).await?
+    };
     let stamper = Stamper::new(&deps.keys, ledger.id);
     if settings.auditing == Auditing::Off {
         return Ok((Audit::off(stamper), ledger));
@@ -42,8 +48,7 @@ pub(super) async fn start(
         metrics: Arc::clone(metrics),
     };
     let audit = Audit::start(parts, lifecycle)?;
-    // A command, which has no spool either, leaves sealing to the services.
-    if settings.spool.is_some() {
+    if is_service {
         let parts = SealerParts {
             store: store.clone(),
             ledger: ledger.id,

@@ -108,12 +108,15 @@ impl CheckpointFile {
         Ok(tail.rsplit(|byte| *byte == b'\n').find_map(|line| serde_json::from_slice(line).ok()))
     }
 
-    /// Every line in turn; one that cannot be read is `None`.
+    /// Every line in turn; one that is no checkpoint is `None`. What a crash tore off is left out.
     pub fn lines(&self) -> Result<impl Iterator<Item = Option<Checkpoint>>, CheckpointError> {
         let file = File::open(&self.0).map_err(self.failed("read"))?;
-        let lines = BufReader::new(file).split(b'\n');
-        let whole = lines.filter(|line| !line.as_ref().is_ok_and(Vec::is_empty));
-        Ok(whole.map(|line| line.ok().and_then(|line| serde_json::from_slice(&line).ok())))
+        let read = |line: io::Result<Vec<u8>>| match serde_json::from_slice(&line.ok()?) {
+            Ok(checkpoint) => Some(Some(checkpoint)),
+            Err(error) if error.is_eof() => None,
+            Err(_) => Some(None),
+        };
+        Ok(BufReader::new(file).split(b'\n').filter_map(read))
     }
 }
 

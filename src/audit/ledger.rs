@@ -86,6 +86,24 @@ pub async fn find_or_begin(
     Ok(present)
 }
 
+/// The present ledger as the services know it: a command begins none but the very first.
+pub async fn find(
+    store: &Store,
+    fresh: LedgerId,
+    now: DateTime<Utc>,
+) -> Result<PresentLedger, LedgerError> {
+    let newest = store.bounded(async {
+        let mut tx = store.system("find the audit ledger").await?;
+        let newest = seals::newest_ledger(&mut tx).await?;
+        tx.end().await?;
+        Ok::<_, StoreError>(newest)
+    });
+    match newest.await? {
+        Some(Ledger { id, accepted, .. }) => Ok(PresentLedger { id, begun: None, accepted }),
+        None => begin(store, &Outside::NotSet, fresh, now).await,
+    }
+}
+
 /// What the checkpoint file says.
 enum Outside {
     /// None is set.
@@ -149,7 +167,8 @@ async fn judge(
         return Ok(Some(LedgerReason::OtherServer));
     }
     match outside {
-        Outside::There(Some(last)) if !is_here(tx, last).await? => {
+        // What broke before the newest ledger was begun is the reason it was begun.
+        Outside::There(Some(last)) if last.ledger_id >= newest.id && !is_here(tx, last).await? => {
             return Ok(Some(LedgerReason::BehindCheckpoint));
         }
         Outside::Missing if newest.checkpointed => {

@@ -20,6 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
@@ -33,7 +34,7 @@ use crate::telemetry::Metrics;
 
 pub use checkpoint::{Checkpoint, CheckpointError, CheckpointFile};
 pub use draft::Draft;
-pub use ledger::{LedgerError, LedgerReason, PresentLedger, find_or_begin};
+pub use ledger::{LedgerError, LedgerReason, PresentLedger, find as find_ledger, find_or_begin};
 pub use receipt::{Durability, Receipt};
 pub use recording::Recording;
 pub use sealer::{Sealer, SealerParts};
@@ -110,6 +111,8 @@ pub struct Audit {
 struct Running {
     queue: mpsc::Sender<Pending>,
     state: Arc<State>,
+    /// Cancelled when the last record is written.
+    ended: CancellationToken,
 }
 
 impl Audit {
@@ -142,11 +145,17 @@ impl Audit {
             next_seq: 1,
             connection: None,
         };
-        let task = writer.run(receiver, drafts.clone(), lifecycle.clone());
+        let ended = CancellationToken::new();
+        let end = ended.clone().drop_guard();
+        let work = writer.run(receiver, drafts.clone(), lifecycle.clone());
+        let task = async move {
+            work.await;
+            drop(end);
+        };
         lifecycle.spawn_thread("audit-writer", task)?;
         lifecycle.spawn_thread("audit-drainer", drainer.run(lifecycle.clone()))?;
         let accepted = Arc::new(AtomicBool::new(accepted));
-        Ok(Self { running: Some(Running { queue, state }), stamper, drafts, accepted })
+        Ok(Self { running: Some(Running { queue, state, ended }), stamper, drafts, accepted })
     }
 
     /// A handle that grants receipts and writes nothing. For development only.
@@ -212,7 +221,7 @@ impl Audit {
     /// Resolves when the last record is written.
     pub async fn ended(&self) {
         if let Some(running) = &self.running {
-            running.queue.closed().await;
+            running.ended.cancelled().await;
         }
     }
 

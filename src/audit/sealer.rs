@@ -104,7 +104,10 @@ impl Sealer {
                 Ok(None) => break,
                 Ok(Some(looked)) => {
                     settled = looked.settled;
-                    self.keep_outside(looked.seal).await;
+                    if let Some(seal) = looked.seal {
+                        self.keep_outside(seal).await;
+                        self.summarize().await;
+                    }
                     if self.mark.is_none_or(|(mark, _)| looked.covered >= mark) {
                         self.mark = Some((looked.next, now));
                     }
@@ -125,27 +128,36 @@ impl Sealer {
     }
 
     /// One seal at most. `None`: another replica is at it.
-    async fn seal(&mut self, now: DateTime<Utc>) -> Result<Option<Looked>, StoreError> {
-        let summarize = self.since_summary >= SUMMARIZE_EVERY;
+    async fn seal(&self, now: DateTime<Utc>) -> Result<Option<Looked>, StoreError> {
         let store = &self.parts.store;
-        let looked = store
+        store
             .bounded_long(async {
                 let mut tx = store.system("seal the audit trail").await?;
-                if !seals::try_lock(&mut tx).await? {
-                    tx.end().await?;
-                    return Ok(None);
-                }
-                let looked = self.append_seal(&mut tx, now).await?;
-                if summarize {
-                    seals::summarize(&mut tx).await?;
-                }
+                let mine = seals::try_lock(&mut tx).await?;
+                let looked = if mine { Some(self.append_seal(&mut tx, now).await?) } else { None };
                 tx.end().await?;
-                Ok::<_, StoreError>(Some(looked))
+                Ok(looked)
             })
-            .await?;
-        let sealed = looked.as_ref().is_some_and(|looked| looked.seal.is_some());
-        self.since_summary = if summarize { 0 } else { self.since_summary + u32::from(sealed) };
-        Ok(looked)
+            .await
+    }
+
+    /// Keeps the index of transactions short of what is new. Not in the seal's own transaction:
+    /// somebody who vacuums a partition may be in the way.
+    async fn summarize(&mut self) {
+        self.since_summary += 1;
+        if self.since_summary < SUMMARIZE_EVERY {
+            return;
+        }
+        self.since_summary = 0;
+        let store = &self.parts.store;
+        let summarized = store.bounded(async {
+            let mut tx = store.system("summarize the index of transactions").await?;
+            seals::summarize(&mut tx).await?;
+            tx.end().await
+        });
+        if let Err(error) = summarized.await {
+            tracing::debug!(%error, "the index of transactions was not summarized");
+        }
     }
 
     async fn append_seal(
@@ -183,8 +195,8 @@ impl Sealer {
         Ok(Looked { seal: Some(seal), covered, settled, next })
     }
 
-    async fn keep_outside(&self, seal: Option<Seal>) {
-        let (Some(file), Some(seal)) = (self.parts.checkpoint.clone(), seal) else {
+    async fn keep_outside(&self, seal: Seal) {
+        let Some(file) = self.parts.checkpoint.clone() else {
             return;
         };
         let written = self.lifecycle.spawn_blocking(move || file.append(&seal)).await;
@@ -226,16 +238,13 @@ impl Sealer {
     /// An operator may take note of a new ledger from another process.
     async fn look_for_acceptance(&self) {
         let store = &self.parts.store;
-        let newest = store.bounded(async {
+        let accepted = store.bounded(async {
             let mut tx = store.system("look whether the audit ledger is accepted").await?;
-            let newest = seals::newest_ledger(&mut tx).await?;
+            let accepted = seals::is_accepted(&mut tx, self.parts.ledger).await?;
             tx.end().await?;
-            Ok::<_, StoreError>(newest)
+            Ok::<_, StoreError>(accepted)
         });
-        if let Ok(Some(newest)) = newest.await
-            && newest.id == self.parts.ledger
-            && newest.accepted
-        {
+        if accepted.await.unwrap_or(false) {
             self.audit.accept();
         }
     }

@@ -23,6 +23,7 @@ mod uses;
 use std::sync::Arc;
 
 use chrono::TimeDelta;
+use tokio::sync::Semaphore;
 
 use crate::audit::{Audit, AuditError, CheckpointFile};
 use crate::auth::Hasher;
@@ -53,6 +54,9 @@ pub use uses::UseWriter;
 
 use denials::Denials;
 use flight::Flights;
+
+/// Most readers of the trail at a time, of all tenants.
+const TRAIL_READERS: usize = 3;
 
 /// Whether the cache takes part at all (AI_CACHE_ENABLED).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,6 +110,8 @@ pub struct Service {
     flights: Flights,
     stats: Stats,
     denials: Denials,
+    /// How many may read the trail at a time.
+    trail_turns: Semaphore,
 }
 
 impl Service {
@@ -114,7 +120,8 @@ impl Service {
         let stats = Stats::new(parts.clock.now());
         let default_model = parts.upstream.default_model().into();
         let denials = Denials::new(parts.installation);
-        Arc::new(Self { parts, default_model, flights: Flights::default(), stats, denials })
+        let (flights, trail_turns) = (Flights::default(), Semaphore::new(TRAIL_READERS));
+        Arc::new(Self { parts, default_model, flights, stats, denials, trail_turns })
     }
 
     /// What it is made of, for health and metrics.

@@ -124,7 +124,7 @@ impl Service {
         let _receipt = self.parts.audit.record(record).await?;
         let accepted = store.bounded(async {
             let mut tx = store.system("accept the present audit ledger").await?;
-            let first = seals::accept_ledger(&mut tx, ledger, now).await?;
+            let first = seals::accept_ledgers(&mut tx, now).await?;
             tx.end().await?;
             Ok::<_, StoreError>(first)
         });
@@ -151,21 +151,7 @@ impl Service {
     /// `None`: it is not due.
     pub async fn verify_when_due(&self) -> Result<Option<Verification>, ProofError> {
         let (store, now) = (&self.parts.store, self.parts.clock.now());
-        let rows = store
-            .bounded(async {
-                let mut tx = store.system("count rows without a month's partition").await?;
-                let rows = trail::count_default_rows(&mut tx).await?;
-                tx.end().await?;
-                Ok::<_, StoreError>(rows)
-            })
-            .await?;
-        self.parts.metrics.audit_default_rows(u64::try_from(rows).unwrap_or(0));
-        if rows > 0 {
-            tracing::error!(
-                rows,
-                "audit rows lie in default partitions: their months' are missing"
-            );
-        }
+        self.look_at_default_partitions().await;
         let id = self.parts.ids.next(now);
         let claimed = store
             .bounded(async {
@@ -200,6 +186,29 @@ impl Service {
         record.count = i64::try_from(found).unwrap_or(i64::MAX);
         self.parts.audit.record_detached(record);
         Ok(Some(verification))
+    }
+
+    /// Alarms when rows lie where no month's partition can be made any more.
+    async fn look_at_default_partitions(&self) {
+        let store = &self.parts.store;
+        let counted = store.bounded(async {
+            let mut tx = store.system("count rows without a month's partition").await?;
+            let rows = trail::count_default_rows(&mut tx).await?;
+            tx.end().await?;
+            Ok::<_, StoreError>(rows)
+        });
+        match counted.await {
+            Ok(rows) => {
+                self.parts.metrics.audit_default_rows(u64::try_from(rows).unwrap_or(0));
+                if rows > 0 {
+                    tracing::error!(
+                        rows,
+                        "audit rows lie in default partitions: their months' are missing"
+                    );
+                }
+            }
+            Err(error) => tracing::warn!(%error, "default partitions could not be looked at"),
+        }
     }
 
     /// Findings about rows are those of `tenant`, or of all.

@@ -103,6 +103,8 @@ impl Service {
     ) -> Result<Vec<AuditRow>, ServiceError> {
         let store = &self.parts.store;
         let read = store.bounded_long(async {
+            // A search for something rare takes its time: it must not take every connection.
+            let _turn = self.trail_turns.acquire().await;
             let mut tx = store.tenant(tenant).await?;
             let rows = audit_rows::list(&mut tx, filter, stretch, limit).await?;
             tx.end().await?;

@@ -163,11 +163,14 @@ pub async fn find_newest(tx: &mut TenantTx) -> Result<Option<AuditId>, StoreErro
     Ok(rows.first().map(|row| row.id))
 }
 
+/// A time that somebody changed to one that no calendar here has is shown as the nearest that it has.
 /// One retention class, which is a partition: named as a constant, each class is read in the order
 /// of its own index and the pages of all are merged.
 fn push_class(query: &mut QueryBuilder<Postgres>, tenant: TenantId, class: RetentionClass) {
     query.push(
-        "(SELECT retention_class, tenant_id, id, occurred_at, request_id, actor_kind,
+        "(SELECT retention_class, tenant_id, id,
+                 LEAST(GREATEST(occurred_at, '1970-01-01Z'), '9999-12-31Z') AS occurred_at,
+                 request_id, actor_kind,
                  actor_token_id, actor_roles, actor_network, action, outcome, operation, tier,
                  entry_id, subject_key_id, object_id, status, item_count, duration_us,
                  cost_picousd, ledger_id, writer_id, writer_seq, tx_id, row_hash, row_mac,

@@ -111,20 +111,22 @@ pub async fn note_checkpointed(tx: &mut SystemTx, ledger: LedgerId) -> Result<()
     Ok(())
 }
 
-/// Notes that an operator knows why the ledger was begun; returns whether nobody had.
-pub async fn accept_ledger(
-    tx: &mut SystemTx,
-    ledger: LedgerId,
-    now: DateTime<Utc>,
-) -> Result<bool, StoreError> {
-    let done = sqlx::query!(
-        "UPDATE audit_ledgers SET accepted_at = $2 WHERE ledger_id = $1 AND accepted_at IS NULL",
-        ledger.0,
-        now
+/// Notes that an operator knows why every ledger was begun; returns whether nobody had of one.
+pub async fn accept_ledgers(tx: &mut SystemTx, now: DateTime<Utc>) -> Result<bool, StoreError> {
+    let query =
+        sqlx::query!("UPDATE audit_ledgers SET accepted_at = $1 WHERE accepted_at IS NULL", now);
+    Ok(query.execute(tx.connection()?).await?.rows_affected() > 0)
+}
+
+/// Whether nothing speaks against serving from a ledger.
+pub async fn is_accepted(tx: &mut SystemTx, ledger: LedgerId) -> Result<bool, StoreError> {
+    let accepted = sqlx::query_scalar!(
+        r#"SELECT accepted_at IS NOT NULL AS "accepted!" FROM audit_ledgers WHERE ledger_id = $1"#,
+        ledger.0
     )
-    .execute(tx.connection()?)
+    .fetch_optional(tx.connection()?)
     .await?;
-    Ok(done.rows_affected() == 1)
+    Ok(accepted.unwrap_or(false))
 }
 
 /// Every ledger, the oldest first.
@@ -286,7 +288,10 @@ impl From<SealRow> for Seal {
 pub async fn newest(tx: &mut SystemTx, ledger: LedgerId) -> Result<Option<Seal>, StoreError> {
     let row = sqlx::query_as!(
         SealRow,
-        "SELECT * FROM audit_seals WHERE ledger_id = $1 ORDER BY seq DESC LIMIT 1",
+        r#"SELECT ledger_id, seq, from_tx, to_tx, part_names, part_counts, part_hashes, previous_hash,
+                  LEAST(GREATEST(sealed_at, '1970-01-01Z'), '9999-12-31Z') AS "sealed_at!",
+                  key_id, seal_hash, signature
+           FROM audit_seals WHERE ledger_id = $1 ORDER BY seq DESC LIMIT 1"#,
         ledger.0
     )
     .fetch_optional(tx.connection()?)
@@ -303,7 +308,11 @@ pub async fn list(
 ) -> Result<Vec<Seal>, StoreError> {
     let rows = sqlx::query_as!(
         SealRow,
-        "SELECT * FROM audit_seals WHERE ledger_id = $1 AND seq > $2 ORDER BY seq LIMIT $3",
+        r#"SELECT ledger_id, seq, from_tx, to_tx, part_names, part_counts, part_hashes, previous_hash,
+                  LEAST(GREATEST(sealed_at, '1970-01-01Z'), '9999-12-31Z') AS "sealed_at!",
+                  key_id, seal_hash, signature
+           FROM audit_seals WHERE ledger_id = $1 AND seq > $2
+           ORDER BY seq LIMIT $3"#,
         ledger.0,
         after,
         limit

@@ -1,5 +1,6 @@
 //! Reads the audit trail's rows as they lie there, in the order they are sealed in.
 
+use chrono::{DateTime, Utc};
 use futures_util::{Stream, TryStreamExt as _};
 use sqlx::postgres::types::Oid;
 
@@ -42,7 +43,8 @@ pub fn stream(
     (from_tx, to_tx): (i64, i64),
 ) -> Result<impl Stream<Item = Result<TrailRow, StoreError>>, StoreError> {
     let rows = sqlx::query_as::<_, Located>(
-        "SELECT tableoid AS part, retention_class, tenant_id, id, occurred_at, request_id,
+        "SELECT tableoid AS part, retention_class, tenant_id, id,
+                LEAST(GREATEST(occurred_at, '1970-01-01Z'), '9999-12-31Z') AS occurred_at, request_id,
                 actor_kind, actor_token_id, actor_roles, actor_network, action, outcome,
                 operation, tier, entry_id, subject_key_id, object_id, status, item_count,
                 duration_us, cost_picousd, ledger_id, writer_id, writer_seq, tx_id, row_hash,
@@ -70,16 +72,23 @@ pub async fn list_partitions(tx: &mut SystemTx) -> Result<Vec<(u32, String)>, St
     Ok(rows.into_iter().map(|row| (row.oid.0, row.name)).collect())
 }
 
-/// Whether a partition was dropped when all its rows were past their class.
-pub async fn is_purged(tx: &mut SystemTx, part: &str) -> Result<bool, StoreError> {
+/// Whether a month's partition was dropped by a purge, and was due by `now`: its own name says when
+/// all its rows were past their class.
+pub async fn is_purged(
+    tx: &mut SystemTx,
+    part: &str,
+    now: DateTime<Utc>,
+) -> Result<bool, StoreError> {
     let purged = sqlx::query_scalar!(
         r#"SELECT EXISTS (
-               SELECT FROM audit_purges
-               WHERE part_name = $1
-                 AND purged_at >= newest_at + make_interval(years =>
-                         (regexp_match(part_name, '^audit_logs_y([0-9]+)_'))[1]::integer)
+               SELECT FROM audit_purges,
+                      regexp_match($1, '^audit_logs_y([0-9]+)_([0-9]{4}_[0-9]{2})$') AS m
+               WHERE part_name = $1 AND purged_at <= $2
+                 AND to_date(m[2], 'YYYY_MM')
+                     + make_interval(years => m[1]::integer, months => 1) <= purged_at
            ) AS "purged!""#,
-        part
+        part,
+        now
     )
     .fetch_one(tx.connection()?)
     .await?;

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use chrono::{DateTime, Utc};
+
 use crate::crypto::{KeyProvider, SigningKey, sha256};
 use crate::domain::ids::LedgerId;
 use crate::domain::seal::{NO_SEAL, Seal};
@@ -15,13 +17,14 @@ pub(super) struct Chain<'a> {
     known: HashMap<String, Option<SigningKey>>,
     seq: i64,
     to_tx: i64,
+    sealed_at: Option<DateTime<Utc>>,
     hash: Vec<u8>,
 }
 
 impl<'a> Chain<'a> {
     pub(super) fn new(ledger: LedgerId, keys: &'a KeyProvider) -> Self {
         let hash = NO_SEAL.to_vec();
-        Self { ledger, keys, known: HashMap::new(), seq: 0, to_tx: 0, hash }
+        Self { ledger, keys, known: HashMap::new(), seq: 0, to_tx: 0, sealed_at: None, hash }
     }
 
     /// The last seal's place.
@@ -32,6 +35,11 @@ impl<'a> Chain<'a> {
     /// The first transaction that no seal covers.
     pub(super) const fn to_tx(&self) -> i64 {
         self.to_tx
+    }
+
+    /// When the last seal was made.
+    pub(super) const fn sealed_at(&self) -> Option<DateTime<Utc>> {
+        self.sealed_at
     }
 
     pub(super) fn check(&mut self, seal: &Seal, verification: &mut Verification) {
@@ -65,6 +73,7 @@ impl<'a> Chain<'a> {
             }
         }
         (self.seq, self.to_tx) = (content.seq, content.to_tx);
+        self.sealed_at = Some(content.at);
         self.hash.clone_from(&seal.hash);
     }
 }

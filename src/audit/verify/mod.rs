@@ -8,14 +8,15 @@ mod offline;
 mod rows;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use futures_util::{StreamExt as _, pin_mut};
 use sha2::{Digest, Sha256};
 
 use crate::crypto::KeyProvider;
 use crate::domain::audit_row::AuditRow;
-use crate::domain::ids::{LedgerId, TenantId};
+use crate::domain::ids::{AuditId, LedgerId, TenantId};
 use crate::domain::seal::{Seal, SealPart};
 use crate::store::trail::TrailRow;
 use crate::store::{Store, StoreError, SystemTx, seals, trail};
@@ -32,6 +33,9 @@ use rows::{Judge, Sequences};
 /// Seals read at a time, and rows covered by those that are checked together.
 const PAGE: i64 = 500;
 const WINDOW_ROWS: i64 = 50_000;
+
+/// Longest time until the next seal, where one is made.
+const NEXT_SEAL: Duration = Duration::from_secs(3);
 
 /// Why a verification did not come to an end.
 #[derive(Debug, thiserror::Error)]
@@ -179,7 +183,10 @@ impl Run<'_> {
                 self.verification.find(kind, format!("row {}", row.id), why.to_owned());
             }
         }
-        self.sequences.note(row);
+        if !self.sequences.note(row) {
+            let detail = "its writer's number was there before".to_owned();
+            self.verification.find(FindingKind::RowExtra, format!("row {}", row.id), detail);
+        }
         let part = self.partitions.get(&part).cloned().unwrap_or_default();
         Some((part, verdict.hash))
     }
@@ -222,7 +229,7 @@ impl Run<'_> {
     /// A partition is gone: was that in order? Told once.
     async fn gone(&mut self, tx: &mut SystemTx, part: &str) -> Result<(), StoreError> {
         if !self.gone.contains_key(part) {
-            let purged = trail::is_purged(tx, part).await?;
+            let purged = trail::is_purged(tx, part, self.verifier.now).await?;
             self.gone.insert(part.to_owned(), purged);
             if !purged {
                 let detail = "it is gone, and no purge that was due says why".to_owned();
@@ -243,34 +250,54 @@ impl Run<'_> {
         let mut tx = self.verifier.store.system("read unsealed rows to verify them").await?;
         trail::read_long(&mut tx).await?;
         let next = seals::horizon(&mut tx).await?.next;
-        let mut oldest: Option<(DateTime<Utc>, u64)> = None;
+        let mut unsealed = Unsealed { next, ..Unsealed::default() };
         for range in [(i64::MIN, 0), (chain.to_tx(), i64::MAX)] {
             let rows = trail::stream(&mut tx, range)?;
             pin_mut!(rows);
             while let Some(row) = rows.next().await {
                 let TrailRow { part, row } = row?;
-                if self.row(ledger, part, &row).is_none() {
-                    continue;
+                if self.row(ledger, part, &row).is_some() {
+                    unsealed.note(&row);
                 }
-                if row.tx_id < 0 || row.tx_id >= next {
-                    let detail = "no such transaction was ever begun".to_owned();
-                    let place = format!("row {}", row.id);
-                    self.verification.find(FindingKind::RowAltered, place, detail);
-                    continue;
-                }
-                self.verification.unsealed += 1;
-                let (at, count) = oldest.unwrap_or((row.occurred_at, 0));
-                oldest = Some((at.min(row.occurred_at), count + 1));
             }
         }
+        // What was begun meanwhile is no invention.
+        let next = seals::horizon(&mut tx).await?.next;
         tx.end().await?;
+        for (id, _) in unsealed.doubtful.iter().filter(|(_, tx_id)| *tx_id < 0 || *tx_id >= next) {
+            let detail = "no such transaction was ever begun".to_owned();
+            self.verification.find(FindingKind::RowAltered, format!("row {id}"), detail);
+        }
+        self.verification.unsealed += unsealed.count;
         // What was written last before a ledger ended stays unsealed.
-        if let Some((at, count)) = oldest
-            && newest
-            && self.verifier.now - at > MOST_LAG
-        {
-            let age = TimeDelta::num_seconds(&(self.verifier.now - at));
-            let detail = format!("{count} rows are not sealed, the oldest for {age} s");
+        if newest {
+            self.lagging(ledger, chain, &unsealed).await?;
+        }
+        Ok(())
+    }
+
+    /// Seals lag when they were made without what had happened a minute before. What came from a
+    /// spool just now is old and not late: the next seal tells.
+    async fn lagging(
+        &mut self,
+        ledger: LedgerId,
+        chain: &Chain<'_>,
+        unsealed: &Unsealed,
+    ) -> Result<(), VerifyError> {
+        let Some((at, tx_id)) = unsealed.oldest else {
+            return Ok(());
+        };
+        let lag = chain.sealed_at().unwrap_or(self.verifier.now) - at;
+        if lag <= MOST_LAG {
+            return Ok(());
+        }
+        tokio::time::sleep(NEXT_SEAL).await;
+        let mut tx = self.verifier.store.system("look for the next seal").await?;
+        let last = seals::newest(&mut tx, ledger).await?;
+        tx.end().await?;
+        if last.is_none_or(|seal| seal.content.to_tx <= tx_id) {
+            let (count, seconds) = (unsealed.count, lag.num_seconds());
+            let detail = format!("{count} rows are not sealed, one of them since {seconds} s");
             self.verification.find(FindingKind::SealLagging, format!("ledger {ledger}"), detail);
         }
         Ok(())
@@ -281,6 +308,11 @@ impl Run<'_> {
         let mut lost: BTreeMap<LedgerId, (i64, i64, u64)> = BTreeMap::new();
         let mut tx = self.verifier.store.system("compare seals with checkpoints").await?;
         trail::read_long(&mut tx).await?;
+        if !file.exists()? {
+            let detail = "there is no checkpoint file".to_owned();
+            self.verification.find(FindingKind::CheckpointMismatch, "checkpoints", detail);
+            return Ok(tx.end().await?);
+        }
         for (index, line) in file.lines()?.enumerate() {
             let Some(outside) = line else {
                 let detail = "it is no checkpoint".to_owned();
@@ -311,6 +343,29 @@ impl Run<'_> {
             self.verification.find(FindingKind::CheckpointMismatch, place, detail);
         }
         Ok(())
+    }
+}
+
+/// Rows that no seal covers.
+#[derive(Default)]
+struct Unsealed {
+    count: u64,
+    /// The time and transaction of the one that is to have happened first.
+    oldest: Option<(DateTime<Utc>, i64)>,
+    /// The next transaction when reading began.
+    next: i64,
+    /// Those whose transaction had not begun then.
+    doubtful: Vec<(AuditId, i64)>,
+}
+
+impl Unsealed {
+    fn note(&mut self, row: &AuditRow) {
+        self.count += 1;
+        if row.tx_id < 0 || row.tx_id >= self.next {
+            self.doubtful.push((row.id, row.tx_id));
+        } else if self.oldest.is_none_or(|(at, _)| row.occurred_at < at) {
+            self.oldest = Some((row.occurred_at, row.tx_id));
+        }
     }
 }
 

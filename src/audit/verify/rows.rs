@@ -67,20 +67,22 @@ fn record_of(row: &AuditRow) -> Option<AuditRecord> {
 pub(super) struct Sequences(HashMap<(LedgerId, WriterId), BTreeMap<i64, i64>>);
 
 impl Sequences {
-    pub(super) fn note(&mut self, row: &AuditRow) {
+    /// Returns whether the row's number is new.
+    pub(super) fn note(&mut self, row: &AuditRow) -> bool {
         let Some(place) = row.place() else {
-            return;
+            return true;
         };
         let ranges = self.0.entry((row.ledger_id, place.writer)).or_default();
         let seq = place.seq;
         let before = ranges.range(..=seq).next_back().map(|(from, to)| (*from, *to));
         let from = match before {
-            Some((_, to)) if to >= seq => return,
+            Some((_, to)) if to >= seq => return false,
             Some((from, to)) if to + 1 == seq => from,
             _ => seq,
         };
         let to = ranges.remove(&(seq + 1)).unwrap_or(seq);
         ranges.insert(from, to);
+        true
     }
 
     pub(super) fn report(&self, verification: &mut Verification) {

@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use ai_cache::audit::verify::{FindingKind, Verification};
 use ai_cache::audit::{Audit, CheckpointFile};
@@ -147,6 +148,35 @@ async fn rival_sealers_make_one_chain_in_which_each_row_is_once() {
     hurt.stop().await;
 }
 
+/// What is written while it is verified is nobody's forgery.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn verifying_under_load_finds_nothing() {
+    let hurt = Hurt::start().await;
+    let file = scratch("checkpoint").join("seals.ndjson");
+    let app = builder(&hurt, &file).start().await;
+    let tenant = app.tenant("acme").await;
+    let over = AtomicBool::new(false);
+    let load = async {
+        while !over.load(Ordering::SeqCst) {
+            write(&app.service().parts().audit, tenant.id, 50).await;
+        }
+    };
+    let verifications = async {
+        let mut rows = 0;
+        for _ in 0..10 {
+            let found = verify(app.service(), None).await;
+            assert_eq!(found.findings, []);
+            rows = found.rows;
+        }
+        over.store(true, Ordering::SeqCst);
+        rows
+    };
+    let (rows, ()) = tokio::join!(verifications, load);
+    println!("10 verifications, {rows} rows in the last one, 0 findings");
+    app.stop().await;
+    hurt.stop().await;
+}
+
 /// Waits for the series of the lag to be above so many seconds.
 async fn lag_above(app: &TestApp, least: f64) -> f64 {
     wait_until("the lag shows", || async {
@@ -239,6 +269,11 @@ async fn a_copied_data_folder_begins_a_ledger_that_an_operator_must_accept() {
         (app.client.get("/health/ready").await.status == 200).then_some(())
     })
     .await;
+    // Another replica takes the ledger that was begun, though the file may still end with the old.
+    let other = builder(&hurt, &file).start().await;
+    other.client.get("/health/ready").await.expect(200);
+    other.stop().await;
+    assert_eq!(hurt.count("SELECT count(*) FROM audit_ledgers").await, 2);
     // What the original wrote after the copy was made is known to be lost.
     sealed(&hurt).await;
     let found = verify(service, None).await;
