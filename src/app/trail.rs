@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::audit::{
-    self, Audit, AuditParts, CheckpointFile, PresentLedger, Sealer, SealerParts, Stamper,
-};
+use crate::audit::{self, Audit, AuditParts, CheckpointFile, PresentLedger, Sealing, Stamper};
 use crate::domain::ids::{LedgerId, WriterId};
 use crate::lifecycle::Lifecycle;
 use crate::store::Store;
@@ -38,28 +36,20 @@ pub(super) async fn start(
     if settings.auditing == Auditing::Off {
         return Ok((Audit::off(stamper), ledger));
     }
+    let sealing = Sealing {
+        key: deps.keys.audit_signing_key()?,
+        key_id: deps.keys.active_id().as_str().to_owned(),
+        checkpoint,
+    };
     let parts = AuditParts {
         store: store.clone(),
         stamper,
         writer: WriterId::fresh(&*deps.ids, now),
-        accepted: ledger.accepted,
+        ledger,
+        sealing: is_service.then_some(sealing),
         spool: settings.spool.clone(),
         clock: Arc::clone(&deps.clock),
         metrics: Arc::clone(metrics),
     };
-    let audit = Audit::start(parts, lifecycle)?;
-    if is_service {
-        let parts = SealerParts {
-            store: store.clone(),
-            ledger: ledger.id,
-            key: deps.keys.audit_signing_key()?,
-            key_id: deps.keys.active_id().as_str().to_owned(),
-            checkpoint,
-            clock: Arc::clone(&deps.clock),
-            metrics: Arc::clone(metrics),
-        };
-        let sealer = Sealer::new(parts, audit.clone(), lifecycle.clone());
-        lifecycle.spawn(Box::pin(sealer.run()));
-    }
-    Ok((audit, ledger))
+    Ok((Audit::start(parts, lifecycle)?, ledger))
 }

@@ -75,7 +75,8 @@ impl CheckpointFile {
         self.0.try_exists().map_err(self.failed("looked for"))
     }
 
-    /// Adds a line and waits until the disk has it. What was torn before does not spoil it.
+    /// Adds a line to the file, which must be there, and waits until the disk has it. What was torn
+    /// before does not spoil it.
     pub fn append(&self, seal: &Seal) -> Result<(), CheckpointError> {
         self.write(&Checkpoint::from(seal)).map_err(self.failed("written"))
     }
@@ -88,8 +89,7 @@ impl CheckpointFile {
     }
 
     fn write(&self, checkpoint: &Checkpoint) -> io::Result<()> {
-        let mut options = OpenOptions::new();
-        let mut file = options.read(true).append(true).create(true).mode(0o600).open(&self.0)?;
+        let mut file = OpenOptions::new().read(true).append(true).open(&self.0)?;
         let mut line = serde_json::to_vec(checkpoint)?;
         line.push(b'\n');
         if ends_inside_a_line(&mut file)? {

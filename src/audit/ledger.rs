@@ -4,8 +4,8 @@
 use chrono::{DateTime, Utc};
 
 use crate::domain::ids::LedgerId;
-use crate::store::seals::{self, Home, Ledger};
-use crate::store::{Store, StoreError, SystemTx};
+use crate::store::ledgers::{self, Home, Ledger};
+use crate::store::{Store, StoreError, SystemTx, seals};
 
 use super::checkpoint::{Checkpoint, CheckpointError, CheckpointFile};
 
@@ -52,6 +52,15 @@ pub struct PresentLedger {
     pub begun: Option<LedgerReason>,
     /// Whether nothing speaks against serving from it.
     pub accepted: bool,
+    /// The transaction that began it; its rows are of later ones.
+    pub begun_tx: i64,
+}
+
+impl From<Ledger> for PresentLedger {
+    fn from(known: Ledger) -> Self {
+        let Ledger { id, accepted, begun_tx, .. } = known;
+        Self { id, begun: None, accepted, begun_tx }
+    }
 }
 
 /// Why the ledger cannot be known.
@@ -94,12 +103,12 @@ pub async fn find(
 ) -> Result<PresentLedger, LedgerError> {
     let newest = store.bounded(async {
         let mut tx = store.system("find the audit ledger").await?;
-        let newest = seals::newest_ledger(&mut tx).await?;
+        let newest = ledgers::newest(&mut tx).await?;
         tx.end().await?;
         Ok::<_, StoreError>(newest)
     });
     match newest.await? {
-        Some(Ledger { id, accepted, .. }) => Ok(PresentLedger { id, begun: None, accepted }),
+        Some(known) => Ok(known.into()),
         None => begin(store, &Outside::NotSet, fresh, now).await,
     }
 }
@@ -118,7 +127,7 @@ async fn note_checkpointed(store: &Store, ledger: LedgerId) -> Result<(), StoreE
     store
         .bounded(async {
             let mut tx = store.system("note that seals are kept outside").await?;
-            seals::note_checkpointed(&mut tx, ledger).await?;
+            ledgers::note_checkpointed(&mut tx, ledger).await?;
             tx.end().await
         })
         .await
@@ -133,19 +142,19 @@ async fn begin(
     store
         .bounded(async {
             let mut tx = store.system("find the audit ledger").await?;
-            seals::lock_ledgers(&mut tx).await?;
-            let newest = seals::newest_ledger(&mut tx).await?;
+            ledgers::lock(&mut tx).await?;
+            let newest = ledgers::newest(&mut tx).await?;
             let reason = judge(&mut tx, newest.as_ref(), outside).await?;
             let present = match (newest, reason) {
-                (Some(known), None) => {
-                    PresentLedger { id: known.id, begun: None, accepted: known.accepted }
-                }
-                (_, reason) => {
+                (Some(known), None) => known.into(),
+                (newest, reason) => {
                     let reason = reason.unwrap_or(LedgerReason::First);
                     let accepted = !reason.needs_acceptance();
+                    // The newest is the one with the greatest name, whatever the clock says.
+                    let id = newest.map_or(fresh, |newest| fresh.max(newest.id.next()));
                     let begun = (now, accepted);
-                    seals::insert_ledger(&mut tx, fresh, reason.name(), begun).await?;
-                    PresentLedger { id: fresh, begun: Some(reason), accepted }
+                    let begun_tx = ledgers::insert(&mut tx, id, reason.name(), begun).await?;
+                    PresentLedger { id, begun: Some(reason), accepted, begun_tx }
                 }
             };
             tx.end().await?;

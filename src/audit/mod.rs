@@ -37,13 +37,14 @@ pub use draft::Draft;
 pub use ledger::{LedgerError, LedgerReason, PresentLedger, find as find_ledger, find_or_begin};
 pub use receipt::{Durability, Receipt};
 pub use recording::Recording;
-pub use sealer::{Sealer, SealerParts};
+pub use sealer::Sealing;
 pub use spool::{SpoolError, SpoolSettings};
 
 pub use stamp::Stamper;
 
 use drainer::Drainer;
 use recording::State as RecordingState;
+use sealer::{Progress, Sealer};
 use spool::Spool;
 use state::State;
 use writer::{Pending, Recorded, Writer};
@@ -84,8 +85,10 @@ pub struct AuditParts {
     pub stamper: Stamper,
     /// Under what this process's records are numbered.
     pub writer: WriterId,
-    /// Whether nothing speaks against serving from the stamper's ledger.
-    pub accepted: bool,
+    /// The history they belong to, which is the stamper's.
+    pub ledger: PresentLedger,
+    /// `None`: others seal them.
+    pub sealing: Option<Sealing>,
     /// Where records wait for Postgres; `None`: nowhere.
     pub spool: Option<SpoolSettings>,
     /// Time.
@@ -116,11 +119,12 @@ struct Running {
 }
 
 impl Audit {
-    /// Opens the spool and starts the writer on a thread of its own: every reply waits for it, and
-    /// between the threads of a shared runtime it would lose a fifth of a millisecond a batch. It
-    /// ends when `lifecycle` stops, no record is being written up and everything queued is durable.
+    /// Opens the spool and starts drainer, sealer and the writer, this on a thread of its own: every
+    /// reply waits for it, and between the threads of a shared runtime it would lose a fifth of a
+    /// millisecond a batch. It ends when `lifecycle` stops, no record is being written up and everything queued is durable.
     pub fn start(parts: AuditParts, lifecycle: &Lifecycle) -> Result<Self, AuditStartError> {
-        let AuditParts { store, stamper, writer: id, accepted, spool, clock, metrics } = parts;
+        let AuditParts { store, stamper, writer: id, ledger, sealing, spool, clock, metrics } =
+            parts;
         let stamper = Arc::new(stamper);
         let spool = spool.map(|spool| Spool::open(spool, id, Arc::clone(&clock))).transpose()?;
         let state = Arc::new(State::new(spool, Arc::clone(&metrics)));
@@ -137,11 +141,11 @@ impl Audit {
         };
         let writer = Writer {
             id,
-            store,
+            store: store.clone(),
             stamper: Arc::clone(&stamper),
             state: Arc::clone(&state),
-            clock,
-            metrics,
+            clock: Arc::clone(&clock),
+            metrics: Arc::clone(&metrics),
             next_seq: 1,
             connection: None,
         };
@@ -154,8 +158,17 @@ impl Audit {
         };
         lifecycle.spawn_thread("audit-writer", task)?;
         lifecycle.spawn_thread("audit-drainer", drainer.run(lifecycle.clone()))?;
-        let accepted = Arc::new(AtomicBool::new(accepted));
-        Ok(Self { running: Some(Running { queue, state, ended }), stamper, drafts, accepted })
+        let accepted = Arc::new(AtomicBool::new(ledger.accepted));
+        let running = Some(Running { queue, state, ended });
+        let audit = Self { running, stamper, drafts, accepted };
+        if let Some(sealing) = sealing {
+            let (audit, lifecycle, progress) =
+                (audit.clone(), lifecycle.clone(), Progress::default());
+            let sealer =
+                Sealer { sealing, store, ledger, clock, metrics, audit, lifecycle, progress };
+            sealer.spawn();
+        }
+        Ok(audit)
     }
 
     /// A handle that grants receipts and writes nothing. For development only.

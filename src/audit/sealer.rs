@@ -8,14 +8,14 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::crypto::{SigningKey, sha256};
 use crate::domain::clock::Clock;
-use crate::domain::ids::LedgerId;
 use crate::domain::seal::{NO_SEAL, Seal, SealContent};
 use crate::lifecycle::Lifecycle;
-use crate::store::{Store, StoreError, SystemTx, seals};
+use crate::store::{Store, StoreError, SystemTx, ledgers, seals};
 use crate::telemetry::Metrics;
 
 use super::Audit;
 use super::checkpoint::CheckpointFile;
+use super::ledger::PresentLedger;
 
 const PERIOD: Duration = Duration::from_secs(1);
 
@@ -28,39 +28,50 @@ const EMPTY_EVERY: TimeDelta = TimeDelta::seconds(60);
 /// From when on the seals lag.
 pub(super) const MOST_LAG: TimeDelta = TimeDelta::seconds(60);
 
-/// Most transactions in a seal: what it hashes at once is bounded.
-const MOST_TRANSACTIONS: i64 = 20_000;
+/// Most rows in a seal, where it can be had: what is hashed at once is bounded.
+const MOST_ROWS: i64 = 200_000;
 
-/// How often, in seals, the index of transactions is summarized.
-const SUMMARIZE_EVERY: u32 = 10;
+/// So many transactions are sealed without a look at how many rows they wrote.
+const FEW_TRANSACTIONS: i64 = 2_000;
 
-/// What the sealer is started with.
-pub struct SealerParts {
-    /// Postgres.
-    pub store: Store,
-    /// The history that is sealed.
-    pub ledger: LedgerId,
+/// How signatures are made and where seals are kept outside.
+pub struct Sealing {
     /// Signs.
     pub key: SigningKey,
     /// Names the key.
     pub key_id: String,
     /// Where seals are kept outside.
     pub checkpoint: Option<CheckpointFile>,
-    /// Time.
-    pub clock: Arc<dyn Clock>,
-    /// Series.
-    pub metrics: Arc<Metrics>,
 }
 
 /// Seals until the service stops.
-pub struct Sealer {
-    parts: SealerParts,
-    audit: Audit,
-    lifecycle: Lifecycle,
+pub(super) struct Sealer {
+    pub(super) sealing: Sealing,
+    pub(super) store: Store,
+    /// The history that is sealed.
+    pub(super) ledger: PresentLedger,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) audit: Audit,
+    pub(super) lifecycle: Lifecycle,
+    pub(super) progress: Progress,
+}
+
+/// How it goes.
+pub(super) struct Progress {
     /// A transaction that had not begun at that time: the lag is its age until it is covered.
     mark: Option<(i64, DateTime<Utc>)>,
     lags: bool,
-    since_summary: u32,
+    /// Most transactions in the next seal: fewer after one that could not be made.
+    reach: i64,
+    /// Whether the last seal was not kept outside.
+    outside_fails: bool,
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        Self { mark: None, lags: false, reach: i64::MAX, outside_fails: false }
+    }
 }
 
 /// What a look at the trail came to.
@@ -76,13 +87,14 @@ struct Looked {
 }
 
 impl Sealer {
-    /// Prepares the sealer of `audit`'s records.
-    pub const fn new(parts: SealerParts, audit: Audit, lifecycle: Lifecycle) -> Self {
-        Self { parts, audit, lifecycle, mark: None, lags: false, since_summary: 0 }
+    /// Starts it.
+    pub(super) fn spawn(self) {
+        let lifecycle = self.lifecycle.clone();
+        lifecycle.spawn(Box::pin(self.run()));
     }
 
     /// Runs until `lifecycle` stops and the last records are written, and seals these too.
-    pub async fn run(mut self) {
+    async fn run(mut self) {
         let lifecycle = self.lifecycle.clone();
         while !lifecycle.is_stopping() {
             // A seal that a stop cuts off is made below.
@@ -97,7 +109,7 @@ impl Sealer {
 
     /// Seals what is settled and judges the lag.
     async fn look(&mut self) {
-        let now = self.parts.clock.now();
+        let now = self.clock.now();
         let mut settled = 0;
         loop {
             match self.seal(now).await {
@@ -108,8 +120,10 @@ impl Sealer {
                         self.keep_outside(seal).await;
                         self.summarize().await;
                     }
-                    if self.mark.is_none_or(|(mark, _)| looked.covered >= mark) {
-                        self.mark = Some((looked.next, now));
+                    let progress = &mut self.progress;
+                    progress.reach = progress.reach.saturating_mul(2);
+                    if progress.mark.is_none_or(|(mark, _)| looked.covered >= mark) {
+                        progress.mark = Some((looked.next, now));
                     }
                     if looked.covered >= looked.settled {
                         break;
@@ -117,6 +131,7 @@ impl Sealer {
                 }
                 Err(error) => {
                     tracing::warn!(%error, "the audit trail could not be sealed");
+                    self.progress.reach = (self.progress.reach / 2).clamp(1, FEW_TRANSACTIONS);
                     break;
                 }
             }
@@ -129,7 +144,7 @@ impl Sealer {
 
     /// One seal at most. `None`: another replica is at it.
     async fn seal(&self, now: DateTime<Utc>) -> Result<Option<Looked>, StoreError> {
-        let store = &self.parts.store;
+        let store = &self.store;
         store
             .bounded_long(async {
                 let mut tx = store.system("seal the audit trail").await?;
@@ -143,13 +158,8 @@ impl Sealer {
 
     /// Keeps the index of transactions short of what is new. Not in the seal's own transaction:
     /// somebody who vacuums a partition may be in the way.
-    async fn summarize(&mut self) {
-        self.since_summary += 1;
-        if self.since_summary < SUMMARIZE_EVERY {
-            return;
-        }
-        self.since_summary = 0;
-        let store = &self.parts.store;
+    async fn summarize(&self) {
+        let store = &self.store;
         let summarized = store.bounded(async {
             let mut tx = store.system("summarize the index of transactions").await?;
             seals::summarize(&mut tx).await?;
@@ -165,15 +175,16 @@ impl Sealer {
         tx: &mut SystemTx,
         now: DateTime<Utc>,
     ) -> Result<Looked, StoreError> {
-        let ledger = self.parts.ledger;
+        let ledger = self.ledger.id;
         let last = seals::newest(tx, ledger).await?;
-        let from_tx = last.as_ref().map_or(0, |seal| seal.content.to_tx);
+        let from_tx = last.as_ref().map_or(self.ledger.begun_tx, |seal| seal.content.to_tx);
         let horizon = seals::horizon(tx).await?;
         let mut to_tx = horizon.settled.max(from_tx);
-        if to_tx - from_tx > MOST_TRANSACTIONS {
-            // Mostly transactions of others, or none of ours for long.
-            let first = seals::next_tx(tx, ledger, from_tx).await?;
-            to_tx = first.map_or(to_tx, |first| to_tx.min(first.saturating_add(MOST_TRANSACTIONS)));
+        to_tx = to_tx.min(from_tx.saturating_add(self.progress.reach));
+        if to_tx - from_tx > FEW_TRANSACTIONS
+            && let Some(tx_id) = seals::tx_after(tx, ledger, (from_tx, to_tx), MOST_ROWS).await?
+        {
+            to_tx = tx_id.max(from_tx + 1);
         }
         let parts = if from_tx < to_tx {
             seals::list_parts(tx, ledger, (from_tx, to_tx)).await?
@@ -182,49 +193,60 @@ impl Sealer {
         };
         let (covered, settled, next) = (to_tx, horizon.settled, horizon.next);
         let due = last.as_ref().is_none_or(|seal| now - seal.content.at >= EMPTY_EVERY);
-        if parts.is_empty() && !due {
+        if parts.is_empty() && covered >= settled && !due {
             return Ok(Looked { seal: None, covered, settled, next });
         }
         let (seq, previous) =
             last.map_or((1, NO_SEAL.to_vec()), |seal| (seal.content.seq + 1, seal.hash));
-        let (at, key_id) = (to_micros(now), self.parts.key_id.clone());
+        let (at, key_id) = (to_micros(now), self.sealing.key_id.clone());
         let content = SealContent { ledger, seq, from_tx, to_tx, parts, previous, at, key_id };
         let hash = sha256(&content.canonical()).to_vec();
-        let seal = Seal { signature: self.parts.key.sign(&hash), hash, content };
+        let seal = Seal { signature: self.sealing.key.sign(&hash), hash, content };
         seals::insert(tx, &seal).await?;
         Ok(Looked { seal: Some(seal), covered, settled, next })
     }
 
-    async fn keep_outside(&self, seal: Seal) {
-        let Some(file) = self.parts.checkpoint.clone() else {
+    /// A file that is gone is not made anew: the next start must see that it is.
+    async fn keep_outside(&mut self, seal: Seal) {
+        let Some(file) = self.sealing.checkpoint.clone() else {
             return;
         };
+        let seq = seal.content.seq;
         let written = self.lifecycle.spawn_blocking(move || file.append(&seal)).await;
-        if let Ok(Err(error)) = written {
-            tracing::error!(%error, "a seal was not kept outside");
+        let failed = match written {
+            Ok(Err(error)) => Some(error),
+            _ => None,
+        };
+        match (&failed, self.progress.outside_fails) {
+            (Some(error), false) => {
+                tracing::error!(%error, seq, "seals are not kept outside");
+            }
+            (None, true) => tracing::warn!(seq, "seals are kept outside again"),
+            _ => {}
         }
+        self.progress.outside_fails = failed.is_some();
     }
 
     /// Alarms once when the seals begin to lag, and says who is in the way.
     async fn note_lag(&mut self, now: DateTime<Utc>, settled: i64) {
-        let lag = self.mark.map_or(TimeDelta::zero(), |(_, since)| now - since);
-        self.parts.metrics.audit_seal_lag(lag.to_std().unwrap_or_default());
+        let lag = self.progress.mark.map_or(TimeDelta::zero(), |(_, since)| now - since);
+        self.metrics.audit_seal_lag(lag.to_std().unwrap_or_default());
         let lags = lag > MOST_LAG;
-        if lags && !self.lags {
+        if lags && !self.progress.lags {
             let blockers = self.blockers(settled).await.unwrap_or_default();
             tracing::error!(
                 seconds = lag.num_seconds(),
                 "the audit trail is not sealed: it waits for {}",
                 if blockers.is_empty() { "Postgres".to_owned() } else { blockers.join(", ") }
             );
-        } else if self.lags && !lags {
+        } else if self.progress.lags && !lags {
             tracing::warn!("the audit trail is sealed again");
         }
-        self.lags = lags;
+        self.progress.lags = lags;
     }
 
     async fn blockers(&self, settled: i64) -> Result<Vec<String>, StoreError> {
-        let store = &self.parts.store;
+        let store = &self.store;
         store
             .bounded(async {
                 let mut tx = store.system("name who keeps the trail from being sealed").await?;
@@ -237,10 +259,10 @@ impl Sealer {
 
     /// An operator may take note of a new ledger from another process.
     async fn look_for_acceptance(&self) {
-        let store = &self.parts.store;
+        let store = &self.store;
         let accepted = store.bounded(async {
             let mut tx = store.system("look whether the audit ledger is accepted").await?;
-            let accepted = seals::is_accepted(&mut tx, self.parts.ledger).await?;
+            let accepted = ledgers::is_accepted(&mut tx, self.ledger.id).await?;
             tx.end().await?;
             Ok::<_, StoreError>(accepted)
         });

@@ -132,13 +132,19 @@ fn show(verified: &Verification, json: bool) -> Result<ExitCode, Failure> {
 }
 
 fn in_words(verified: &Verification) -> String {
-    let Verification { ok, rows, unsealed, seals, checkpoints, findings } = verified;
+    let Verification { ok, rows, unsealed, seals, checkpoints, kinds, findings } = verified;
     let mut lines: Vec<String> = findings
         .iter()
         .map(|found| format!("{}  {}: {}", found.kind, found.place, found.detail))
         .collect();
+    for (kind, count) in kinds {
+        let told = findings.iter().filter(|found| found.kind == *kind).count() as u64;
+        if told < *count {
+            lines.push(format!("{kind}  and {} more", count - told));
+        }
+    }
     let verdict = match (ok, rows + seals) {
-        (false, _) => format!("{} findings", findings.len()),
+        (false, _) => format!("{} findings", verified.found()),
         (true, 0) => "nothing to verify".to_owned(),
         (true, _) => "no findings".to_owned(),
     };

@@ -95,3 +95,11 @@ id! {
     /// One unbroken history of a database: a restored copy begins a new one.
     LedgerId
 }
+
+impl LedgerId {
+    /// The smallest that is greater: of the same millisecond, or of the next.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(Uuid::from_u128(self.0.as_u128().saturating_add(1)))
+    }
+}

@@ -10,13 +10,16 @@ use crate::domain::audit_record::{Action, Actor, AuditRecord, Outcome};
 use crate::domain::ids::{AuditId, LedgerId, RequestId, TenantId};
 use crate::domain::seal::Seal;
 use crate::store::verifications::{self, VerificationRow};
-use crate::store::{StoreError, seals, trail};
+use crate::store::{StoreError, ledgers, seals, trail};
 
 use super::{Service, ServiceError};
 
 /// How often the trail is verified, and how long a verification under way keeps others from it.
 const EVERY: TimeDelta = TimeDelta::hours(24);
 const CLAIM: TimeDelta = TimeDelta::hours(6);
+
+/// Most findings that are logged one by one.
+const MOST_LOGGED: usize = 100;
 
 /// How far the trail is proven.
 pub struct ProofState {
@@ -114,7 +117,7 @@ impl Service {
         let (store, now) = (&self.parts.store, self.parts.clock.now());
         let newest = store.bounded(async {
             let mut tx = store.system("find the present audit ledger").await?;
-            let newest = seals::newest_ledger(&mut tx).await?;
+            let newest = ledgers::newest(&mut tx).await?;
             tx.end().await?;
             newest.ok_or(StoreError::UnknownValue("ledger"))
         });
@@ -124,7 +127,7 @@ impl Service {
         let _receipt = self.parts.audit.record(record).await?;
         let accepted = store.bounded(async {
             let mut tx = store.system("accept the present audit ledger").await?;
-            let first = seals::accept_ledgers(&mut tx, now).await?;
+            let first = ledgers::accept_all(&mut tx, now).await?;
             tx.end().await?;
             Ok::<_, StoreError>(first)
         });
@@ -140,7 +143,7 @@ impl Service {
     ) -> Result<Verification, ProofError> {
         let checkpoint = checkpoint.or(self.parts.checkpoint.as_ref());
         let verification = self.verify(tenant, checkpoint).await?;
-        let count = i64::try_from(verification.findings.len()).unwrap_or(i64::MAX);
+        let count = i64::try_from(verification.found()).unwrap_or(i64::MAX);
         let (action, tenant) = (Action::AuditVerify, self.parts.installation);
         let record = AuditRecord { tenant, action, count, ..record };
         let _receipt = self.parts.audit.record(record).await?;
@@ -162,16 +165,23 @@ impl Service {
             })
             .await?;
         if !claimed {
+            self.tell_last_verification().await?;
             return Ok(None);
         }
         let verification = self.verify(None, self.parts.checkpoint.as_ref()).await?;
-        let mut kinds: BTreeMap<String, u64> = BTreeMap::new();
-        for finding in &verification.findings {
-            *kinds.entry(finding.kind.to_string()).or_default() += 1;
+        for finding in verification.findings.iter().take(MOST_LOGGED) {
             tracing::error!(kind = %finding.kind, place = finding.place, "the audit trail is broken: {}", finding.detail);
         }
-        let found = u64::try_from(verification.findings.len()).unwrap_or(u64::MAX);
-        self.parts.metrics.audit_findings(found);
+        let found = verification.found();
+        let kinds: BTreeMap<String, u64> =
+            verification.kinds.iter().map(|(kind, count)| (kind.to_string(), *count)).collect();
+        if found > 0 {
+            tracing::error!(
+                found,
+                ?kinds,
+                "the audit trail is broken: run `ai-cache audit verify`"
+            );
+        }
         let ended = self.parts.clock.now();
         let counts = [verification.rows, verification.seals, verification.checkpoints, found];
         store
@@ -185,7 +195,25 @@ impl Service {
         let mut record = self.own_record(Action::AuditVerify);
         record.count = i64::try_from(found).unwrap_or(i64::MAX);
         self.parts.audit.record_detached(record);
+        self.tell_last_verification().await?;
         Ok(Some(verification))
+    }
+
+    /// Tells the metrics of the last verification that came to its end, whichever replica did it:
+    /// when none does any more its time stands still.
+    async fn tell_last_verification(&self) -> Result<(), StoreError> {
+        let store = &self.parts.store;
+        let last = store.bounded(async {
+            let mut tx = store.system("read the last verification").await?;
+            let last = verifications::newest(&mut tx).await?;
+            tx.end().await?;
+            Ok::<_, StoreError>(last)
+        });
+        if let Some(last) = last.await? {
+            let found = u64::try_from(last.findings).unwrap_or(u64::MAX);
+            self.parts.metrics.audit_verified(found, last.ended_at);
+        }
+        Ok(())
     }
 
     /// Alarms when rows lie where no month's partition can be made any more.
@@ -240,7 +268,7 @@ impl Service {
         let (ledger, seal, verified) = store
             .bounded(async {
                 let mut tx = store.system("read how far the audit trail is proven").await?;
-                let ledger = seals::newest_ledger(&mut tx).await?;
+                let ledger = ledgers::newest(&mut tx).await?;
                 let ledger = ledger.ok_or(StoreError::UnknownValue("ledger"))?;
                 let seal = seals::newest(&mut tx, ledger.id).await?;
                 let verified = verifications::newest(&mut tx).await?;

@@ -64,6 +64,30 @@ impl Stretch {
     }
 }
 
+/// The columns of a [`RawRow`], of `ai_cache_audit_logs a`. What the schema forbids, and whoever owns
+/// it can allow, reads as something that no record says; a time that no calendar here has as the
+/// nearest that it has.
+macro_rules! row_columns {
+    () => {
+        "a.retention_class, a.tenant_id, a.id,
+         LEAST(GREATEST(COALESCE(a.occurred_at, '-infinity'), '1970-01-01Z'), '9999-12-31Z')
+             AS occurred_at,
+         COALESCE(a.request_id, '00000000-0000-0000-0000-000000000000') AS request_id,
+         COALESCE(a.actor_kind, '') AS actor_kind, a.actor_token_id, a.actor_roles,
+         a.actor_network, COALESCE(a.action, '') AS action, COALESCE(a.outcome, '') AS outcome,
+         a.operation, a.tier, a.entry_id, a.subject_key_id, a.object_id,
+         COALESCE(a.status, (-32768)::smallint) AS status,
+         COALESCE(a.item_count, -9223372036854775808) AS item_count,
+         COALESCE(a.duration_us, -9223372036854775808) AS duration_us,
+         COALESCE(a.cost_picousd, -9223372036854775808) AS cost_picousd,
+         COALESCE(a.ledger_id, '00000000-0000-0000-0000-000000000000') AS ledger_id,
+         a.writer_id, a.writer_seq, COALESCE(a.tx_id, -1) AS tx_id,
+         COALESCE(a.row_hash, '') AS row_hash, COALESCE(a.row_mac, '') AS row_mac,
+         COALESCE(a.mac_key_id, '') AS mac_key_id"
+    };
+}
+pub(super) use row_columns;
+
 /// A row as it is stored.
 #[derive(sqlx::FromRow)]
 pub(super) struct RawRow {
@@ -163,20 +187,14 @@ pub async fn find_newest(tx: &mut TenantTx) -> Result<Option<AuditId>, StoreErro
     Ok(rows.first().map(|row| row.id))
 }
 
-/// A time that somebody changed to one that no calendar here has is shown as the nearest that it has.
 /// One retention class, which is a partition: named as a constant, each class is read in the order
 /// of its own index and the pages of all are merged.
 fn push_class(query: &mut QueryBuilder<Postgres>, tenant: TenantId, class: RetentionClass) {
-    query.push(
-        "(SELECT retention_class, tenant_id, id,
-                 LEAST(GREATEST(occurred_at, '1970-01-01Z'), '9999-12-31Z') AS occurred_at,
-                 request_id, actor_kind,
-                 actor_token_id, actor_roles, actor_network, action, outcome, operation, tier,
-                 entry_id, subject_key_id, object_id, status, item_count, duration_us,
-                 cost_picousd, ledger_id, writer_id, writer_seq, tx_id, row_hash, row_mac,
-                 mac_key_id
-          FROM ai_cache_audit_logs WHERE retention_class = ",
-    );
+    query.push(concat!(
+        "(SELECT ",
+        row_columns!(),
+        " FROM ai_cache_audit_logs a WHERE retention_class = "
+    ));
     query.push(class.years()).push(" AND tenant_id = ").push_bind(tenant.0);
 }
 

@@ -7,6 +7,7 @@ pub mod entries;
 pub mod guard;
 pub mod invalidations;
 pub mod keys;
+pub mod ledgers;
 pub mod migrate;
 pub mod replicas;
 pub mod seals;

@@ -1,5 +1,6 @@
-//! The audit trail's ledgers and seals, and its rows in the order they are sealed in. Append-only,
-//! as the trail itself.
+//! The audit trail's seals, and what they are made of. Append-only, as the trail itself.
+
+use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
@@ -18,131 +19,13 @@ pub struct Horizon {
     pub next: i64,
 }
 
-/// Where a ledger was begun, seen from the present server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Home {
-    /// Here.
-    Here,
-    /// On this server, before its log took another turn.
-    OtherTimeline,
-    /// On another server.
-    OtherServer,
-}
-
-/// A history of this database.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ledger {
-    /// Its name.
-    pub id: LedgerId,
-    /// Where it was begun.
-    pub home: Home,
-    /// Whether its seals are kept outside.
-    pub checkpointed: bool,
-    /// Whether an operator took note of why it was begun.
-    pub accepted: bool,
-    /// Why it was begun.
-    pub reason: String,
-}
-
-/// The newest ledger.
-pub async fn newest_ledger(tx: &mut SystemTx) -> Result<Option<Ledger>, StoreError> {
-    let row = sqlx::query!(
-        r#"SELECT l.ledger_id, l.checkpointed, l.reason, l.accepted_at IS NOT NULL AS "accepted!",
-                  l.system_identifier = s.system_identifier::text AS "same_server!",
-                  l.timeline = c.timeline_id AS "same_timeline!"
-           FROM audit_ledgers l, pg_control_system() s, pg_control_checkpoint() c
-           ORDER BY l.ledger_id DESC LIMIT 1"#
-    )
-    .fetch_optional(tx.connection()?)
-    .await?;
-    Ok(row.map(|row| Ledger {
-        id: LedgerId(row.ledger_id),
-        home: match (row.same_server, row.same_timeline) {
-            (true, true) => Home::Here,
-            (true, false) => Home::OtherTimeline,
-            (false, _) => Home::OtherServer,
-        },
-        checkpointed: row.checkpointed,
-        accepted: row.accepted,
-        reason: row.reason,
-    }))
-}
-
-/// Begins a ledger on this server and timeline.
-pub async fn insert_ledger(
-    tx: &mut SystemTx,
-    ledger: LedgerId,
-    reason: &str,
-    (now, accepted): (DateTime<Utc>, bool),
-) -> Result<(), StoreError> {
-    sqlx::query!(
-        "INSERT INTO audit_ledgers
-             (ledger_id, system_identifier, timeline, begun_at, reason, accepted_at)
-         SELECT $1, s.system_identifier::text, c.timeline_id, $2::timestamptz, $3,
-                CASE WHEN $4 THEN $2::timestamptz END
-         FROM pg_control_system() s, pg_control_checkpoint() c",
-        ledger.0,
-        now,
-        reason,
-        accepted
-    )
-    .execute(tx.connection()?)
-    .await?;
-    Ok(())
-}
-
-/// Waits until nobody else looks for the newest ledger, so that one is begun once.
-pub async fn lock_ledgers(tx: &mut SystemTx) -> Result<(), StoreError> {
-    sqlx::query!(
-        r#"SELECT pg_advisory_xact_lock(hashtext('ai-cache audit ledgers')) AS "locked: ()""#
-    )
-    .fetch_one(tx.connection()?)
-    .await?;
-    Ok(())
-}
-
-/// Notes that the ledger's seals are kept in a checkpoint file from now on.
-pub async fn note_checkpointed(tx: &mut SystemTx, ledger: LedgerId) -> Result<(), StoreError> {
-    let query = sqlx::query!(
-        "UPDATE audit_ledgers SET checkpointed = true WHERE ledger_id = $1 AND NOT checkpointed",
-        ledger.0
-    );
-    query.execute(tx.connection()?).await?;
-    Ok(())
-}
-
-/// Notes that an operator knows why every ledger was begun; returns whether nobody had of one.
-pub async fn accept_ledgers(tx: &mut SystemTx, now: DateTime<Utc>) -> Result<bool, StoreError> {
-    let query =
-        sqlx::query!("UPDATE audit_ledgers SET accepted_at = $1 WHERE accepted_at IS NULL", now);
-    Ok(query.execute(tx.connection()?).await?.rows_affected() > 0)
-}
-
-/// Whether nothing speaks against serving from a ledger.
-pub async fn is_accepted(tx: &mut SystemTx, ledger: LedgerId) -> Result<bool, StoreError> {
-    let accepted = sqlx::query_scalar!(
-        r#"SELECT accepted_at IS NOT NULL AS "accepted!" FROM audit_ledgers WHERE ledger_id = $1"#,
-        ledger.0
-    )
-    .fetch_optional(tx.connection()?)
-    .await?;
-    Ok(accepted.unwrap_or(false))
-}
-
-/// Every ledger, the oldest first.
-pub async fn list_ledgers(tx: &mut SystemTx) -> Result<Vec<LedgerId>, StoreError> {
-    let rows = sqlx::query_scalar!("SELECT ledger_id FROM audit_ledgers ORDER BY ledger_id")
-        .fetch_all(tx.connection()?)
-        .await?;
-    Ok(rows.into_iter().map(LedgerId).collect())
-}
-
 /// Whether this transaction may seal: one at a time may. Its statements use the index of
 /// transactions whatever the planner thinks of tables it has no figures of yet.
 pub async fn try_lock(tx: &mut SystemTx) -> Result<bool, StoreError> {
     let row = sqlx::query!(
         r#"SELECT pg_try_advisory_xact_lock(hashtext('ai-cache audit seals')) AS "locked!",
                   set_config('enable_seqscan', 'off', true) AS scan,
+                  set_config('max_parallel_workers_per_gather', '0', true) AS workers,
                   set_config('jit', 'off', true) AS jit"#
     )
     .fetch_one(tx.connection()?)
@@ -181,18 +64,24 @@ pub async fn list_blockers(tx: &mut SystemTx, settled: i64) -> Result<Vec<String
     Ok(rows)
 }
 
-/// The lowest transaction from `from_tx` on that wrote a row of the ledger.
-pub async fn next_tx(
+/// The transaction of the row that comes after so many of the ledger in a range of transactions;
+/// `None`: there are no more than these.
+pub async fn tx_after(
     tx: &mut SystemTx,
     ledger: LedgerId,
-    from_tx: i64,
+    (from_tx, to_tx): (i64, i64),
+    rows: i64,
 ) -> Result<Option<i64>, StoreError> {
     let found = sqlx::query_scalar!(
-        "SELECT min(tx_id) FROM ai_cache_audit_logs WHERE tx_id >= $2 AND ledger_id = $1",
+        "SELECT tx_id FROM ai_cache_audit_logs
+         WHERE tx_id >= $2 AND tx_id < $3 AND ledger_id = $1
+         ORDER BY tx_id OFFSET $4 LIMIT 1",
         ledger.0,
-        from_tx
+        from_tx,
+        to_tx,
+        rows
     )
-    .fetch_one(tx.connection()?)
+    .fetch_optional(tx.connection()?)
     .await?;
     Ok(found)
 }
@@ -269,13 +158,19 @@ struct SealRow {
 
 impl From<SealRow> for Seal {
     fn from(row: SealRow) -> Self {
-        let parts = row.part_names.into_iter().zip(row.part_counts).zip(row.part_hashes);
+        // What somebody added to one array alone stays to be seen.
+        let length = row.part_names.len().max(row.part_counts.len()).max(row.part_hashes.len());
+        let part = |index: usize| SealPart {
+            name: row.part_names.get(index).cloned().unwrap_or_default(),
+            count: row.part_counts.get(index).copied().unwrap_or(-1),
+            hash: row.part_hashes.get(index).cloned().unwrap_or_default(),
+        };
         let content = SealContent {
             ledger: LedgerId(row.ledger_id),
             seq: row.seq,
             from_tx: row.from_tx,
             to_tx: row.to_tx,
-            parts: parts.map(|((name, count), hash)| SealPart { name, count, hash }).collect(),
+            parts: (0..length).map(part).collect(),
             previous: row.previous_hash,
             at: row.sealed_at,
             key_id: row.key_id,
@@ -284,19 +179,31 @@ impl From<SealRow> for Seal {
     }
 }
 
+/// Seals as they lie there. What the schema forbids, and whoever owns it can allow, reads as something
+/// that no seal says.
+macro_rules! select_seals {
+    ($which:literal, $($argument:expr),+) => {
+        sqlx::query_as!(
+            SealRow,
+            r#"SELECT ledger_id, seq, COALESCE(from_tx, -1) AS "from_tx!", COALESCE(to_tx, -1) AS "to_tx!",
+                      COALESCE(array_replace(part_names, NULL, ''), '{}') AS "part_names!",
+                      COALESCE(array_replace(part_counts, NULL, -1), '{}') AS "part_counts!",
+                      COALESCE(array_replace(part_hashes, NULL, ''), '{}') AS "part_hashes!",
+                      COALESCE(previous_hash, '') AS "previous_hash!",
+                      LEAST(GREATEST(COALESCE(sealed_at, '-infinity'), '1970-01-01Z'), '9999-12-31Z')
+                          AS "sealed_at!",
+                      COALESCE(key_id, '') AS "key_id!", COALESCE(seal_hash, '') AS "seal_hash!",
+                      COALESCE(signature, '') AS "signature!"
+               FROM audit_seals "# + $which,
+            $($argument),+
+        )
+    };
+}
+
 /// The newest seal of a ledger.
 pub async fn newest(tx: &mut SystemTx, ledger: LedgerId) -> Result<Option<Seal>, StoreError> {
-    let row = sqlx::query_as!(
-        SealRow,
-        r#"SELECT ledger_id, seq, from_tx, to_tx, part_names, part_counts, part_hashes, previous_hash,
-                  LEAST(GREATEST(sealed_at, '1970-01-01Z'), '9999-12-31Z') AS "sealed_at!",
-                  key_id, seal_hash, signature
-           FROM audit_seals WHERE ledger_id = $1 ORDER BY seq DESC LIMIT 1"#,
-        ledger.0
-    )
-    .fetch_optional(tx.connection()?)
-    .await?;
-    Ok(row.map(Seal::from))
+    let newest = select_seals!("WHERE ledger_id = $1 ORDER BY seq DESC LIMIT 1", ledger.0);
+    Ok(newest.fetch_optional(tx.connection()?).await?.map(Seal::from))
 }
 
 /// Seals of a ledger above `after`, in order, at most `limit`.
@@ -306,20 +213,32 @@ pub async fn list(
     after: i64,
     limit: i64,
 ) -> Result<Vec<Seal>, StoreError> {
-    let rows = sqlx::query_as!(
-        SealRow,
-        r#"SELECT ledger_id, seq, from_tx, to_tx, part_names, part_counts, part_hashes, previous_hash,
-                  LEAST(GREATEST(sealed_at, '1970-01-01Z'), '9999-12-31Z') AS "sealed_at!",
-                  key_id, seal_hash, signature
-           FROM audit_seals WHERE ledger_id = $1 AND seq > $2
-           ORDER BY seq LIMIT $3"#,
+    let seals = select_seals!(
+        "WHERE ledger_id = $1 AND seq > $2 ORDER BY seq LIMIT $3",
         ledger.0,
         after,
         limit
+    );
+    Ok(seals.fetch_all(tx.connection()?).await?.into_iter().map(Seal::from).collect())
+}
+
+/// The hashes of those seals, named by ledger and place, that are here.
+pub async fn list_hashes(
+    tx: &mut SystemTx,
+    seals: &[(LedgerId, i64)],
+) -> Result<HashMap<(LedgerId, i64), Vec<u8>>, StoreError> {
+    let (ledgers, seqs): (Vec<Uuid>, Vec<i64>) =
+        seals.iter().map(|(ledger, seq)| (ledger.0, *seq)).unzip();
+    let found = sqlx::query!(
+        r#"SELECT s.ledger_id, s.seq, COALESCE(s.seal_hash, '') AS "seal_hash!"
+           FROM unnest($1::uuid[], $2::bigint[]) AS k (ledger_id, seq)
+           JOIN audit_seals s ON s.ledger_id = k.ledger_id AND s.seq = k.seq"#,
+        &ledgers,
+        &seqs
     )
     .fetch_all(tx.connection()?)
     .await?;
-    Ok(rows.into_iter().map(Seal::from).collect())
+    Ok(found.into_iter().map(|row| ((LedgerId(row.ledger_id), row.seq), row.seal_hash)).collect())
 }
 
 /// Summarizes the index of transactions up to now, so that the next search reads only what came

@@ -3,10 +3,12 @@
 use chrono::{DateTime, Utc};
 use futures_util::{Stream, TryStreamExt as _};
 use sqlx::postgres::types::Oid;
+use uuid::Uuid;
 
 use crate::domain::audit_row::AuditRow;
+use crate::domain::ids::LedgerId;
 
-use super::audit_rows::RawRow;
+use super::audit_rows::{RawRow, row_columns};
 use super::{StoreError, SystemTx};
 
 /// A row of the trail and where it lies.
@@ -14,6 +16,9 @@ use super::{StoreError, SystemTx};
 pub struct TrailRow {
     /// The partition, by its object id.
     pub part: u32,
+    /// Whether another transaction than the one it names put it there, as its server knows: a change
+    /// to a row by SQL leaves that trace, and so does a copy.
+    pub rewritten: bool,
     /// The row.
     pub row: AuditRow,
 }
@@ -21,8 +26,28 @@ pub struct TrailRow {
 #[derive(sqlx::FromRow)]
 struct Located {
     part: Oid,
+    rewritten: bool,
     #[sqlx(flatten)]
     raw: RawRow,
+}
+
+impl From<Located> for TrailRow {
+    fn from(found: Located) -> Self {
+        Self { part: found.part.0, rewritten: found.rewritten, row: found.raw.into() }
+    }
+}
+
+/// Rows with where they lie; what they are and their order is still to be said.
+macro_rules! select_located {
+    ($which:literal) => {
+        concat!(
+            "SELECT a.tableoid AS part,
+                    a.xmin::text::bigint IS DISTINCT FROM a.tx_id & 4294967295 AS rewritten, ",
+            row_columns!(),
+            " FROM ai_cache_audit_logs a WHERE ",
+            $which
+        )
+    };
 }
 
 /// Lets this transaction read for as long as it takes, and through the index of transactions.
@@ -37,27 +62,35 @@ pub async fn read_long(tx: &mut SystemTx) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// The rows of transactions from `from_tx` up to, not including, `to_tx`, by transaction and id.
+/// The rows of a ledger and of transactions from `from_tx` up to, not including, `to_tx`, by
+/// transaction and id.
 pub fn stream(
     tx: &mut SystemTx,
+    ledger: LedgerId,
     (from_tx, to_tx): (i64, i64),
 ) -> Result<impl Stream<Item = Result<TrailRow, StoreError>>, StoreError> {
-    let rows = sqlx::query_as::<_, Located>(
-        "SELECT tableoid AS part, retention_class, tenant_id, id,
-                LEAST(GREATEST(occurred_at, '1970-01-01Z'), '9999-12-31Z') AS occurred_at, request_id,
-                actor_kind, actor_token_id, actor_roles, actor_network, action, outcome,
-                operation, tier, entry_id, subject_key_id, object_id, status, item_count,
-                duration_us, cost_picousd, ledger_id, writer_id, writer_seq, tx_id, row_hash,
-                row_mac, mac_key_id
-         FROM ai_cache_audit_logs
-         WHERE tx_id >= $1 AND tx_id < $2
-         ORDER BY tx_id, id",
-    )
+    let rows = sqlx::query_as::<_, Located>(select_located!(
+        "a.tx_id >= $2 AND a.tx_id < $3 AND a.ledger_id = $1 ORDER BY a.tx_id, a.id"
+    ))
+    .bind(ledger.0)
     .bind(from_tx)
     .bind(to_tx)
     .fetch(tx.connection()?);
-    let located = |found: Located| TrailRow { part: found.part.0, row: found.raw.into() };
-    Ok(rows.map_ok(located).map_err(StoreError::from))
+    Ok(rows.map_ok(TrailRow::from).map_err(StoreError::from))
+}
+
+/// The rows of none of these ledgers, or of no transaction.
+pub fn stream_strays(
+    tx: &mut SystemTx,
+    ledgers: &[LedgerId],
+) -> Result<impl Stream<Item = Result<TrailRow, StoreError>>, StoreError> {
+    let ledgers: Vec<Uuid> = ledgers.iter().map(|ledger| ledger.0).collect();
+    let rows = sqlx::query_as::<_, Located>(select_located!(
+        "a.tx_id IS NULL OR a.ledger_id IS NULL OR a.ledger_id <> ALL ($1)"
+    ))
+    .bind(ledgers)
+    .fetch(tx.connection()?);
+    Ok(rows.map_ok(TrailRow::from).map_err(StoreError::from))
 }
 
 /// The trail's partitions that hold rows, by object id.

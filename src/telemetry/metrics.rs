@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Gauge, Histogram, Meter, MeterProvider as _};
 use opentelemetry_sdk::metrics::SdkMeterProvider;
@@ -122,6 +123,7 @@ pub struct Metrics {
     audit_spool_torn: Counter<u64>,
     audit_seal_lag: Gauge<u64>,
     audit_findings: Gauge<u64>,
+    audit_verified: Gauge<u64>,
     audit_default_rows: Gauge<u64>,
     integrity_failures: Counter<u64>,
     redis_errors: Counter<u64>,
@@ -183,6 +185,7 @@ impl Metrics {
             audit_spool_torn: counter(names::AUDIT_SPOOL_TORN),
             audit_seal_lag: gauge(names::AUDIT_SEAL_LAG),
             audit_findings: gauge(names::AUDIT_FINDINGS),
+            audit_verified: gauge(names::AUDIT_VERIFIED),
             audit_default_rows: gauge(names::AUDIT_DEFAULT_ROWS),
             integrity_failures: counter(names::INTEGRITY_FAILURES),
             redis_errors: counter(names::REDIS_ERRORS),
@@ -331,9 +334,10 @@ impl Metrics {
         self.audit_seal_lag.record(lag.as_secs(), &[]);
     }
 
-    /// What the last verification found.
-    pub fn audit_findings(&self, findings: u64) {
+    /// What the last verification found, and when it ended.
+    pub fn audit_verified(&self, findings: u64, at: DateTime<Utc>) {
         self.audit_findings.record(findings, &[]);
+        self.audit_verified.record(u64::try_from(at.timestamp()).unwrap_or(0), &[]);
     }
 
     /// How many rows lie in default partitions.

@@ -48,6 +48,8 @@ pub const AUDIT_SPOOL_TORN: &str = "ai_cache_audit_spool_torn_total";
 pub const AUDIT_SEAL_LAG: &str = "ai_cache_audit_seal_lag_seconds";
 /// Findings of the last daily verification.
 pub const AUDIT_FINDINGS: &str = "ai_cache_audit_findings";
+/// When the last daily verification ended, in seconds since 1970.
+pub const AUDIT_VERIFIED: &str = "ai_cache_audit_verified_timestamp_seconds";
 /// Rows in partitions that are there for rows without a month's own.
 pub const AUDIT_DEFAULT_ROWS: &str = "ai_cache_audit_default_partition_rows";
 /// Stored values that did not open.

@@ -12,6 +12,9 @@ use super::{EXTENSION, Segment, SpoolError, failed};
 /// What the name of a folder begins with until it is locked.
 const UNNAMED: char = '.';
 
+/// How often a folder is made that others remove.
+const MOST_TRIES: usize = 1_000;
+
 /// A process's folder. The kernel drops the lock with the process.
 #[derive(Debug)]
 pub(super) struct Folder {
@@ -24,8 +27,7 @@ impl Folder {
     /// what dead processes left finds it unlocked.
     pub(super) fn make(dir: &Path, name: &str) -> Result<Self, SpoolError> {
         let (unnamed, path) = (dir.join(format!("{UNNAMED}{name}")), dir.join(name));
-        make_dir(&unnamed)?;
-        let made = lock(&unnamed)?.ok_or_else(|| SpoolError::Gone(unnamed.clone()))?;
+        let made = make_locked(&unnamed)?;
         fs::rename(&unnamed, &path).map_err(failed("rename", &unnamed))?;
         sync_dir(dir)?;
         Ok(Self { path, ..made })
@@ -33,6 +35,9 @@ impl Folder {
 
     /// Removes a folder without segments. What was put aside in it keeps it.
     pub(super) fn remove(&self) {
+        for trial in TRIALS {
+            let _none = fs::remove_file(self.path.join(trial));
+        }
         let removed =
             fs::remove_file(self.path.join(LOCK)).and_then(|()| fs::remove_dir(&self.path));
         if removed.is_err() {
@@ -40,6 +45,21 @@ impl Folder {
         }
     }
 }
+
+/// Makes a folder and locks it. Whoever takes it for a dead process's before it is locked removes it:
+/// then it is made again.
+fn make_locked(path: &Path) -> Result<Folder, SpoolError> {
+    for _ in 0..MOST_TRIES {
+        make_dir(path)?;
+        if let Some(folder) = lock(path)? {
+            return Ok(folder);
+        }
+    }
+    Err(SpoolError::Gone(path.to_owned()))
+}
+
+/// The files that a folder is tried out with.
+const TRIALS: [&str; 2] = ["trial", "trial.renamed"];
 
 /// The file in a folder that is locked.
 const LOCK: &str = "lock";
@@ -89,7 +109,7 @@ fn is_at(file: &File, name: &Path) -> bool {
 
 /// Writes, syncs, renames and removes a file, as the spool will.
 pub(super) fn try_out(folder: &Path) -> Result<(), SpoolError> {
-    let (trial, renamed) = (folder.join("trial"), folder.join("trial.renamed"));
+    let [trial, renamed] = TRIALS.map(|name| folder.join(name));
     let tried = File::create(&trial)
         .and_then(|mut file| {
             file.write_all(b"trial")?;
@@ -101,14 +121,14 @@ pub(super) fn try_out(folder: &Path) -> Result<(), SpoolError> {
     sync_dir(folder)
 }
 
-/// The folders of dead processes that left something, and what they left.
+/// The folders of dead processes that left something, and what they left. Those that hold nothing go,
+/// also one whose process died before it had a name.
 pub(super) fn adopt(dir: &Path) -> Result<(Vec<Folder>, Vec<Arc<Segment>>), SpoolError> {
     let (mut folders, mut left) = (Vec::new(), Vec::new());
     let mut paths = Vec::new();
     for entry in fs::read_dir(dir).map_err(failed("list", dir))? {
-        let entry = entry.map_err(failed("list", dir))?;
-        let named = !entry.file_name().to_string_lossy().starts_with(UNNAMED);
-        paths.extend((named && entry.path().is_dir()).then(|| entry.path()));
+        let path = entry.map_err(failed("list", dir))?.path();
+        paths.extend(path.is_dir().then_some(path));
     }
     paths.sort();
     for path in paths {

@@ -90,6 +90,14 @@ impl Segment {
         Ok(bytes)
     }
 
+    /// When the first of its records happened, if that can be read.
+    fn begun(&self) -> Option<DateTime<Utc>> {
+        match frame::decode(&self.read().ok()?) {
+            frame::Frame::Batch(rows, _) => rows.first().map(|row| row.record.at),
+            _ => None,
+        }
+    }
+
     /// Where it is, or was.
     pub(super) fn path(&self) -> &Path {
         &self.path
@@ -126,7 +134,8 @@ impl Spool {
         let own = Folder::make(dir, &id.to_string())?;
         folder::try_out(&own.path)?;
         let bytes = closed.iter().map(|segment| segment.bytes).sum();
-        let oldest = (!closed.is_empty()).then(|| clock.now());
+        let now = clock.now();
+        let oldest = closed.iter().map(|segment| segment.begun().unwrap_or(now)).min();
         let (open, leftover, next) = (None, Vec::new(), 1);
         Ok(Self { settings, clock, own, adopted, open, closed, leftover, next, bytes, oldest })
     }

@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use crate::crypto::{KeyProvider, SigningKey, sha256};
 use crate::domain::ids::LedgerId;
 use crate::domain::seal::{NO_SEAL, Seal};
+use crate::store::ledgers::Ledger;
 
 use super::finding::{FindingKind, Verification};
 
@@ -22,9 +23,10 @@ pub(super) struct Chain<'a> {
 }
 
 impl<'a> Chain<'a> {
-    pub(super) fn new(ledger: LedgerId, keys: &'a KeyProvider) -> Self {
-        let hash = NO_SEAL.to_vec();
-        Self { ledger, keys, known: HashMap::new(), seq: 0, to_tx: 0, sealed_at: None, hash }
+    pub(super) fn new(ledger: &Ledger, keys: &'a KeyProvider) -> Self {
+        let (known, hash) = (HashMap::new(), NO_SEAL.to_vec());
+        let Ledger { id, begun_tx, .. } = *ledger;
+        Self { ledger: id, keys, known, seq: 0, to_tx: begun_tx, sealed_at: None, hash }
     }
 
     /// The last seal's place.

@@ -1,8 +1,12 @@
 //! What a verification may find.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+
+/// Most findings of a kind that are told one by one; beyond, they are counted.
+const MOST_TOLD: u64 = 10_000;
 
 /// What is wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -63,7 +67,7 @@ pub struct Finding {
 }
 
 /// What a verification came to.
-#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Verification {
     /// Whether nothing is wrong.
     pub ok: bool,
@@ -76,12 +80,31 @@ pub struct Verification {
     pub seals: u64,
     /// Checkpoints compared.
     pub checkpoints: u64,
-    /// Everything that is wrong.
+    /// How many findings there are of each kind.
+    pub kinds: BTreeMap<FindingKind, u64>,
+    /// What is wrong, one by one, at most 10,000 of each kind.
     pub findings: Vec<Finding>,
+}
+
+impl Default for Verification {
+    fn default() -> Self {
+        let (kinds, findings) = (BTreeMap::new(), Vec::new());
+        Self { ok: true, rows: 0, unsealed: 0, seals: 0, checkpoints: 0, kinds, findings }
+    }
 }
 
 impl Verification {
     pub(super) fn find(&mut self, kind: FindingKind, place: impl fmt::Display, detail: String) {
-        self.findings.push(Finding { kind, place: place.to_string(), detail });
+        self.ok = false;
+        let count = self.kinds.entry(kind).or_default();
+        *count += 1;
+        if *count <= MOST_TOLD {
+            self.findings.push(Finding { kind, place: place.to_string(), detail });
+        }
+    }
+
+    /// How many findings there are, told one by one or not.
+    pub fn found(&self) -> u64 {
+        self.kinds.values().sum()
     }
 }

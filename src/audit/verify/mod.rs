@@ -5,19 +5,20 @@
 mod chain;
 mod finding;
 mod offline;
+mod outside;
 mod rows;
+mod tally;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use futures_util::{StreamExt as _, pin_mut};
-use sha2::{Digest, Sha256};
 
 use crate::crypto::KeyProvider;
-use crate::domain::audit_row::AuditRow;
 use crate::domain::ids::{AuditId, LedgerId, TenantId};
 use crate::domain::seal::{Seal, SealPart};
+use crate::store::ledgers::{self, Home, Ledger};
 use crate::store::trail::TrailRow;
 use crate::store::{Store, StoreError, SystemTx, seals, trail};
 
@@ -29,6 +30,7 @@ pub use offline::verify_lines;
 
 use chain::Chain;
 use rows::{Judge, Sequences};
+use tally::{Tally, Unsealed};
 
 /// Seals read at a time, and rows covered by those that are checked together.
 const PAGE: i64 = 500;
@@ -67,7 +69,6 @@ struct Run<'a> {
     verifier: &'a Verifier<'a>,
     judge: Judge<'a>,
     sequences: Sequences,
-    ledgers: HashSet<LedgerId>,
     partitions: HashMap<u32, String>,
     /// Partitions that are gone, and whether that is in order.
     gone: BTreeMap<String, bool>,
@@ -78,37 +79,36 @@ impl Verifier<'_> {
     /// Verifies every ledger of the database.
     pub async fn run(&self) -> Result<Verification, VerifyError> {
         let mut tx = self.store.system("verify the audit trail").await?;
-        let ledgers = seals::list_ledgers(&mut tx).await?;
+        let ledgers = ledgers::list(&mut tx).await?;
         let partitions = trail::list_partitions(&mut tx).await?;
         tx.end().await?;
         let mut run = Run {
             verifier: self,
             judge: Judge::new(self.keys),
             sequences: Sequences::default(),
-            ledgers: ledgers.iter().copied().collect(),
             partitions: partitions.into_iter().collect(),
             gone: BTreeMap::new(),
             verification: Verification::default(),
         };
         for (index, ledger) in ledgers.iter().enumerate() {
             let newest = index + 1 == ledgers.len();
-            run.ledger(*ledger, newest).await?;
+            run.ledger(ledger, newest).await?;
         }
+        let known: Vec<LedgerId> = ledgers.iter().map(|ledger| ledger.id).collect();
+        run.strays(&known).await?;
         run.sequences.report(&mut run.verification);
         if let Some(file) = self.checkpoint {
-            run.compare_outside(file).await?;
+            outside::compare(self.store, file, &mut run.verification).await?;
         }
-        let mut verification = run.verification;
-        verification.ok = verification.findings.is_empty();
-        Ok(verification)
+        Ok(run.verification)
     }
 }
 
 impl Run<'_> {
-    async fn ledger(&mut self, ledger: LedgerId, newest: bool) -> Result<(), VerifyError> {
+    async fn ledger(&mut self, ledger: &Ledger, newest: bool) -> Result<(), VerifyError> {
         let mut chain = Chain::new(ledger, self.verifier.keys);
         loop {
-            let page = self.page(ledger, chain.seq()).await?;
+            let page = self.page(ledger.id, chain.seq()).await?;
             let last_page = page.len() < usize::try_from(PAGE).unwrap_or(usize::MAX);
             for seal in &page {
                 chain.check(seal, &mut self.verification);
@@ -134,7 +134,7 @@ impl Run<'_> {
     }
 
     /// Checks the rows of some seals that follow one another.
-    async fn window(&mut self, ledger: LedgerId, window: &[Seal]) -> Result<(), VerifyError> {
+    async fn window(&mut self, ledger: &Ledger, window: &[Seal]) -> Result<(), VerifyError> {
         let (Some(first), Some(last)) = (window.first(), window.last()) else {
             return Ok(());
         };
@@ -148,18 +148,23 @@ impl Run<'_> {
         let mut tallies: Vec<BTreeMap<String, Tally>> = Vec::new();
         tallies.resize_with(window.len(), BTreeMap::new);
         {
-            let rows = trail::stream(&mut tx, range)?;
+            let rows = trail::stream(&mut tx, ledger.id, range)?;
             pin_mut!(rows);
             let mut at = 0;
-            while let Some(row) = rows.next().await {
-                let TrailRow { part, row } = row?;
-                while at + 1 < window.len() && row.tx_id >= window[at].content.to_tx {
+            while let Some(found) = rows.next().await {
+                let found = found?;
+                let tx_id = found.row.tx_id;
+                while at + 1 < window.len() && tx_id >= window[at].content.to_tx {
                     at += 1;
                 }
-                if let Some((part, hash)) = self.row(ledger, part, &row)
-                    && row.tx_id >= window[at].content.from_tx
-                {
-                    tallies[at].entry(part).or_default().add(row.tx_id, &hash);
+                let judged = self.row(&found);
+                if tx_id < window[at].content.from_tx {
+                    continue;
+                }
+                let tally = tallies[at].entry(self.part(found.part)).or_default();
+                tally.add(tx_id, &judged.hash);
+                if judged.is_right && leaves_traces(ledger) && found.rewritten {
+                    tally.note_rewritten(found.row.id);
                 }
             }
         }
@@ -170,12 +175,11 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Judges a row; gives its partition and hash when it is this ledger's.
-    fn row(&mut self, ledger: LedgerId, part: u32, row: &AuditRow) -> Option<(String, Vec<u8>)> {
-        if row.ledger_id != ledger && self.ledgers.contains(&row.ledger_id) {
-            return None;
-        }
+    /// Judges a row by itself and its number.
+    fn row(&mut self, found: &TrailRow) -> Judged {
+        let row = &found.row;
         let verdict = self.judge.judge(row);
+        let is_right = verdict.wrong.is_none();
         let tenant = self.verifier.tenant;
         if tenant.is_none_or(|tenant| tenant == row.tenant_id) {
             self.verification.rows += 1;
@@ -187,8 +191,11 @@ impl Run<'_> {
             let detail = "its writer's number was there before".to_owned();
             self.verification.find(FindingKind::RowExtra, format!("row {}", row.id), detail);
         }
-        let part = self.partitions.get(&part).cloned().unwrap_or_default();
-        Some((part, verdict.hash))
+        Judged { is_right, hash: verdict.hash }
+    }
+
+    fn part(&self, part: u32) -> String {
+        self.partitions.get(&part).cloned().unwrap_or_default()
     }
 
     /// Compares what a seal says of each partition with what is there.
@@ -202,28 +209,42 @@ impl Run<'_> {
             format!("seal {} of ledger {}, {part}", seal.content.seq, seal.content.ledger)
         };
         for SealPart { name, count, hash } in &seal.content.parts {
-            let tally = there.remove(name).unwrap_or_default();
+            let mut tally = there.remove(name).unwrap_or_default();
             if tally.count == 0 && !self.partitions.values().any(|known| known == name) {
                 self.gone(tx, name).await?;
                 continue;
             }
+            let rewritten = std::mem::take(&mut tally.rewritten);
             let found = &mut self.verification;
-            if tally.count < *count {
-                let detail = format!("{count} rows were sealed, {} are there", tally.count);
+            let there = tally.count;
+            if there < *count {
+                let detail = format!("{count} rows were sealed, {there} are there");
                 found.find(FindingKind::RowMissing, place(name), detail);
-            } else if tally.count > *count {
-                let detail = format!("{count} rows were sealed, {} are there", tally.count);
+            } else if there > *count {
+                let detail = format!("{count} rows were sealed, {there} are there");
                 found.find(FindingKind::RowExtra, place(name), detail);
             } else if tally.hash() != *hash {
                 let detail = format!("other {count} rows or transactions than were sealed");
                 found.find(FindingKind::RowAltered, place(name), detail);
+            } else {
+                continue;
             }
+            self.rewritten(&rewritten);
         }
         for (name, tally) in there {
             let detail = format!("no row was sealed, {} are there", tally.count);
             self.verification.find(FindingKind::RowExtra, place(&name), detail);
+            self.rewritten(&tally.rewritten);
         }
         Ok(())
+    }
+
+    /// Names rows where seals or horizon say that something is wrong.
+    fn rewritten(&mut self, rows: &[AuditId]) {
+        for row in rows {
+            let detail = "it does not name the transaction that put it there".to_owned();
+            self.verification.find(FindingKind::RowAltered, format!("row {row}"), detail);
+        }
     }
 
     /// A partition is gone: was that in order? Told once.
@@ -243,36 +264,54 @@ impl Run<'_> {
     /// cannot be.
     async fn unsealed(
         &mut self,
-        ledger: LedgerId,
+        ledger: &Ledger,
         chain: &Chain<'_>,
         newest: bool,
     ) -> Result<(), VerifyError> {
         let mut tx = self.verifier.store.system("read unsealed rows to verify them").await?;
         trail::read_long(&mut tx).await?;
-        let next = seals::horizon(&mut tx).await?.next;
-        let mut unsealed = Unsealed { next, ..Unsealed::default() };
-        for range in [(i64::MIN, 0), (chain.to_tx(), i64::MAX)] {
-            let rows = trail::stream(&mut tx, range)?;
+        let mut unsealed = Unsealed::default();
+        for range in [(i64::MIN, ledger.begun_tx), (chain.to_tx(), i64::MAX)] {
+            let rows = trail::stream(&mut tx, ledger.id, range)?;
             pin_mut!(rows);
-            while let Some(row) = rows.next().await {
-                let TrailRow { part, row } = row?;
-                if self.row(ledger, part, &row).is_some() {
-                    unsealed.note(&row);
+            while let Some(found) = rows.next().await {
+                let found = found?;
+                let judged = self.row(&found);
+                let row = &found.row;
+                unsealed.note(row);
+                let is_early = row.tx_id < ledger.begun_tx;
+                if judged.is_right && leaves_traces(ledger) && (is_early || found.rewritten) {
+                    self.rewritten(&[row.id]);
                 }
             }
         }
-        // What was begun meanwhile is no invention.
-        let next = seals::horizon(&mut tx).await?.next;
         tx.end().await?;
-        for (id, _) in unsealed.doubtful.iter().filter(|(_, tx_id)| *tx_id < 0 || *tx_id >= next) {
-            let detail = "no such transaction was ever begun".to_owned();
-            self.verification.find(FindingKind::RowAltered, format!("row {id}"), detail);
-        }
         self.verification.unsealed += unsealed.count;
         // What was written last before a ledger ended stays unsealed.
         if newest {
-            self.lagging(ledger, chain, &unsealed).await?;
+            self.lagging(ledger.id, chain, &unsealed).await?;
         }
+        Ok(())
+    }
+
+    /// Checks the rows that belong to no ledger known when this began, or name no transaction. A
+    /// right one may be of a ledger that was begun since.
+    async fn strays(&mut self, ledgers: &[LedgerId]) -> Result<(), VerifyError> {
+        let mut tx = self.verifier.store.system("read stray rows to verify them").await?;
+        trail::read_long(&mut tx).await?;
+        {
+            let rows = trail::stream_strays(&mut tx, ledgers)?;
+            pin_mut!(rows);
+            while let Some(found) = rows.next().await {
+                let found = found?;
+                let judged = self.row(&found);
+                self.verification.unsealed += 1;
+                if judged.is_right && found.row.tx_id < 0 {
+                    self.rewritten(&[found.row.id]);
+                }
+            }
+        }
+        tx.end().await?;
         Ok(())
     }
 
@@ -302,71 +341,19 @@ impl Run<'_> {
         }
         Ok(())
     }
-
-    /// Compares the seals kept outside with those here.
-    async fn compare_outside(&mut self, file: &CheckpointFile) -> Result<(), VerifyError> {
-        let mut lost: BTreeMap<LedgerId, (i64, i64, u64)> = BTreeMap::new();
-        let mut tx = self.verifier.store.system("compare seals with checkpoints").await?;
-        trail::read_long(&mut tx).await?;
-        if !file.exists()? {
-            let detail = "there is no checkpoint file".to_owned();
-            self.verification.find(FindingKind::CheckpointMismatch, "checkpoints", detail);
-            return Ok(tx.end().await?);
-        }
-        for (index, line) in file.lines()?.enumerate() {
-            let Some(outside) = line else {
-                let detail = "it is no checkpoint".to_owned();
-                let place = format!("checkpoint line {}", index + 1);
-                self.verification.find(FindingKind::CheckpointMismatch, place, detail);
-                continue;
-            };
-            self.verification.checkpoints += 1;
-            let (ledger, seq) = (outside.ledger_id, outside.seq);
-            let here = seals::list(&mut tx, ledger, seq - 1, 1).await?.pop();
-            match here.filter(|seal| seal.content.seq == seq) {
-                Some(seal) if hex::encode(&seal.hash) == outside.seal_hash => {}
-                Some(_) => {
-                    let place = format!("seal {seq} of ledger {ledger}");
-                    let detail = "another seal was kept outside".to_owned();
-                    self.verification.find(FindingKind::CheckpointMismatch, place, detail);
-                }
-                None => {
-                    let (first, last, count) = lost.get(&ledger).copied().unwrap_or((seq, seq, 0));
-                    lost.insert(ledger, (first.min(seq), last.max(seq), count + 1));
-                }
-            }
-        }
-        tx.end().await?;
-        for (ledger, (first, last, count)) in lost {
-            let place = format!("seals {first} to {last} of ledger {ledger}");
-            let detail = format!("{count} seals that were kept outside are not here");
-            self.verification.find(FindingKind::CheckpointMismatch, place, detail);
-        }
-        Ok(())
-    }
 }
 
-/// Rows that no seal covers.
-#[derive(Default)]
-struct Unsealed {
-    count: u64,
-    /// The time and transaction of the one that is to have happened first.
-    oldest: Option<(DateTime<Utc>, i64)>,
-    /// The next transaction when reading began.
-    next: i64,
-    /// Those whose transaction had not begun then.
-    doubtful: Vec<(AuditId, i64)>,
+/// What is known of a row by itself.
+struct Judged {
+    is_right: bool,
+    /// The hash it was most likely sealed with.
+    hash: Vec<u8>,
 }
 
-impl Unsealed {
-    fn note(&mut self, row: &AuditRow) {
-        self.count += 1;
-        if row.tx_id < 0 || row.tx_id >= self.next {
-            self.doubtful.push((row.id, row.tx_id));
-        } else if self.oldest.is_none_or(|(at, _)| row.occurred_at < at) {
-            self.oldest = Some((row.occurred_at, row.tx_id));
-        }
-    }
+/// Whether the server still knows which transaction put a ledger's rows there: a copy made by a dump
+/// writes all of them anew.
+fn leaves_traces(ledger: &Ledger) -> bool {
+    ledger.home != Home::OtherServer
 }
 
 /// How many seals are checked together.
@@ -378,23 +365,4 @@ fn window_length(seals: &[Seal]) -> usize {
         first || rows <= WINDOW_ROWS
     });
     fits.count().max(1)
-}
-
-/// The rows of a partition within a seal.
-#[derive(Default)]
-struct Tally {
-    count: i64,
-    hash: Sha256,
-}
-
-impl Tally {
-    fn add(&mut self, tx_id: i64, row_hash: &[u8]) {
-        self.count += 1;
-        self.hash.update(tx_id.to_be_bytes());
-        self.hash.update(row_hash);
-    }
-
-    fn hash(self) -> Vec<u8> {
-        self.hash.finalize().to_vec()
-    }
 }

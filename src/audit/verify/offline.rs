@@ -8,7 +8,7 @@ use crate::crypto::KeyProvider;
 use crate::domain::audit_row::AuditRow;
 
 use super::finding::{FindingKind, Verification};
-use super::rows::Judge;
+use super::rows::{Judge, Sequences};
 
 /// Verifies lines of NDJSON, each an [`AuditRow`].
 ///
@@ -16,7 +16,7 @@ use super::rows::Judge;
 /// The lines cannot be read.
 pub fn verify_lines(lines: impl BufRead, keys: &KeyProvider) -> std::io::Result<Verification> {
     let mut verification = Verification::default();
-    let mut judge = Judge::new(keys);
+    let (mut judge, mut sequences, mut before) = (Judge::new(keys), Sequences::default(), None);
     for (index, line) in lines.split(b'\n').enumerate() {
         let line = line?;
         if line.is_empty() {
@@ -32,7 +32,12 @@ pub fn verify_lines(lines: impl BufRead, keys: &KeyProvider) -> std::io::Result<
         if let Some((kind, why)) = judge.judge(&row).wrong {
             verification.find(kind, format!("row {}", row.id), why.to_owned());
         }
+        // An export runs by id: a record without a number can only be repeated next to itself.
+        if !sequences.note(&row) || before == Some(row.id) {
+            let detail = "it was there before".to_owned();
+            verification.find(FindingKind::RowExtra, format!("row {}", row.id), detail);
+        }
+        before = Some(row.id);
     }
-    verification.ok = verification.findings.is_empty();
     Ok(verification)
 }

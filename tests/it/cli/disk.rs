@@ -1,6 +1,7 @@
 //! The disk fails, or the service dies, at each step of the spool: what was acknowledged is there
 //! exactly once (issue 3). The program runs with a library before it that makes the fault.
 #![expect(clippy::unwrap_used, reason = "a failure in a test's helper is the test's failure")]
+#![expect(clippy::print_stdout, reason = "a promise about counts prints them")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -106,18 +107,63 @@ impl Bench {
             }
             None => seen.died = true,
         }
+        self.settle(&program, fault, &mut seen).await;
+        seen
+    }
+
+    /// Leaves a spool behind, adopts it with a fault, then without one; everything acknowledged must
+    /// be there once.
+    async fn adopt(&self, fault: Fault) -> Seen {
+        let (program, mut seen) = (Program::new(), Seen::default());
+        let serving = self.start(&program, NONE).await.unwrap();
+        let caller = serving.client().with_token(&self.token);
+        seen.ask(&caller, |spooled| !spooled).await.unwrap();
+        self.proxy.take_down();
+        for _ in 0..QUESTIONS {
+            seen.ask(&caller, |spooled| spooled).await.unwrap();
+        }
+        serving.kill().await;
+        assert_eq!(segments(&spool(&program)), 1);
         self.proxy.bring_up();
-        seen.calls = calls(&program);
+        fs::remove_file(program.path("calls.log")).unwrap();
+        match self.start(&program, fault).await {
+            Some(serving) => {
+                let folder = spool(&program);
+                let used = self.use_once(serving, &folder, &mut seen);
+                let used = tokio::time::timeout(Duration::from_mins(1), used).await;
+                assert!(used.is_ok(), "no end of {fault:?}");
+            }
+            None => seen.died = true,
+        }
+        self.settle(&program, fault, &mut seen).await;
+        seen
+    }
+
+    /// Asks once and stops the service, as long as it lives.
+    async fn use_once(&self, mut serving: Serving, folder: &Path, seen: &mut Seen) {
+        let caller = serving.client().with_token(&self.token);
+        seen.died = seen.ask(&caller, |spooled| !spooled).await.is_none();
+        serving.wait_unless_ended("the spool is drained", || segments(folder) == 0).await;
+        let code = serving.stop().await;
+        seen.died = seen.died || code.is_none();
+        assert!(seen.died || code == Some(0), "ended with {code:?}");
+    }
+
+    /// Runs the service without a fault until everything acknowledged is there, once.
+    async fn settle(&self, program: &Program, fault: Fault, seen: &mut Seen) {
+        self.proxy.bring_up();
+        seen.calls = calls(program);
         let serving = program.serve(&self.variables()).await;
         wait_until("what was left is adopted", || async {
-            (self.records(&seen.ids).await.0 >= seen.ids.len() && segments(&spool(&program)) == 0)
+            (self.records(&seen.ids).await.0 >= seen.ids.len() && segments(&spool(program)) == 0)
                 .then_some(())
         })
         .await;
         let count = seen.ids.len();
         assert_eq!(self.records(&seen.ids).await, (count, count), "{fault:?}");
         assert_eq!(serving.stop().await, Some(0));
-        seen
+        let left = fs::read_dir(spool(program)).unwrap().count();
+        assert_eq!(left, 0, "{fault:?} leaves nothing");
     }
 
     /// Asks through two outages, as long as the service lives, and stops it.
@@ -191,9 +237,8 @@ fn segments(spool: &Path) -> usize {
     inside.filter(|file| file.path().extension().is_some_and(|kind| kind == "spool")).count()
 }
 
-/// Every step that a run without faults takes, failing once and dying once.
-async fn every_fault(bench: &Bench) -> Vec<Fault> {
-    let seen = bench.run(NONE).await;
+/// Every step that a run without faults took, failing once and dying once.
+fn every_fault(seen: &Seen) -> Vec<Fault> {
     assert!(!seen.died && seen.refused == 0);
     let steps = |call| (1..=seen.count(call)).map(move |at| (call, at));
     let calls = CALLS.into_iter().flat_map(steps);
@@ -224,10 +269,45 @@ fn some_faults() -> Vec<Fault> {
 async fn faults_of_the_disk_lose_and_double_no_acknowledged_record() {
     let bench = Bench::new().await;
     let full = rounds(0, 1) == 1;
-    let faults = if full { every_fault(&bench).await } else { some_faults() };
-    let (mut made, mut replies, mut refused, mut died) = (0, 0, 0, 0);
+    let faults = if full { every_fault(&bench.run(NONE).await) } else { some_faults() };
+    let mut sum = Sum::default();
     for fault in &faults {
-        let seen = bench.run(*fault).await;
+        sum.add(*fault, &bench.run(*fault).await);
+    }
+    sum.tell(&bench.db, faults.len()).await;
+    // How often the spool is emptied depends on the moment, so the last ones may not come up.
+    assert!(if full { sum.made * 10 >= faults.len() * 9 } else { sum.made == faults.len() });
+}
+
+/// The same while what a dead process left is adopted, from the first step of the start on.
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn faults_of_the_disk_at_an_adoption_lose_and_double_no_acknowledged_record() {
+    let bench = Bench::new().await;
+    let full = rounds(0, 1) == 1;
+    let mut faults = every_fault(&bench.adopt(NONE).await);
+    if !full {
+        faults = faults.into_iter().step_by(4).collect();
+    }
+    let mut sum = Sum::default();
+    for fault in &faults {
+        sum.add(*fault, &bench.adopt(*fault).await);
+    }
+    sum.tell(&bench.db, faults.len()).await;
+    assert!(sum.made * 10 >= faults.len() * 9);
+}
+
+/// What all tries came to.
+#[derive(Default)]
+struct Sum {
+    made: usize,
+    replies: usize,
+    refused: usize,
+    died: usize,
+}
+
+impl Sum {
+    fn add(&mut self, fault: Fault, seen: &Seen) {
         let hit = usize::from(seen.count("fault") > 0);
         println!(
             "{fault:?}: made {hit}, {} replies with data, each recorded once; {} refused, died {}",
@@ -235,21 +315,22 @@ async fn faults_of_the_disk_lose_and_double_no_acknowledged_record() {
             seen.refused,
             seen.died
         );
-        made += hit;
-        replies += seen.ids.len();
-        refused += seen.refused;
-        died += usize::from(seen.died);
+        self.made += hit;
+        self.replies += seen.ids.len();
+        self.refused += seen.refused;
+        self.died += usize::from(seen.died);
     }
-    let twice = "SELECT count(*) - count(DISTINCT (writer_id, writer_seq)) FROM ai_cache_audit_logs
-                 WHERE writer_id IS NOT NULL";
-    assert_eq!(bench.db.count(twice).await, 0, "no record is there twice");
-    println!(
-        "{made} of {} faults made, {died} ended the service; {replies} replies with data, \
-         {replies} records of theirs; {refused} refused",
-        faults.len()
-    );
-    // How often the spool is emptied depends on the moment, so the last ones may not come up.
-    assert!(if full { made * 10 >= faults.len() * 9 } else { made == faults.len() });
+
+    async fn tell(&self, db: &TestDb, faults: usize) {
+        let twice = "SELECT count(*) - count(DISTINCT (writer_id, writer_seq))
+                     FROM ai_cache_audit_logs WHERE writer_id IS NOT NULL";
+        assert_eq!(db.count(twice).await, 0, "no record is there twice");
+        let Self { made, replies, refused, died } = self;
+        println!(
+            "{made} of {faults} faults made, {died} ended the service; {replies} replies with data, \
+             {replies} records of theirs; {refused} refused"
+        );
+    }
 }
 
 /// A disk that refuses every write leaves no trace of the tries: neither files nor open ones.

@@ -3,6 +3,7 @@
 
 mod denials;
 mod export;
+mod ledgers;
 mod proof;
 mod records;
 mod scale;

@@ -2,7 +2,6 @@
 //! begins a new ledger, and what lags is named (issue 3; architecture.md §3 "Seals").
 
 use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -178,7 +177,7 @@ async fn verifying_under_load_finds_nothing() {
 }
 
 /// Waits for the series of the lag to be above so many seconds.
-async fn lag_above(app: &TestApp, least: f64) -> f64 {
+pub(super) async fn lag_above(app: &TestApp, least: f64) -> f64 {
     wait_until("the lag shows", || async {
         let text = app.client.get("/api/metrics").await.expect(200).text;
         let line = text.lines().find(|line| line.starts_with("ai_cache_audit_seal_lag_seconds"));
@@ -226,88 +225,6 @@ async fn what_keeps_the_trail_from_being_sealed_is_named() {
     hurt.stop().await;
 }
 
-fn copy(from: &Path, to: &Path) {
-    let done = Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap();
-    assert!(done.success());
-}
-
-/// A copy of the data folder is started after the original has gone on.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_copied_data_folder_begins_a_ledger_that_an_operator_must_accept() {
-    let mut hurt = Hurt::start().await;
-    let file = scratch("checkpoint").join("seals.ndjson");
-    let app = builder(&hurt, &file).start().await;
-    let tenant = app.tenant("acme").await;
-    write(&app.service().parts().audit, tenant.id, 10).await;
-    app.stop().await;
-    hurt.halt().await;
-    let backup = scratch("copy");
-    copy(hurt.folder(), &backup.join("whole"));
-    hurt.bring_back().await;
-    let app = builder(&hurt, &file).start().await;
-    app.client.get("/health/ready").await.expect(200);
-    write(&app.service().parts().audit, tenant.id, 10).await;
-    app.stop().await;
-    hurt.halt().await;
-    std::fs::remove_dir_all(hurt.folder()).unwrap();
-    copy(&backup.join("whole"), hurt.folder());
-    hurt.bring_back().await;
-
-    let app = builder(&hurt, &file).start().await;
-    let not_ready = app.client.get("/health/ready").await.expect(503);
-    assert_eq!(not_ready.body["audit"], "down");
-    let ledgers = "SELECT count(*) FROM audit_ledgers WHERE reason = 'behind-checkpoint'";
-    assert_eq!(hurt.count(ledgers).await, 1);
-    let state = tenant.compliance.at(&app.base());
-    let state = state.get("/api/ai-cache/audit/verification").await.expect(200);
-    assert_eq!(state.body["ledgerReason"], "behind-checkpoint");
-    assert_eq!(state.body["ledgerAccepted"], false);
-    let service = app.service();
-    let (_, first) = service.accept_ledger(service.command_line_record()).await.unwrap();
-    assert!(first);
-    wait_until("it is ready", || async {
-        (app.client.get("/health/ready").await.status == 200).then_some(())
-    })
-    .await;
-    // Another replica takes the ledger that was begun, though the file may still end with the old.
-    let other = builder(&hurt, &file).start().await;
-    other.client.get("/health/ready").await.expect(200);
-    other.stop().await;
-    assert_eq!(hurt.count("SELECT count(*) FROM audit_ledgers").await, 2);
-    // What the original wrote after the copy was made is known to be lost.
-    sealed(&hurt).await;
-    let found = verify(service, None).await;
-    assert!(!found.findings.is_empty());
-    assert!(found.findings.iter().all(|found| found.kind == FindingKind::CheckpointMismatch));
-    app.stop().await;
-    hurt.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_checkpoint_file_must_stay_once_it_was_there() {
-    let hurt = Hurt::start().await;
-    let file = scratch("checkpoint").join("seals.ndjson");
-    let app = builder(&hurt, &file).start().await;
-    assert!(file.exists(), "a stop before the first seal is no loss");
-    app.tenant("acme").await;
-    sealed(&hurt).await;
-    app.stop().await;
-    // Torn at its end: the line before counts.
-    let text = std::fs::read_to_string(&file).unwrap();
-    std::fs::write(&file, format!("{text}{{\"ledgerId\":\"0")).unwrap();
-    let app = builder(&hurt, &file).start().await;
-    app.client.get("/health/ready").await.expect(200);
-    app.stop().await;
-
-    std::fs::remove_file(&file).unwrap();
-    let app = builder(&hurt, &file).start().await;
-    app.client.get("/health/ready").await.expect(503);
-    let reasons = "SELECT count(*) FROM audit_ledgers WHERE reason = 'checkpoint-missing'";
-    assert_eq!(hurt.count(reasons).await, 1);
-    app.stop().await;
-    hurt.stop().await;
-}
-
 /// The daily verification: once, whoever comes first; its result is told.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_daily_verification_is_done_once_and_told() {
@@ -325,6 +242,10 @@ async fn the_daily_verification_is_done_once_and_told() {
     assert_eq!(told.body["lastVerification"]["ok"], true, "{}", told.text);
     let metrics = app.client.get("/api/metrics").await.expect(200).text;
     assert!(metrics.contains("ai_cache_audit_findings 0"), "{metrics}");
+    let ended = told.body["lastVerification"]["endedAt"].as_str().unwrap();
+    let ended = DateTime::parse_from_rfc3339(ended).unwrap().timestamp();
+    let verified = format!("ai_cache_audit_verified_timestamp_seconds {ended}");
+    assert!(metrics.contains(&verified), "{verified}, {metrics}");
 
     // A row of long ago has no month's partition.
     let old = record(tenant.id, SystemClock.now() - TimeDelta::days(400));

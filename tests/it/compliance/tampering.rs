@@ -113,6 +113,7 @@ const EDITS: &[(&str, &str)] = &[
     ("row_hash", "set_byte(row_hash, {k} % 32, get_byte(row_hash, {k} % 32) # 1)"),
     ("row_mac", "set_byte(row_mac, {k} % 32, get_byte(row_mac, {k} % 32) # 128)"),
     ("mac_key_id", "mac_key_id || 'x'"),
+    ("tx_id", "tx_id # (1::bigint << ({k} % 20))"),
 ];
 
 /// The statement of the edit `number` of a row.
@@ -157,6 +158,15 @@ async fn two_hundred_edits_are_two_hundred_findings() {
     );
     assert_eq!(edited.len(), 200);
     assert_eq!(named, edited);
+
+    // However many there are, so many are told one by one.
+    let all = "UPDATE ai_cache_audit_logs SET item_count = item_count + 1";
+    trail.owner.batch_execute(all).await.unwrap();
+    let found = trail.verify(Some(&trail.file)).await;
+    let told = found.findings.iter().filter(|found| found.kind == Kind::RowAltered).count();
+    println!("every row edited: {} findings, {told} rows told of", found.found());
+    assert!(!found.ok && found.kinds[&Kind::RowAltered] > 10_000);
+    assert_eq!(told, 10_000);
     trail.stop().await;
 }
 
@@ -203,7 +213,7 @@ fn removals() -> Vec<Trial> {
     ]
 }
 
-fn changes() -> Vec<Trial> {
+fn changes_of_rows() -> Vec<Trial> {
     let other_rows = "(SELECT id FROM kept_rows WHERE writer_seq = 20 + {n})";
     vec![
         (
@@ -232,9 +242,42 @@ fn changes() -> Vec<Trial> {
             Kind::RowAltered,
         ),
         (
+            "a row that names no transaction",
+            format!(
+                "ALTER TABLE ai_cache_audit_logs ALTER tx_id DROP NOT NULL;
+                 UPDATE ai_cache_audit_logs SET tx_id = NULL WHERE id = {other_rows}"
+            ),
+            Kind::RowAltered,
+        ),
+        (
+            "a row without a status",
+            format!(
+                "ALTER TABLE ai_cache_audit_logs ALTER status DROP NOT NULL;
+                 UPDATE ai_cache_audit_logs SET status = NULL WHERE id = {other_rows}"
+            ),
+            Kind::RowAltered,
+        ),
+    ]
+}
+
+fn changes_of_seals() -> Vec<Trial> {
+    vec![
+        (
             "a seal's count",
             format!(
                 "UPDATE audit_seals SET part_counts[1] = part_counts[1] - 1 WHERE seq = {LAST}"
+            ),
+            Kind::SealBroken,
+        ),
+        (
+            "a seal's part without a name",
+            format!("UPDATE audit_seals SET part_names[1] = NULL WHERE seq = {LAST}"),
+            Kind::SealBroken,
+        ),
+        (
+            "a name without a seal's part",
+            format!(
+                "UPDATE audit_seals SET part_names = part_names || 'y'::text WHERE seq = {LAST}"
             ),
             Kind::SealBroken,
         ),
@@ -252,7 +295,9 @@ fn changes() -> Vec<Trial> {
 async fn what_is_removed_added_or_moved_is_found() {
     let trail = Box::pin(Trail::of(5_000)).await;
     let times = rounds(1, 5);
-    for (what, change, kind) in removals().iter().chain(&changes()) {
+    for (what, change, kind) in
+        removals().iter().chain(&changes_of_rows()).chain(&changes_of_seals())
+    {
         let mut found_in = 0;
         for trial in 0..times {
             let found = trail.after(&change.replace("{n}", &(trial * 7).to_string())).await;

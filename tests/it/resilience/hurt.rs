@@ -38,9 +38,14 @@ impl Hurt {
         self.postgres.as_ref().unwrap().url(APP_ROLE, DATABASE)
     }
 
+    /// Its URL for the superuser.
+    pub fn superuser_url(&self) -> String {
+        self.postgres.as_ref().unwrap().url(SUPERUSER, DATABASE)
+    }
+
     /// Connected as the superuser.
     pub async fn superuser(&self) -> Client {
-        connect(&self.postgres.as_ref().unwrap().url(SUPERUSER, DATABASE)).await
+        connect(&self.superuser_url()).await
     }
 
     /// Another database of the same server, connected to as the superuser.
@@ -108,6 +113,11 @@ impl Hurt {
     /// Where it keeps everything.
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// Postgres' own data folder.
+    pub fn cluster(&self) -> PathBuf {
+        self.folder.join("postgres/data")
     }
 
     /// SIGSTOP until the guard is dropped.

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::cli::program::{Program, Serving};
 use crate::support::app::MASTER_KEYS;
+use crate::support::services::pg_dump;
 use crate::support::services::{scratch, search_path};
 use crate::support::upstream::TestUpstream;
 use crate::support::{Client, TestDb};
@@ -35,16 +36,6 @@ fn question(index: usize) -> Value {
                             "note": mark("context") },
         "cache": { "tags": [mark("tag")] },
     })
-}
-
-fn pg_dump(url: &str) -> Vec<u8> {
-    let program = std::fs::read_dir("/usr/lib/postgresql").ok().and_then(|versions| {
-        versions.filter_map(Result::ok).map(|folder| folder.path().join("bin/pg_dump")).max()
-    });
-    let program = program.unwrap_or_else(|| "pg_dump".into());
-    let output = std::process::Command::new(program).arg(url).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    with_bytea_decoded(&output.stdout)
 }
 
 /// What the test run's Postgres logged.
@@ -122,7 +113,7 @@ impl World {
             postgres_log(),
         ];
         [
-            ("Postgres", pg_dump(&self.db.url(SUPERUSER).await)),
+            ("Postgres", with_bytea_decoded(&pg_dump(&self.db.url(SUPERUSER).await, &[]))),
             ("Redis", values.into_iter().flat_map(|(key, value)| [key, value].concat()).collect()),
             ("the logs", logs.concat()),
             ("the data folder", files(&self.program.path("data"))),

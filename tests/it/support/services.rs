@@ -145,3 +145,14 @@ impl TestDb {
         self.superuser().await.query_one(query, &[]).await.unwrap().get(0)
     }
 }
+
+/// What `pg_dump` says of a database.
+pub fn pg_dump(url: &str, options: &[&str]) -> Vec<u8> {
+    let program = std::fs::read_dir("/usr/lib/postgresql").ok().and_then(|versions| {
+        versions.filter_map(Result::ok).map(|folder| folder.path().join("bin/pg_dump")).max()
+    });
+    let program = program.unwrap_or_else(|| "pg_dump".into());
+    let output = std::process::Command::new(program).args(options).arg(url).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    output.stdout
+}

@@ -1,0 +1,244 @@
+//! A database that was copied, restored or has lost its seals' copies begins a new ledger, and an
+//! operator must know (issue 3; architecture.md §3).
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+
+use ai_cache::audit::verify::FindingKind;
+use chrono::TimeDelta;
+
+use crate::resilience::hurt::Hurt;
+use crate::support::services::{pg_dump, scratch};
+use crate::support::{TestApp, TestClock, wait_until};
+
+use super::proof::{builder, lag_above, sealed, verify, write};
+
+fn copy(from: &Path, to: &Path) {
+    let done = Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap();
+    assert!(done.success());
+}
+
+/// A copy of the data folder is started after the original has gone on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copied_data_folder_begins_a_ledger_that_an_operator_must_accept() {
+    let mut hurt = Hurt::start().await;
+    let file = scratch("checkpoint").join("seals.ndjson");
+    let app = builder(&hurt, &file).start().await;
+    let tenant = app.tenant("acme").await;
+    write(&app.service().parts().audit, tenant.id, 10).await;
+    app.stop().await;
+    hurt.halt().await;
+    let backup = scratch("copy");
+    copy(hurt.folder(), &backup.join("whole"));
+    hurt.bring_back().await;
+    let app = builder(&hurt, &file).start().await;
+    app.client.get("/health/ready").await.expect(200);
+    write(&app.service().parts().audit, tenant.id, 10).await;
+    app.stop().await;
+    hurt.halt().await;
+    std::fs::remove_dir_all(hurt.folder()).unwrap();
+    copy(&backup.join("whole"), hurt.folder());
+    hurt.bring_back().await;
+
+    let app = builder(&hurt, &file).start().await;
+    let not_ready = app.client.get("/health/ready").await.expect(503);
+    assert_eq!(not_ready.body["audit"], "down");
+    let ledgers = "SELECT count(*) FROM audit_ledgers WHERE reason = 'behind-checkpoint'";
+    assert_eq!(hurt.count(ledgers).await, 1);
+    let state = tenant.compliance.at(&app.base());
+    let state = state.get("/api/ai-cache/audit/verification").await.expect(200);
+    assert_eq!(state.body["ledgerReason"], "behind-checkpoint");
+    assert_eq!(state.body["ledgerAccepted"], false);
+    let service = app.service();
+    let (_, first) = service.accept_ledger(service.command_line_record()).await.unwrap();
+    assert!(first);
+    wait_until("it is ready", || async {
+        (app.client.get("/health/ready").await.status == 200).then_some(())
+    })
+    .await;
+    // Another replica takes the ledger that was begun, though the file may still end with the old.
+    let other = builder(&hurt, &file).start().await;
+    other.client.get("/health/ready").await.expect(200);
+    other.stop().await;
+    assert_eq!(hurt.count("SELECT count(*) FROM audit_ledgers").await, 2);
+    // What the original wrote after the copy was made is known to be lost.
+    sealed(&hurt).await;
+    let found = verify(service, None).await;
+    assert!(!found.findings.is_empty());
+    assert!(found.findings.iter().all(|found| found.kind == FindingKind::CheckpointMismatch));
+    app.stop().await;
+    hurt.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_checkpoint_file_must_stay_once_it_was_there() {
+    let hurt = Hurt::start().await;
+    let file = scratch("checkpoint").join("seals.ndjson");
+    let app = builder(&hurt, &file).start().await;
+    assert!(file.exists(), "a stop before the first seal is no loss");
+    app.tenant("acme").await;
+    sealed(&hurt).await;
+    app.stop().await;
+    // Torn at its end: the line before counts.
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, format!("{text}{{\"ledgerId\":\"0")).unwrap();
+    let app = builder(&hurt, &file).start().await;
+    app.client.get("/health/ready").await.expect(200);
+    app.tenant("other").await;
+    sealed(&hurt).await;
+    assert_eq!(verify(app.service(), None).await.findings, []);
+    // Gone while the service runs: it is not made anew, so that the next start sees it.
+    std::fs::remove_file(&file).unwrap();
+    app.tenant("third").await;
+    sealed(&hurt).await;
+    let found = verify(app.service(), None).await;
+    let kinds: Vec<FindingKind> = found.findings.iter().map(|found| found.kind).collect();
+    assert_eq!(kinds, [FindingKind::CheckpointMismatch]);
+    app.stop().await;
+    assert!(!file.exists());
+
+    let app = builder(&hurt, &file).start().await;
+    app.client.get("/health/ready").await.expect(503);
+    let reasons = "SELECT count(*) FROM audit_ledgers WHERE reason = 'checkpoint-missing'";
+    assert_eq!(hurt.count(reasons).await, 1);
+    app.stop().await;
+    hurt.stop().await;
+}
+
+/// Transactions of somebody else.
+const FIVE_THOUSAND: &str = "DO $$ BEGIN
+    FOR n IN 1..5000 LOOP PERFORM pg_current_xact_id(); COMMIT; END LOOP;
+END $$";
+
+/// Waits until the newest ledger's rows are sealed, whatever the transactions of older ones.
+async fn newest_sealed(hurt: &Hurt) {
+    let left = "SELECT count(*) FROM ai_cache_audit_logs a
+                WHERE ledger_id = (SELECT max(ledger_id::text)::uuid FROM audit_ledgers)
+                  AND tx_id >= (SELECT COALESCE(max(to_tx), 0) FROM audit_seals s
+                                WHERE s.ledger_id = a.ledger_id)";
+    wait_until("the newest ledger is sealed", || async {
+        (hurt.count(left).await == 0).then_some(())
+    })
+    .await;
+}
+
+/// Accepts the new ledger and waits until the service is ready.
+async fn accept(app: &TestApp) {
+    app.client.get("/health/ready").await.expect(503);
+    let service = app.service();
+    let (_, first) = service.accept_ledger(service.command_line_record()).await.unwrap();
+    assert!(first);
+    wait_until("it is ready", || async {
+        (app.client.get("/health/ready").await.status == 200).then_some(())
+    })
+    .await;
+}
+
+/// A dump is restored on a fresh server, whose transactions count from the beginning and whose clock
+/// is behind.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dump_restored_on_another_server_begins_a_ledger() {
+    let (old, new) = (Hurt::start().await, Hurt::start().await);
+    let file = scratch("checkpoint").join("seals.ndjson");
+    old.superuser().await.batch_execute(FIVE_THOUSAND).await.unwrap();
+    let app = builder(&old, &file).start().await;
+    let tenant = app.tenant("acme").await;
+    write(&app.service().parts().audit, tenant.id, 200).await;
+    app.stop().await;
+    let dump = pg_dump(&old.superuser_url(), &["--inserts"]);
+    let dump = String::from_utf8(dump).unwrap();
+    let statements: Vec<&str> = dump.lines().filter(|line| !line.starts_with('\\')).collect();
+    let owner = new.superuser().await;
+    owner.batch_execute("DROP SCHEMA public CASCADE").await.unwrap();
+    owner.batch_execute("CREATE SCHEMA IF NOT EXISTS public").await.unwrap();
+    let statements = statements.join("\n").replace("CREATE SCHEMA public;", "");
+    new.superuser().await.batch_execute(&statements).await.unwrap();
+
+    let clock = Arc::new(TestClock::default());
+    clock.advance(TimeDelta::days(-1));
+    let app = builder(&new, &file).clock(clock).start().await;
+    accept(&app).await;
+    let reason = "SELECT count(*) FROM audit_ledgers WHERE reason = 'other-server'
+                  AND ledger_id = (SELECT max(ledger_id::text)::uuid FROM audit_ledgers)";
+    assert_eq!(new.count(reason).await, 1);
+    write(&app.service().parts().audit, tenant.id, 100).await;
+    newest_sealed(&new).await;
+    let found = verify(app.service(), None).await;
+    let lowest = "SELECT max(begun_tx) FROM audit_ledgers WHERE reason = 'other-server'";
+    let first = "SELECT max(begun_tx) FROM audit_ledgers WHERE reason = 'first'";
+    println!(
+        "{} rows of two ledgers begun at {} and {}: {} findings",
+        found.rows,
+        old.count(first).await,
+        new.count(lowest).await,
+        found.findings.len()
+    );
+    assert_eq!(found.findings, []);
+    assert!(found.rows > 300);
+    app.stop().await;
+    old.stop().await;
+    new.stop().await;
+}
+
+/// A recovery that ends on another timeline, as a promotion does: nothing says that records are lost,
+/// and the checkpoint file would.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_timeline_begins_a_ledger_that_needs_no_acceptance() {
+    let mut hurt = Hurt::start().await;
+    let file = scratch("checkpoint").join("seals.ndjson");
+    let app = builder(&hurt, &file).start().await;
+    let tenant = app.tenant("acme").await;
+    write(&app.service().parts().audit, tenant.id, 50).await;
+    app.stop().await;
+    let restore = "ALTER SYSTEM SET restore_command = 'false'";
+    hurt.superuser().await.batch_execute(restore).await.unwrap();
+    hurt.halt().await;
+    std::fs::write(hurt.cluster().join("recovery.signal"), "").unwrap();
+    hurt.bring_back().await;
+    wait_until("the recovery has ended", || async {
+        (hurt.count("SELECT pg_is_in_recovery()::int::bigint").await == 0).then_some(())
+    })
+    .await;
+    // The control file tells of the timeline from the next checkpoint on.
+    hurt.superuser().await.batch_execute("CHECKPOINT").await.unwrap();
+    let app = builder(&hurt, &file).start().await;
+    app.client.get("/health/ready").await.expect(200);
+    let reasons = "SELECT count(*) FROM audit_ledgers WHERE reason = 'other-timeline'";
+    assert_eq!(hurt.count(reasons).await, 1);
+    write(&app.service().parts().audit, tenant.id, 50).await;
+    newest_sealed(&hurt).await;
+    assert_eq!(verify(app.service(), None).await.findings, []);
+    app.stop().await;
+    hurt.stop().await;
+}
+
+/// After seals that could not be made, what has gathered is sealed in small steps.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sealer_that_failed_catches_up_in_small_steps() {
+    let hurt = Hurt::start().await;
+    let file = scratch("checkpoint").join("seals.ndjson");
+    let app = builder(&hurt, &file).start().await;
+    let tenant = app.tenant("acme").await;
+    sealed(&hurt).await;
+    let owner = hurt.superuser().await;
+    let newest = hurt.count("SELECT max(seq) FROM audit_seals").await;
+    let forbid = "REVOKE INSERT ON audit_seals FROM ai_cache_system";
+    owner.batch_execute(forbid).await.unwrap();
+    write(&app.service().parts().audit, tenant.id, 100).await;
+    owner.batch_execute(FIVE_THOUSAND).await.unwrap();
+    owner.batch_execute(FIVE_THOUSAND).await.unwrap();
+    write(&app.service().parts().audit, tenant.id, 100).await;
+    lag_above(&app, 0.0).await;
+    owner.batch_execute("GRANT INSERT ON audit_seals TO ai_cache_system").await.unwrap();
+    sealed(&hurt).await;
+    assert_eq!(verify(app.service(), None).await.findings, []);
+    let after = format!("FROM audit_seals WHERE seq > {newest}");
+    let first = format!("SELECT to_tx - from_tx {after} ORDER BY seq LIMIT 1");
+    let (first, seals) =
+        (hurt.count(&first).await, hurt.count(&format!("SELECT count(*) {after}")).await);
+    println!("10,000 transactions in {seals} seals, the first of {first}");
+    assert!(first <= 2_000 && seals > 2);
+    app.stop().await;
+    hurt.stop().await;
+}
