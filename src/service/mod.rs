@@ -18,6 +18,7 @@ mod tenants;
 mod tokens;
 mod trail;
 mod trail_export;
+mod trail_search;
 mod uses;
 
 use std::sync::Arc;
