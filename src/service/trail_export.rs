@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::audit::{Draft, Recording};
+use crate::coherence::TenantView;
 use crate::domain::audit_record::{Action, AuditRecord, Outcome};
 use crate::domain::audit_row::AuditRow;
 use crate::domain::clock::Clock;
-use crate::domain::ids::{AuditId, Ids, TenantId};
+use crate::domain::ids::{AuditId, Ids, TenantId, TokenId};
 use crate::store::StoreError;
 use crate::store::audit_rows::{self, Order, Stretch, TrailFilter};
 
@@ -23,7 +24,15 @@ const PAGE: usize = 1_000;
 pub struct TrailExport {
     service: Arc<Service>,
     search: TrailSearch,
+    /// `None` on the word of the command line.
+    token: Option<ServedToken>,
     end: End,
+}
+
+/// The token that an export is for.
+struct ServedToken {
+    id: TokenId,
+    view: Arc<TenantView>,
 }
 
 impl Service {
@@ -45,7 +54,9 @@ impl Service {
             })
             .await?;
         let end = AuditRecord { status: 200, ..call.change(tenant, Action::AuditExportEnd) };
-        self.begin_export(filter, end, call.arrived()).await
+        let token = ServedToken { id: call.caller.token, view: Arc::clone(&call.view) };
+        let export = self.begin_export(filter, end, call.arrived()).await?;
+        Ok(TrailExport { token: Some(token), ..export })
     }
 
     /// Begins an export of a tenant's trail on the word of the command line.
@@ -94,7 +105,7 @@ impl Service {
             begun,
             count: 0,
         };
-        Ok(TrailExport { service: Arc::clone(self), search, end })
+        Ok(TrailExport { service: Arc::clone(self), search, token: None, end })
     }
 }
 
@@ -106,6 +117,7 @@ impl TrailExport {
         let outcome = match &read {
             Ok(Some(_)) => return read,
             Ok(None) => Outcome::Done,
+            Err(ServiceError::Revoked) => Outcome::Denied,
             Err(_) => Outcome::Error,
         };
         if let Some(recording) = self.end.tell(outcome) {
@@ -118,12 +130,23 @@ impl TrailExport {
     async fn read(&mut self) -> Result<Option<Vec<AuditRow>>, ServiceError> {
         while self.search.rest().is_some() {
             let rows = self.search.read(&self.service, PAGE).await?;
+            // Asked after the reading, which takes its time: no page leaves once it is known.
+            if self.token.as_ref().is_some_and(|token| !token.is_accepted(&self.service)) {
+                return Err(ServiceError::Revoked);
+            }
             if !rows.is_empty() {
                 self.end.count += i64::try_from(rows.len()).unwrap_or(0);
                 return Ok(Some(rows));
             }
         }
         Ok(None)
+    }
+}
+
+impl ServedToken {
+    /// As far as this process has heard; it hears of changes within 2.5 s.
+    fn is_accepted(&self, service: &Service) -> bool {
+        self.view.is_active() && !service.parts.remembered.is_revoked(self.id)
     }
 }
 

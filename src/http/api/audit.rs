@@ -121,8 +121,9 @@ pub async fn list_audit(
 }
 
 /// Exports the audit trail of the tenant as a stream, one JSON object a line, oldest first. It ends
-/// with the record of its own beginning; its end has a record too. A stream that is cut short, by
-/// whomever, misses the last chunk of the transfer coding.
+/// with the record of its own beginning; its end has a record too. It is cut short when the token is
+/// revoked or the tenant disabled. A stream that is cut short, by whomever, misses the last chunk of
+/// the transfer coding.
 #[utoipa::path(
     tag = "audit",
     params(TrailParameters),
