@@ -190,6 +190,7 @@ impl App {
             stack: Stack { hot, warm, cold: Cold::new(store.clone()) },
             upstream: Arc::clone(&deps.upstream),
             hasher: hasher.clone(),
+            remembered: Arc::clone(&remembered),
             clock: Arc::clone(&deps.clock),
             ids: Arc::clone(&deps.ids),
             metrics: Arc::clone(&metrics),

@@ -76,7 +76,8 @@ impl Remembered {
         self.verified.get_value_or_guard_async(name).await
     }
 
-    pub(super) fn is_revoked(&self, token: TokenId) -> bool {
+    /// Whether a revocation of this token was heard of.
+    pub fn is_revoked(&self, token: TokenId) -> bool {
         self.revoked.get(&token).is_some()
     }
 

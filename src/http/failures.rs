@@ -109,6 +109,7 @@ impl From<ServiceError> for Problem {
             ServiceError::Store(error) | ServiceError::Keyring(KeyringError::Store(error)) => {
                 error.into()
             }
+            ServiceError::Revoked => Self::unauthenticated(),
             ServiceError::Keyring(_) | ServiceError::Malformed | ServiceError::TaskLost => {
                 Self::internal(&error)
             }

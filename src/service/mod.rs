@@ -18,6 +18,7 @@ mod tenants;
 mod tokens;
 mod trail;
 mod trail_export;
+mod trail_search;
 mod uses;
 
 use std::sync::Arc;
@@ -26,7 +27,7 @@ use chrono::TimeDelta;
 use tokio::sync::Semaphore;
 
 use crate::audit::{Audit, AuditError, CheckpointFile};
-use crate::auth::Hasher;
+use crate::auth::{Hasher, Remembered};
 use crate::coherence::Coherence;
 use crate::crypto::KeyProvider;
 use crate::domain::clock::Clock;
@@ -83,6 +84,8 @@ pub struct Parts {
     pub upstream: Arc<dyn Upstream>,
     /// argon2.
     pub hasher: Hasher,
+    /// Which tokens are known to be revoked.
+    pub remembered: Arc<Remembered>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Ids.
@@ -145,6 +148,9 @@ pub enum ServiceError {
     /// A value that was opened is not what was sealed.
     #[error("a stored value has an unknown form")]
     Malformed,
+    /// The token was revoked, or its tenant disabled, while it was served.
+    #[error("the token is no longer accepted")]
+    Revoked,
     /// A task of this process ended early.
     #[error("a task ended before its result")]
     TaskLost,

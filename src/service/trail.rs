@@ -1,15 +1,20 @@
 //! Reading the audit trail of the caller's tenant, which is itself recorded before the reply leaves.
 
+use std::time::{Duration, Instant};
+
 use chrono::{DateTime, Utc};
 
 use crate::domain::audit_record::{Action, Outcome};
 use crate::domain::audit_row::AuditRow;
 use crate::domain::ids::{AuditId, EntryId, RequestId, TenantId};
 use crate::domain::query::SubjectId;
-use crate::store::StoreError;
-use crate::store::audit_rows::{self, ActorFilter, Stretch, TrailFilter};
+use crate::store::audit_rows::{ActorFilter, Order, Stretch, TrailFilter};
 
+use super::trail_search::TrailSearch;
 use super::{Call, Service, ServiceError};
+
+/// A page that has been looked for this long is given as it is.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Which records to read, in the caller's words.
 #[derive(Debug, Clone, Default)]
@@ -41,7 +46,8 @@ pub struct TrailPage {
 
 impl Service {
     /// A page of the trail of the caller's tenant: records older than `before`. The record of this
-    /// reading is not on it.
+    /// reading is not on it. A page that takes long to find is given short, or empty, and the next
+    /// one continues where the search stopped.
     pub async fn read_trail(
         &self,
         call: &mut Call,
@@ -51,12 +57,9 @@ impl Service {
         let tenant = call.caller.tenant;
         let filter = self.trail_filter(tenant, query).await?;
         note_subject(call, &filter);
-        let stretch = Stretch::Before(before);
-        let mut rows = self.trail_rows(tenant, &filter, stretch, i64::from(limit) + 1).await?;
-        let limit = usize::from(limit);
-        let more = rows.len() > limit;
-        rows.truncate(limit);
-        let next = if more { rows.last().map(|row| row.id) } else { None };
+        let stretch = Stretch { order: Order::NewestFirst, behind: before, until: None };
+        let mut search = TrailSearch::new(tenant, filter, stretch);
+        let TrailPage { rows, next } = self.find_page(&mut search, usize::from(limit)).await?;
         let count = i64::try_from(rows.len()).unwrap_or(i64::MAX);
         let _receipt = call
             .settle(|record| {
@@ -65,6 +68,26 @@ impl Service {
                 record.count = count;
             })
             .await?;
+        Ok(TrailPage { rows, next })
+    }
+
+    async fn find_page(
+        &self,
+        search: &mut TrailSearch,
+        limit: usize,
+    ) -> Result<TrailPage, ServiceError> {
+        let begun = Instant::now();
+        let mut rows = Vec::new();
+        while rows.len() < limit && search.rest().is_some() && begun.elapsed() < PATIENCE {
+            // One more than the page holds tells whether another follows.
+            rows.extend(search.read(self, limit + 1 - rows.len()).await?);
+        }
+        let next = if rows.len() > limit {
+            rows.truncate(limit);
+            rows.last().map(|row| row.id)
+        } else {
+            search.rest().and_then(|rest| rest.behind)
+        };
         Ok(TrailPage { rows, next })
     }
 
@@ -91,26 +114,6 @@ impl Service {
             entry: *entry,
             request: *request,
         })
-    }
-
-    /// Rows of a tenant's trail, in a short transaction.
-    pub(super) async fn trail_rows(
-        &self,
-        tenant: TenantId,
-        filter: &TrailFilter,
-        stretch: Stretch,
-        limit: i64,
-    ) -> Result<Vec<AuditRow>, ServiceError> {
-        let store = &self.parts.store;
-        let read = store.bounded_long(async {
-            // A search for something rare takes its time: it must not take every connection.
-            let _turn = self.trail_turns.acquire().await;
-            let mut tx = store.tenant(tenant).await?;
-            let rows = audit_rows::list(&mut tx, filter, stretch, limit).await?;
-            tx.end().await?;
-            Ok::<_, StoreError>(rows)
-        });
-        Ok(Box::pin(read).await?)
     }
 }
 

@@ -5,14 +5,16 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::audit::{Draft, Recording};
+use crate::coherence::TenantView;
 use crate::domain::audit_record::{Action, AuditRecord, Outcome};
 use crate::domain::audit_row::AuditRow;
 use crate::domain::clock::Clock;
-use crate::domain::ids::{AuditId, Ids, TenantId};
+use crate::domain::ids::{AuditId, Ids, TenantId, TokenId};
 use crate::store::StoreError;
-use crate::store::audit_rows::{self, Stretch, TrailFilter};
+use crate::store::audit_rows::{self, Order, Stretch, TrailFilter};
 
 use super::trail::note_subject;
+use super::trail_search::TrailSearch;
 use super::{Call, Service, ServiceError, TrailQuery};
 
 /// Rows that are read and held at a time.
@@ -21,18 +23,16 @@ const PAGE: usize = 1_000;
 /// An export under way. Dropped before its end, it is recorded as aborted.
 pub struct TrailExport {
     service: Arc<Service>,
-    tenant: TenantId,
-    filter: TrailFilter,
-    /// What is still to be read; `None` at the end.
-    rest: Option<Rest>,
+    search: TrailSearch,
+    /// `None` on the word of the command line.
+    token: Option<ServedToken>,
     end: End,
 }
 
-/// What is still to be read.
-#[derive(Clone, Copy)]
-struct Rest {
-    after: Option<AuditId>,
-    last: AuditId,
+/// The token that an export is for.
+struct ServedToken {
+    id: TokenId,
+    view: Arc<TenantView>,
 }
 
 impl Service {
@@ -54,7 +54,9 @@ impl Service {
             })
             .await?;
         let end = AuditRecord { status: 200, ..call.change(tenant, Action::AuditExportEnd) };
-        self.begin_export(filter, end, call.arrived()).await
+        let token = ServedToken { id: call.caller.token, view: Arc::clone(&call.view) };
+        let export = self.begin_export(filter, end, call.arrived()).await?;
+        Ok(TrailExport { token: Some(token), ..export })
     }
 
     /// Begins an export of a tenant's trail on the word of the command line.
@@ -89,7 +91,13 @@ impl Service {
             tx.end().await?;
             Ok::<_, StoreError>(newest)
         });
-        let rest = Box::pin(newest).await?.map(|last| Rest { after: None, last });
+        let search = match Box::pin(newest).await? {
+            None => TrailSearch::ended(tenant, filter),
+            newest => {
+                let stretch = Stretch { order: Order::OldestFirst, behind: None, until: newest };
+                TrailSearch::new(tenant, filter, stretch)
+            }
+        };
         let end = End {
             draft: Some(Draft::new(self.parts.audit.clone(), end)),
             clock: Arc::clone(&self.parts.clock),
@@ -97,37 +105,48 @@ impl Service {
             begun,
             count: 0,
         };
-        Ok(TrailExport { service: Arc::clone(self), tenant, filter, rest, end })
+        Ok(TrailExport { service: Arc::clone(self), search, token: None, end })
     }
 }
 
 impl TrailExport {
-    /// The next rows, oldest first; `None` at the end, whose record is durable by then.
+    /// The next rows, oldest first and at least one; `None` at the end, whose record is durable by
+    /// then.
     pub async fn next(&mut self) -> Result<Option<Vec<AuditRow>>, ServiceError> {
         let read = self.read().await;
         let outcome = match &read {
-            Ok(rows) if rows.is_empty() => Outcome::Done,
-            Ok(_) => return read.map(Some),
+            Ok(Some(_)) => return read,
+            Ok(None) => Outcome::Done,
+            Err(ServiceError::Revoked) => Outcome::Denied,
             Err(_) => Outcome::Error,
         };
         if let Some(recording) = self.end.tell(outcome) {
             let _receipt = recording.await?;
         }
-        read.map(|_| None)
+        read
     }
 
-    async fn read(&mut self) -> Result<Vec<AuditRow>, ServiceError> {
-        let Some(Rest { after, last }) = self.rest else {
-            return Ok(Vec::new());
-        };
-        let stretch = Stretch::UpTo { after, last };
-        let limit = i64::try_from(PAGE).unwrap_or(i64::MAX);
-        let rows = self.service.trail_rows(self.tenant, &self.filter, stretch, limit).await?;
-        let more = rows.len() == PAGE;
-        let after = rows.last().map(|row| row.id);
-        self.rest = more.then_some(Rest { after, last });
-        self.end.count += i64::try_from(rows.len()).unwrap_or(0);
-        Ok(rows)
+    /// Passes over windows without rows, each in a transaction and a turn of its own.
+    async fn read(&mut self) -> Result<Option<Vec<AuditRow>>, ServiceError> {
+        while self.search.rest().is_some() {
+            let rows = self.search.read(&self.service, PAGE).await?;
+            // Asked after the reading, which takes its time: no page leaves once it is known.
+            if self.token.as_ref().is_some_and(|token| !token.is_accepted(&self.service)) {
+                return Err(ServiceError::Revoked);
+            }
+            if !rows.is_empty() {
+                self.end.count += i64::try_from(rows.len()).unwrap_or(0);
+                return Ok(Some(rows));
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl ServedToken {
+    /// As far as this process has heard; it hears of changes within 2.5 s.
+    fn is_accepted(&self, service: &Service) -> bool {
+        self.view.is_active() && !service.parts.remembered.is_revoked(self.id)
     }
 }
 

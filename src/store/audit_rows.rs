@@ -41,27 +41,54 @@ pub struct TrailFilter {
     pub request: Option<RequestId>,
 }
 
-/// Where a page lies and which way it runs.
-#[derive(Debug, Clone, Copy)]
-pub enum Stretch {
-    /// Newest first, older than this record.
-    Before(Option<AuditId>),
-    /// Oldest first, newer than `after` and up to `last`.
-    UpTo {
-        /// The last record of the page before.
-        after: Option<AuditId>,
-        /// The last record of all pages.
-        last: AuditId,
-    },
+impl TrailFilter {
+    /// Whether rows must be looked at to know which are meant. Times need not: they are a range of
+    /// ids.
+    pub const fn looks_at_rows(&self) -> bool {
+        let Self { from: _, to: _, action, actor, subject_keys, entry, request } = self;
+        action.is_some()
+            || actor.is_some()
+            || subject_keys.is_some()
+            || entry.is_some()
+            || request.is_some()
+    }
 }
 
-impl Stretch {
-    const fn order(self) -> &'static str {
+/// Which way a page runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// From the newest to the oldest.
+    NewestFirst,
+    /// From the oldest to the newest.
+    OldestFirst,
+}
+
+impl Order {
+    const fn clause(self) -> &'static str {
         match self {
-            Self::Before(_) => " ORDER BY id DESC LIMIT ",
-            Self::UpTo { .. } => " ORDER BY id LIMIT ",
+            Self::NewestFirst => " ORDER BY id DESC",
+            Self::OldestFirst => " ORDER BY id",
         }
     }
+
+    /// How an id compares with the one before its stretch, and with the last one in it.
+    const fn comparisons(self) -> (&'static str, &'static str) {
+        match self {
+            Self::NewestFirst => (" AND id < ", " AND id >= "),
+            Self::OldestFirst => (" AND id > ", " AND id <= "),
+        }
+    }
+}
+
+/// A part of the trail, walked one way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stretch {
+    /// Which way.
+    pub order: Order,
+    /// It begins behind this record; `None`: at the trail's end.
+    pub behind: Option<AuditId>,
+    /// It ends with this record, which is in it; `None`: at the trail's other end.
+    pub until: Option<AuditId>,
 }
 
 /// The columns of a [`RawRow`], of `ai_cache_audit_logs a`. What the schema forbids, and whoever owns
@@ -156,6 +183,64 @@ impl From<RawRow> for AuditRow {
     }
 }
 
+/// Lets this transaction read along indexes only, whatever the planner takes for faster.
+pub async fn keep_to_indexes(tx: &mut TenantTx) -> Result<(), StoreError> {
+    let settings =
+        "SELECT set_config('enable_seqscan', 'off', true), set_config('jit', 'off', true)";
+    QueryBuilder::<Postgres>::new(settings).build().execute(tx.connection()?).await?;
+    Ok(())
+}
+
+/// After [`keep_to_indexes`]: finds the rows first and puts them in order then, for a filter that
+/// names few.
+pub async fn find_before_ordering(tx: &mut TenantTx) -> Result<(), StoreError> {
+    let settings = "SELECT set_config('enable_indexscan', 'off', true)";
+    QueryBuilder::<Postgres>::new(settings).build().execute(tx.connection()?).await?;
+    Ok(())
+}
+
+/// Whether there are fewer than `few` records of the persons with these random names.
+pub async fn has_few_of(
+    tx: &mut TenantTx,
+    keys: &[SubjectKeyId],
+    few: i64,
+) -> Result<bool, StoreError> {
+    let mut query = QueryBuilder::new(
+        "SELECT count(*) FROM (SELECT FROM ai_cache_audit_logs WHERE tenant_id = ",
+    );
+    query.push_bind(tx.tenant().0);
+    push_subjects(&mut query, keys);
+    query.push(" LIMIT ").push_bind(few).push(") AS records");
+    let count: i64 = query.build_query_scalar().fetch_one(tx.connection()?).await?;
+    Ok(count < few)
+}
+
+/// The record that closes the first window of a stretch: of no retention class are there more than
+/// `scan` rows in the stretch up to it. `None` where the whole stretch is no longer than that. Read
+/// from the primary key alone: times narrow it, what else is looked for does not.
+pub async fn find_window_end(
+    tx: &mut TenantTx,
+    filter: &TrailFilter,
+    stretch: Stretch,
+    scan: u32,
+) -> Result<Option<AuditId>, StoreError> {
+    let order = stretch.order.clause();
+    let mut query = QueryBuilder::new("SELECT id FROM (");
+    for (index, class) in RetentionClass::ALL.into_iter().enumerate() {
+        if index > 0 {
+            query.push(" UNION ALL ");
+        }
+        query.push("(SELECT id FROM ai_cache_audit_logs WHERE retention_class = ");
+        query.push(class.years()).push(" AND tenant_id = ").push_bind(tx.tenant().0);
+        push_id_range(&mut query, filter, stretch);
+        query.push(order).push(" OFFSET ").push_bind(i64::from(scan.saturating_sub(1)));
+        query.push(" LIMIT 1)");
+    }
+    query.push(") AS ends").push(order).push(" LIMIT 1");
+    let end: Option<Uuid> = query.build_query_scalar().fetch_optional(tx.connection()?).await?;
+    Ok(end.map(AuditId))
+}
+
 /// A page of the trail of the transaction's tenant.
 pub async fn list(
     tx: &mut TenantTx,
@@ -163,32 +248,32 @@ pub async fn list(
     stretch: Stretch,
     limit: i64,
 ) -> Result<Vec<AuditRow>, StoreError> {
-    if filter.subject_keys.as_ref().is_some_and(Vec::is_empty) {
-        return Ok(Vec::new());
-    }
+    let order = stretch.order.clause();
     let mut query = QueryBuilder::new("SELECT * FROM (");
     for (index, class) in RetentionClass::ALL.into_iter().enumerate() {
         if index > 0 {
             query.push(" UNION ALL ");
         }
         push_class(&mut query, tx.tenant(), class);
+        push_id_range(&mut query, filter, stretch);
         push_filter(&mut query, filter);
-        push_stretch(&mut query, stretch, limit);
-        query.push(")");
+        query.push(order).push(" LIMIT ").push_bind(limit).push(")");
     }
-    query.push(") AS classes").push(stretch.order()).push_bind(limit);
+    query.push(") AS classes").push(order).push(" LIMIT ").push_bind(limit);
     let rows: Vec<RawRow> = query.build_query_as().fetch_all(tx.connection()?).await?;
     Ok(rows.into_iter().map(AuditRow::from).collect())
 }
 
 /// The newest record of the transaction's tenant.
 pub async fn find_newest(tx: &mut TenantTx) -> Result<Option<AuditId>, StoreError> {
-    let rows = list(tx, &TrailFilter::default(), Stretch::Before(None), 1).await?;
+    let stretch = Stretch { order: Order::NewestFirst, behind: None, until: None };
+    let rows = list(tx, &TrailFilter::default(), stretch, 1).await?;
     Ok(rows.first().map(|row| row.id))
 }
 
 /// One retention class, which is a partition: named as a constant, each class is read in the order
-/// of its own index and the pages of all are merged.
+/// of its own index and the pages of all are merged. A time that somebody changed to one that no
+/// calendar here has is shown as the nearest that it has.
 fn push_class(query: &mut QueryBuilder<Postgres>, tenant: TenantId, class: RetentionClass) {
     query.push(concat!(
         "(SELECT ",
@@ -198,15 +283,34 @@ fn push_class(query: &mut QueryBuilder<Postgres>, tenant: TenantId, class: Reten
     query.push(class.years()).push(" AND tenant_id = ").push_bind(tenant.0);
 }
 
+fn push_subjects(query: &mut QueryBuilder<Postgres>, keys: &[SubjectKeyId]) {
+    let keys: Vec<Uuid> = keys.iter().map(|key| key.0).collect();
+    query.push(" AND subject_key_id = ANY (").push_bind(keys).push(")");
+}
+
+/// Times find their rows by the ids, to the millisecond; `push_filter` is exact.
+fn push_id_range(query: &mut QueryBuilder<Postgres>, filter: &TrailFilter, stretch: Stretch) {
+    if let Some(from) = filter.from {
+        query.push(" AND id >= ").push_bind(first_uuid_of(from));
+    }
+    if let Some(to) = filter.to {
+        query.push(" AND id < ").push_bind(first_uuid_of(to + TimeDelta::milliseconds(1)));
+    }
+    let (behind, until) = stretch.order.comparisons();
+    if let Some(id) = stretch.behind {
+        query.push(behind).push_bind(id.0);
+    }
+    if let Some(id) = stretch.until {
+        query.push(until).push_bind(id.0);
+    }
+}
+
 fn push_filter(query: &mut QueryBuilder<Postgres>, filter: &TrailFilter) {
     let TrailFilter { from, to, action, actor, subject_keys, entry, request } = filter;
-    // The range of ids finds the rows, to the millisecond; the times themselves are exact.
     if let Some(from) = from {
-        query.push(" AND id >= ").push_bind(first_uuid_of(*from));
         query.push(" AND occurred_at >= ").push_bind(*from);
     }
     if let Some(to) = to {
-        query.push(" AND id < ").push_bind(first_uuid_of(*to + TimeDelta::milliseconds(1)));
         query.push(" AND occurred_at < ").push_bind(*to);
     }
     if let Some(action) = action {
@@ -222,8 +326,7 @@ fn push_filter(query: &mut QueryBuilder<Postgres>, filter: &TrailFilter) {
         None => {}
     }
     if let Some(keys) = subject_keys {
-        let keys: Vec<Uuid> = keys.iter().map(|key| key.0).collect();
-        query.push(" AND subject_key_id = ANY (").push_bind(keys).push(")");
+        push_subjects(query, keys);
     }
     if let Some(entry) = entry {
         query.push(" AND entry_id = ").push_bind(entry.0);
@@ -231,20 +334,4 @@ fn push_filter(query: &mut QueryBuilder<Postgres>, filter: &TrailFilter) {
     if let Some(request) = request {
         query.push(" AND request_id = ").push_bind(request.0);
     }
-}
-
-fn push_stretch(query: &mut QueryBuilder<Postgres>, stretch: Stretch, limit: i64) {
-    match stretch {
-        Stretch::Before(Some(before)) => {
-            query.push(" AND id < ").push_bind(before.0);
-        }
-        Stretch::Before(None) => {}
-        Stretch::UpTo { after, last } => {
-            if let Some(after) = after {
-                query.push(" AND id > ").push_bind(after.0);
-            }
-            query.push(" AND id <= ").push_bind(last.0);
-        }
-    }
-    query.push(stretch.order()).push_bind(limit);
 }

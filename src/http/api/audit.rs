@@ -50,7 +50,7 @@ struct TrailParameters {
 pub struct AuditPageBody {
     /// Newest first.
     records: Vec<AuditRow>,
-    /// Where the next page continues; null at the end.
+    /// Where the next page continues, also after a short or empty one; null at the end.
     #[schema(required)]
     next_cursor: Option<String>,
 }
@@ -84,7 +84,9 @@ fn filters(parameters: &mut Parameters) -> TrailQuery {
     query
 }
 
-/// Reads the audit trail of the tenant, newest first. Reading it is itself recorded.
+/// Reads the audit trail of the tenant, newest first. Reading it is itself recorded. A page that is
+/// looked for longer than 5 seconds comes short or even empty, with a nextCursor that continues
+/// there: only a nextCursor of null is the end.
 #[utoipa::path(
     tag = "audit",
     params(
@@ -119,8 +121,9 @@ pub async fn list_audit(
 }
 
 /// Exports the audit trail of the tenant as a stream, one JSON object a line, oldest first. It ends
-/// with the record of its own beginning; its end has a record too. A stream that is cut short, by
-/// whomever, misses the last chunk of the transfer coding.
+/// with the record of its own beginning; its end has a record too. It is cut short when the token is
+/// revoked or the tenant disabled. A stream that is cut short, by whomever, misses the last chunk of
+/// the transfer coding.
 #[utoipa::path(
     tag = "audit",
     params(TrailParameters),

@@ -6,13 +6,16 @@ use ai_cache::crypto::{KeyProvider, sha256};
 use ai_cache::domain::audit_row::AuditRow;
 use ai_cache::domain::caller::Role;
 use ai_cache::domain::clock::{Clock, SystemClock};
+use ai_cache::domain::ids::TokenId;
+use ai_cache::domain::token::BearerToken;
+use ai_cache::service::TenantSlug;
 use chrono::TimeDelta;
 use reqwest::Response;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::support::app::MASTER_KEYS;
-use crate::support::{TestApp, TestDb, wait_until};
+use crate::support::{Tenant, TestApp, TestDb, wait_until};
 
 use super::trail::{AUDIT, read, time};
 use super::trail_pages::{add_rows, stored};
@@ -37,6 +40,18 @@ async fn begin(app: &TestApp, token: &str) -> Response {
     let reply = asked.send().await.unwrap();
     assert_eq!(reply.status(), 200);
     reply
+}
+
+/// What still comes, and whether it ends before its end.
+async fn read_on(reply: &mut Response) -> (Vec<u8>, bool) {
+    let mut bytes = Vec::new();
+    loop {
+        match reply.chunk().await {
+            Ok(Some(chunk)) => bytes.extend(chunk),
+            Ok(None) => return (bytes, false),
+            Err(_) => return (bytes, true),
+        }
+    }
 }
 
 /// Issue 3: 20,000 records and those of the way are streamed, each once, oldest first, while more
@@ -118,17 +133,8 @@ async fn an_export_that_fails_is_cut_short_and_recorded_as_an_error() {
     let revoke =
         format!("REVOKE SELECT ON ai_cache_audit_logs FROM {}", ai_cache::embedded::APP_ROLE);
     admin.batch_execute(&revoke).await.unwrap();
-    let mut cut = false;
-    loop {
-        match reply.chunk().await {
-            Ok(Some(chunk)) => bytes += chunk.len(),
-            Ok(None) => break,
-            Err(_) => {
-                cut = true;
-                break;
-            }
-        }
-    }
+    let (read, cut) = read_on(&mut reply).await;
+    bytes += read.len();
     let (outcome, count) = wait_until("its end is recorded", async || end(&app.db).await).await;
     println!("cut after {bytes} bytes, {count} of 60,000 records");
     assert!(cut, "the client can tell");
@@ -137,6 +143,51 @@ async fn an_export_that_fails_is_cut_short_and_recorded_as_an_error() {
     let path = format!("{AUDIT}?limit=1");
     tenant.compliance.get(&path).await.expect(500);
     app.stop().await;
+}
+
+/// What takes the right to read takes it from an export that is under way. How many records came,
+/// and how many were handed over.
+async fn cut_by(withdraw: impl AsyncFnOnce(&TestApp, &Tenant, TokenId)) -> (i64, i64) {
+    let app = TestApp::start().await;
+    let tenant = app.tenant("acme").await;
+    add_rows(&app.db, tenant.id, SystemClock.now() - TimeDelta::hours(1), 60_000).await;
+    let token = app.token(tenant.id, &[Role::Compliance]).await;
+    let mut reply = begin(&app, &token).await;
+    let mut bytes = reply.chunk().await.unwrap().unwrap().to_vec();
+    withdraw(&app, &tenant, BearerToken::parse(&token).unwrap().id).await;
+    let (read, cut) = read_on(&mut reply).await;
+    bytes.extend(read);
+    let rows = i64::try_from(bytes.split(|byte| *byte == b'\n').count() - 1).unwrap();
+    let (outcome, count) = wait_until("its end is recorded", async || end(&app.db).await).await;
+    assert!(cut, "the client can tell");
+    assert_eq!(outcome, "denied");
+    assert!((1..60_000).contains(&rows), "{rows}");
+    assert!((rows..60_000).contains(&count), "{count}");
+    app.stop().await;
+    (rows, count)
+}
+
+/// A token that is revoked gets no further page.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_export_is_cut_short_when_its_token_is_revoked() {
+    let (rows, count) = cut_by(async |_, tenant, token| {
+        let path = format!("/api/ai-cache/tokens/{token}");
+        tenant.admin.send("DELETE", &path).await.expect(204);
+    })
+    .await;
+    println!("cut after {rows} of 60,000 records, {count} handed over");
+}
+
+/// Nor does any token of a tenant that is disabled.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_export_is_cut_short_when_its_tenant_is_disabled() {
+    let (rows, count) = cut_by(async |app, _, _| {
+        let (service, slug) = (app.service(), TenantSlug::parse("acme").unwrap());
+        let record = service.command_line_record();
+        service.set_tenant_active(&slug, false, record).await.unwrap();
+    })
+    .await;
+    println!("cut after {rows} of 60,000 records, {count} handed over");
 }
 
 /// Issue 3: a line holds every column that a check needs: its hash is recomputed from it alone.

@@ -1,9 +1,13 @@
 //! Pages of a long trail: each record once, along the index (issue 3).
 
+use std::collections::BTreeMap;
+
+use ai_cache::domain::audit_record::Action;
 use ai_cache::domain::audit_row::AuditRow;
 use ai_cache::domain::clock::{Clock, SystemClock};
 use ai_cache::domain::ids::TenantId;
 use ai_cache::embedded::SUPERUSER;
+use ai_cache::store::audit_rows::{Order, Stretch, TrailFilter, find_window_end, list};
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
 use uuid::Uuid;
@@ -15,16 +19,26 @@ use super::trail::{AUDIT, read, time};
 
 /// Adds `count` records at a time, of the four retention classes in turn.
 pub async fn add_rows(db: &TestDb, tenant: TenantId, at: DateTime<Utc>, count: i64) {
+    add_such_rows((db, tenant), at, count, ("(ARRAY[1, 3, 7, 10])[1 + n % 4]", "'fill'")).await;
+}
+
+/// The same with an expression over n for the retention class and the action.
+async fn add_such_rows(
+    (db, tenant): (&TestDb, TenantId),
+    at: DateTime<Utc>,
+    count: i64,
+    (class, action): (&str, &str),
+) {
     let millis = at.timestamp_millis();
     let add = format!(
         "INSERT INTO ai_cache_audit_logs
              (retention_class, tenant_id, id, occurred_at, request_id, actor_kind, action, outcome,
               status, item_count, duration_us, cost_picousd, ledger_id, row_hash, row_mac,
               mac_key_id)
-         SELECT (ARRAY[1, 3, 7, 10])[1 + n % 4], '{tenant}',
+         SELECT {class}, '{tenant}',
                 (lpad(to_hex({millis}::bigint), 12, '0') || '7' || substr(md5(random()::text), 1, 3)
                  || '8' || substr(md5(random()::text), 1, 15))::uuid,
-                '{}', gen_random_uuid(), 'service', 'fill', 'done', 0, 1, 0, 0, gen_random_uuid(),
+                '{}', gen_random_uuid(), 'service', {action}, 'done', 0, 1, 0, 0, gen_random_uuid(),
                 '\\x00', '\\x00', 'k1'
          FROM generate_series(1, {count}) AS n",
         time(at)
@@ -153,6 +167,111 @@ async fn pages_read_no_partition_through() {
     let sequential = sequential - read_through;
     println!("{pages} pages and an export: {sequential} sequential scans, {indexed} of an index");
     assert_eq!(sequential, 0);
+}
+
+/// A rare action among many records, 210,000 of them of one retention class: both readers go through
+/// it in several windows, and neither loses or repeats a record at a window's end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rare_record_is_found_once_in_a_long_trail() {
+    let app = TestApp::start().await;
+    let tenant = app.tenant("acme").await;
+    let now = SystemClock.now();
+    for (days, count, action) in [
+        (0, 10, "'token-revoke'"),
+        (1, 105_000, "'fill'"),
+        (2, 5, "'token-revoke'"),
+        (40, 105_000, "'fill'"),
+        (41, 6, "'token-revoke'"),
+    ] {
+        let to = (&app.db, tenant.id);
+        add_such_rows(to, now - TimeDelta::days(days), count, ("3", action)).await;
+    }
+    let of_action = "SELECT id::text FROM ai_cache_audit_logs WHERE action = 'token-revoke'
+                     ORDER BY ai_cache_audit_logs.id DESC";
+    let rows = app.db.superuser().await.query(of_action, &[]).await.unwrap();
+    let expected: Vec<Uuid> =
+        rows.iter().map(|row| row.get::<_, &str>(0).parse().unwrap()).collect();
+    assert_eq!(expected.len(), 21);
+    for limit in [1, 5, 1_000] {
+        let (mut seen, mut pages, mut continued, mut cursor) = (Vec::new(), 0, 0, String::new());
+        loop {
+            let asked = format!("action=token-revoke&limit={limit}{cursor}");
+            let (rows, next) = page(&tenant.compliance, &asked).await;
+            assert!(rows.len() <= limit, "{limit}");
+            seen.extend(rows);
+            pages += 1;
+            let Some(next) = next else { break };
+            continued += usize::from(!expected.contains(&next.parse().unwrap()));
+            cursor = format!("&cursor={next}");
+            assert!(pages <= 2 * expected.len(), "{limit}: the pages do not end");
+        }
+        println!("{} of 210,000 in {pages} pages of {limit}, {continued} end a window", seen.len());
+        assert_eq!(seen, expected, "{limit}");
+        assert_eq!(limit <= 5, continued > 0, "{limit}: a page is full at a window's end");
+    }
+    let export = format!("{AUDIT}/export?action=token-revoke");
+    let reply = tenant.compliance.get(&export).await.expect(200);
+    let exported = reply.text.lines().map(|line| {
+        let row: AuditRow = serde_json::from_str(line).unwrap();
+        row.id.0
+    });
+    let exported: Vec<Uuid> = exported.collect();
+    println!("{} exported", exported.len());
+    assert!(exported.iter().rev().eq(&expected));
+    app.stop().await;
+}
+
+/// However short the windows, the search for one action sees each of its records once, in order,
+/// either way, and no window holds more rows of a retention class than it may.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn windows_of_any_length_cover_the_trail_once() {
+    let app = TestApp::start().await;
+    let tenant = app.tenant("acme").await;
+    let now = SystemClock.now();
+    let rare = "CASE WHEN n % 13 = 0 THEN 'token-revoke' ELSE 'fill' END";
+    let class = "CASE WHEN n % 5 = 0 THEN 10 ELSE 3 END";
+    for days in [0, 1, 40] {
+        add_such_rows((&app.db, tenant.id), now - TimeDelta::days(days), 60, (class, rare)).await;
+    }
+    let store = &app.service().parts().store;
+    let mut tx = store.tenant(tenant.id).await.unwrap();
+    let from = Some(now - TimeDelta::days(1));
+    let (mut windows, mut found) = (0, 0);
+    for (order, from) in [
+        (Order::NewestFirst, None),
+        (Order::NewestFirst, from),
+        (Order::OldestFirst, None),
+        (Order::OldestFirst, from),
+    ] {
+        let whole = Stretch { order, behind: None, until: None };
+        let action = Some(Action::TokenRevoke);
+        let filter = TrailFilter { from, action, ..TrailFilter::default() };
+        let any = TrailFilter { from, ..TrailFilter::default() };
+        let expected = list(&mut tx, &filter, whole, 1_000).await.unwrap();
+        assert_eq!(expected.len(), if from.is_some() { 8 } else { 12 });
+        for scan in [1, 2, 7, 48, 49, 1_000] {
+            let (mut seen, mut rest) = (Vec::new(), whole);
+            loop {
+                let end = find_window_end(&mut tx, &filter, rest, scan).await.unwrap();
+                let window = Stretch { until: end, ..rest };
+                let mut rows = BTreeMap::<i16, u32>::new();
+                for row in list(&mut tx, &any, window, 1_000).await.unwrap() {
+                    *rows.entry(row.retention_class).or_default() += 1;
+                }
+                assert!(rows.values().all(|count| *count <= scan), "{scan}: {rows:?}");
+                seen.extend(list(&mut tx, &filter, window, 1_000).await.unwrap());
+                windows += 1;
+                let Some(end) = end else { break };
+                assert!(rows.values().any(|count| *count == scan), "{scan}: {rows:?}");
+                rest = Stretch { behind: Some(end), ..rest };
+            }
+            assert_eq!(seen, expected, "{order:?} {scan}");
+            found += seen.len();
+        }
+    }
+    tx.end().await.unwrap();
+    println!("{windows} windows, {found} records found");
+    app.stop().await;
 }
 
 /// ERRORS.md: while Postgres is away the trail cannot be read, and the refusal is recorded all the same.
