@@ -159,13 +159,15 @@ impl Writer {
         }
     }
 
-    /// Gives each record its place and stamp.
+    /// Gives each record its place and stamp, in the order of their ids: rows that lie in the order
+    /// they are sealed in are sorted at no cost.
     fn stamp(
         &mut self,
         batch: &mut Vec<Pending>,
     ) -> (Vec<StampedRecord>, Vec<oneshot::Sender<Recorded>>) {
         let mut rows = Vec::with_capacity(batch.len());
         let mut waiting = Vec::with_capacity(batch.len());
+        batch.sort_unstable_by_key(|pending| pending.record.id);
         for Pending { record, done } in batch.drain(..) {
             let place = WriterPlace { writer: self.id, seq: self.next_seq };
             self.next_seq += 1;

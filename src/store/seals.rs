@@ -26,6 +26,7 @@ pub async fn try_lock(tx: &mut SystemTx) -> Result<bool, StoreError> {
         r#"SELECT pg_try_advisory_xact_lock(hashtext('ai-cache audit seals')) AS "locked!",
                   set_config('enable_seqscan', 'off', true) AS scan,
                   set_config('max_parallel_workers_per_gather', '0', true) AS workers,
+                  set_config('work_mem', '64MB', true) AS memory,
                   set_config('jit', 'off', true) AS jit"#
     )
     .fetch_one(tx.connection()?)
@@ -86,7 +87,8 @@ pub async fn tx_after(
     Ok(found)
 }
 
-/// What there is in a range of transactions, by partition.
+/// What there is in a range of transactions, by partition. The rows are sorted once, and first: a
+/// grouping keeps the order it is given ("Aggregate Functions" in the Postgres manual).
 pub async fn list_parts(
     tx: &mut SystemTx,
     ledger: LedgerId,
@@ -94,13 +96,14 @@ pub async fn list_parts(
 ) -> Result<Vec<SealPart>, StoreError> {
     let rows = sqlx::query!(
         r#"SELECT c.relname::text AS "name!", r.rows AS "count!", r.hash AS "hash!"
-           FROM (SELECT a.tableoid, count(*) AS rows,
-                        sha256(string_agg(int8send(a.tx_id) || a.row_hash, ''::bytea
-                                          ORDER BY a.tx_id, a.id)) AS hash
-                 FROM ai_cache_audit_logs a
-                 WHERE a.tx_id >= $2 AND a.tx_id < $3 AND a.ledger_id = $1
-                 GROUP BY a.tableoid) r
-           JOIN pg_class c ON c.oid = r.tableoid
+           FROM (SELECT part, count(*) AS rows,
+                        sha256(string_agg(int8send(tx_id) || row_hash, ''::bytea)) AS hash
+                 FROM (SELECT a.tableoid AS part, a.tx_id, a.row_hash
+                       FROM ai_cache_audit_logs a
+                       WHERE a.tx_id >= $2 AND a.tx_id < $3 AND a.ledger_id = $1
+                       ORDER BY a.tableoid, a.tx_id, a.id) ordered
+                 GROUP BY part) r
+           JOIN pg_class c ON c.oid = r.part
            ORDER BY c.relname COLLATE "C""#,
         ledger.0,
         from_tx,
@@ -242,8 +245,11 @@ pub async fn list_hashes(
 }
 
 /// Summarizes the index of transactions up to now, so that the next search reads only what came
-/// after.
+/// after. Nothing waits for the disk to have it.
 pub async fn summarize(tx: &mut SystemTx) -> Result<(), StoreError> {
+    sqlx::query!("SELECT set_config('synchronous_commit', 'off', true)")
+        .fetch_one(tx.connection()?)
+        .await?;
     sqlx::query!("SELECT summarize_audit_rows()").fetch_one(tx.connection()?).await?;
     Ok(())
 }
