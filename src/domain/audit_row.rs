@@ -17,7 +17,7 @@ use super::operation::Operation;
 
 /// A record of the audit trail: ids, enums and numbers only.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct AuditRow {
     /// The record; a UUIDv7 of `occurredAt`.
     #[schema(value_type = Uuid)]
@@ -92,7 +92,7 @@ pub struct AuditRow {
 
 /// Who did what a record tells of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct AuditRowActor {
     /// token, anonymous, command-line or service.
     pub kind: String,

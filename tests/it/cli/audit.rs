@@ -104,6 +104,18 @@ async fn a_changed_row_is_found_in_the_database_and_in_its_export() {
     fs::write(&export, program.run_on(&db, &EXPORT).await.out).unwrap();
     let whole = verified(&program.run_on(&db, &offline).await, 0);
     assert_eq!(whole["ok"], true);
+    // A record told twice, with a number and without one, and one with something added.
+    let lines = fs::read_to_string(&export).unwrap();
+    for (line, kind) in lines.lines().flat_map(|line| [(line, "ROW_EXTRA"), (line, "ROW_ALTERED")])
+    {
+        let spoilt = match kind {
+            "ROW_EXTRA" => lines.replace(line, &format!("{line}\n{line}")),
+            _ => lines.replace(line, &line.replacen('{', "{\"note\":1,", 1)),
+        };
+        fs::write(&export, spoilt).unwrap();
+        let found = verified(&program.run_on(&db, &offline).await, 1);
+        assert_eq!(found["kinds"], json!({ kind: 1 }), "{line}");
+    }
 
     let change = "UPDATE ai_cache_audit_logs SET status = status + 1
                   WHERE action = 'tenant-create' RETURNING id::text";
