@@ -1,5 +1,6 @@
 //! Moves what is in the spool into Postgres when it is back, in order, and lets the writer write
-//! there again; keeps an eye on the clock besides. A record that is there already is compared, so that any step can be done twice.
+//! there again; keeps an eye on the clock besides. A record that is there already is compared, so
+//! that any step can be done twice.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -121,7 +121,8 @@ struct Running {
 impl Audit {
     /// Opens the spool and starts drainer, sealer and the writer, this on a thread of its own: every
     /// reply waits for it, and between the threads of a shared runtime it would lose a fifth of a
-    /// millisecond a batch. It ends when `lifecycle` stops, no record is being written up and everything queued is durable.
+    /// millisecond a batch. It ends when `lifecycle` stops, no record is being written up and
+    /// everything queued is durable.
     pub fn start(parts: AuditParts, lifecycle: &Lifecycle) -> Result<Self, AuditStartError> {
         let AuditParts { store, stamper, writer: id, ledger, sealing, spool, clock, metrics } =
             parts;

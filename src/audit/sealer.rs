@@ -110,15 +110,17 @@ impl Sealer {
     /// Seals what is settled and judges the lag.
     async fn look(&mut self) {
         let now = self.clock.now();
-        let mut settled = 0;
+        let (mut settled, mut mine) = (0, true);
         loop {
             match self.seal(now).await {
-                Ok(None) => break,
+                Ok(None) => {
+                    mine = false;
+                    break;
+                }
                 Ok(Some(looked)) => {
                     settled = looked.settled;
                     if let Some(seal) = looked.seal {
                         self.keep_outside(seal).await;
-                        self.summarize().await;
                     }
                     let progress = &mut self.progress;
                     progress.reach = progress.reach.saturating_mul(2);
@@ -135,6 +137,10 @@ impl Sealer {
                     break;
                 }
             }
+        }
+        if mine {
+            // Also when nothing could be sealed: what gathers must not be read again by each try.
+            self.summarize().await;
         }
         self.note_lag(now, settled).await;
         if !self.audit.is_accepted() {
@@ -160,7 +166,7 @@ impl Sealer {
     /// somebody who vacuums a partition may be in the way.
     async fn summarize(&self) {
         let store = &self.store;
-        let summarized = store.bounded(async {
+        let summarized = store.bounded_long(async {
             let mut tx = store.system("summarize the index of transactions").await?;
             seals::summarize(&mut tx).await?;
             tx.end().await

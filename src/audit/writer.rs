@@ -1,5 +1,6 @@
 //! The one task that writes reply records: takes all that waits, commits it in one statement or,
-//! when Postgres does not take it, appends it to the spool, then answers everybody. A record's id, place and content never change between tries.
+//! when Postgres does not take it, appends it to the spool, then answers everybody. A record's id,
+//! place and content never change between tries.
 
 use std::sync::Arc;
 use std::time::Duration;
