@@ -41,7 +41,7 @@ bench:
 # The fault tests with as many faults as are promised: part of `make test` with fewer.
 chaos:
 	@scripts/setup.sh test
-	CHAOS=1 cargo test --locked --test it -- --nocapture --test-threads 1 resilience:: cli::kills cli::disk compliance::tampering
+	CHAOS=1 cargo test --locked --test it -- --nocapture --test-threads 1 resilience:: cli::kills cli::disk compliance::tampering compliance::forging compliance::ledgers
 
 scale:
 	@scripts/setup.sh run

@@ -75,10 +75,10 @@ impl CheckpointFile {
         self.0.try_exists().map_err(self.failed("looked for"))
     }
 
-    /// Adds a line to the file, which must be there, and waits until the disk has it. What was torn
-    /// before does not spoil it.
-    pub fn append(&self, seal: &Seal) -> Result<(), CheckpointError> {
-        self.write(&Checkpoint::from(seal)).map_err(self.failed("written"))
+    /// Adds a line for each seal to the file, which must be there, and waits until the disk has them.
+    /// What was torn before does not spoil them.
+    pub fn append(&self, seals: &[Seal]) -> Result<(), CheckpointError> {
+        self.write(seals).map_err(self.failed("written"))
     }
 
     /// Makes it when it is not there.
@@ -88,14 +88,17 @@ impl CheckpointFile {
         made.and_then(|file| file.sync_all()).map_err(self.failed("made"))
     }
 
-    fn write(&self, checkpoint: &Checkpoint) -> io::Result<()> {
+    fn write(&self, seals: &[Seal]) -> io::Result<()> {
         let mut file = OpenOptions::new().read(true).append(true).open(&self.0)?;
-        let mut line = serde_json::to_vec(checkpoint)?;
-        line.push(b'\n');
+        let mut lines = Vec::new();
         if ends_inside_a_line(&mut file)? {
-            line.insert(0, b'\n');
+            lines.push(b'\n');
         }
-        file.write_all(&line)?;
+        for seal in seals {
+            serde_json::to_writer(&mut lines, &Checkpoint::from(seal))?;
+            lines.push(b'\n');
+        }
+        file.write_all(&lines)?;
         file.sync_data()
     }
 

@@ -14,7 +14,7 @@ use crate::store::{Store, StoreError, SystemTx, ledgers, seals};
 use crate::telemetry::Metrics;
 
 use super::Audit;
-use super::checkpoint::CheckpointFile;
+use super::checkpoint::{CheckpointError, CheckpointFile};
 use super::ledger::PresentLedger;
 
 const PERIOD: Duration = Duration::from_secs(1);
@@ -33,6 +33,9 @@ const MOST_ROWS: i64 = 200_000;
 
 /// So many transactions are sealed without a look at how many rows they wrote.
 const FEW_TRANSACTIONS: i64 = 2_000;
+
+/// Seals that are made up for in the checkpoint file at a time.
+const OUTSIDE_PAGE: i64 = 500;
 
 /// How signatures are made and where seals are kept outside.
 pub struct Sealing {
@@ -64,13 +67,43 @@ pub(super) struct Progress {
     lags: bool,
     /// Most transactions in the next seal: fewer after one that could not be made.
     reach: i64,
-    /// Whether the last seal was not kept outside.
-    outside_fails: bool,
+    /// Whether every seal up to the last was kept outside.
+    outside: Outside,
+    /// Whether the index of transactions has no gaps.
+    summarized: bool,
+}
+
+/// Why a seal is not in the checkpoint file.
+#[derive(Debug, thiserror::Error)]
+enum OutsideError {
+    #[error(transparent)]
+    File(#[from] CheckpointError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("the writing did not end")]
+    Stopped,
+}
+
+/// How the checkpoint file stands.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Outside {
+    /// Not known: another process wrote to it last, if any.
+    Unknown,
+    /// It holds the last seal.
+    Kept,
+    /// The last seal could not be written to it.
+    Fails,
 }
 
 impl Default for Progress {
     fn default() -> Self {
-        Self { mark: None, lags: false, reach: i64::MAX, outside_fails: false }
+        Self {
+            mark: None,
+            lags: false,
+            reach: i64::MAX,
+            outside: Outside::Unknown,
+            summarized: false,
+        }
     }
 }
 
@@ -109,9 +142,9 @@ impl Sealer {
 
     /// Seals what is settled and judges the lag.
     async fn look(&mut self) {
-        let now = self.clock.now();
         let (mut settled, mut mine) = (0, true);
         loop {
+            let now = self.clock.now();
             match self.seal(now).await {
                 Ok(None) => {
                     mine = false;
@@ -142,7 +175,7 @@ impl Sealer {
             // Also when nothing could be sealed: what gathers must not be read again by each try.
             self.summarize().await;
         }
-        self.note_lag(now, settled).await;
+        self.note_lag(self.clock.now(), settled).await;
         if !self.audit.is_accepted() {
             self.look_for_acceptance().await;
         }
@@ -164,14 +197,18 @@ impl Sealer {
 
     /// Keeps the index of transactions short of what is new. Not in the seal's own transaction:
     /// somebody who vacuums a partition may be in the way.
-    async fn summarize(&self) {
+    async fn summarize(&mut self) {
+        // What another process left open, or a call that was cut off.
+        let every_gap = !self.progress.summarized;
         let store = &self.store;
         let summarized = store.bounded_long(async {
             let mut tx = store.system("summarize the index of transactions").await?;
-            seals::summarize(&mut tx).await?;
+            seals::summarize(&mut tx, every_gap).await?;
             tx.end().await
         });
-        if let Err(error) = summarized.await {
+        let summarized = summarized.await;
+        self.progress.summarized = summarized.is_ok();
+        if let Err(error) = summarized {
             tracing::debug!(%error, "the index of transactions was not summarized");
         }
     }
@@ -185,6 +222,10 @@ impl Sealer {
         let last = seals::newest(tx, ledger).await?;
         let from_tx = last.as_ref().map_or(self.ledger.begun_tx, |seal| seal.content.to_tx);
         let horizon = seals::horizon(tx).await?;
+        if from_tx > horizon.next {
+            // Another server's, or somebody's invention: the lag alarm is to tell.
+            return Err(StoreError::UnknownValue("transaction of the last seal"));
+        }
         let mut to_tx = horizon.settled.max(from_tx);
         to_tx = to_tx.min(from_tx.saturating_add(self.progress.reach));
         if to_tx - from_tx > FEW_TRANSACTIONS
@@ -212,25 +253,63 @@ impl Sealer {
         Ok(Looked { seal: Some(seal), covered, settled, next })
     }
 
-    /// A file that is gone is not made anew: the next start must see that it is.
+    /// A file that is gone is not made anew: the next start must see that it is. What it lacks after
+    /// a failure, or a stop right after a seal's commit, is made up for.
     async fn keep_outside(&mut self, seal: Seal) {
         let Some(file) = self.sealing.checkpoint.clone() else {
             return;
         };
-        let seq = seal.content.seq;
-        let written = self.lifecycle.spawn_blocking(move || file.append(&seal)).await;
-        let failed = match written {
-            Ok(Err(error)) => Some(error),
-            _ => None,
+        let (seq, before) = (seal.content.seq, self.progress.outside);
+        let written = if before == Outside::Kept {
+            self.append_outside(file, vec![seal]).await
+        } else {
+            self.catch_up_outside(file, seq).await
         };
-        match (&failed, self.progress.outside_fails) {
-            (Some(error), false) => {
-                tracing::error!(%error, seq, "seals are not kept outside");
+        self.progress.outside = match (&written, before) {
+            (Err(error), Outside::Fails) => {
+                tracing::debug!(%error, seq, "seals are still not kept outside");
+                Outside::Fails
             }
-            (None, true) => tracing::warn!(seq, "seals are kept outside again"),
-            _ => {}
+            (Err(error), _) => {
+                tracing::error!(%error, seq, "seals are not kept outside");
+                Outside::Fails
+            }
+            (Ok(()), Outside::Fails) => {
+                tracing::warn!(seq, "seals are kept outside again");
+                Outside::Kept
+            }
+            (Ok(()), _) => Outside::Kept,
+        };
+    }
+
+    /// Appends the seals between the file's last and `seq`.
+    async fn catch_up_outside(&self, file: CheckpointFile, seq: i64) -> Result<(), OutsideError> {
+        let (reader, ledger) = (file.clone(), self.ledger.id);
+        let last = self.lifecycle.spawn_blocking(move || reader.last()).await;
+        let last = last.map_err(|_| OutsideError::Stopped)??;
+        let mut after = last.filter(|last| last.ledger_id == ledger).map_or(0, |last| last.seq);
+        while after < seq {
+            let page = self.store.bounded(async {
+                let mut tx = self.store.system("read seals to keep them outside").await?;
+                let page = seals::list(&mut tx, ledger, after, OUTSIDE_PAGE).await?;
+                tx.end().await?;
+                Ok::<_, StoreError>(page)
+            });
+            let page = page.await?;
+            let Some(last) = page.last() else { break };
+            after = last.content.seq;
+            self.append_outside(file.clone(), page).await?;
         }
-        self.progress.outside_fails = failed.is_some();
+        Ok(())
+    }
+
+    async fn append_outside(
+        &self,
+        file: CheckpointFile,
+        seals: Vec<Seal>,
+    ) -> Result<(), OutsideError> {
+        let written = self.lifecycle.spawn_blocking(move || file.append(&seals)).await;
+        Ok(written.map_err(|_| OutsideError::Stopped)??)
     }
 
     /// Alarms once when the seals begin to lag, and says who is in the way.

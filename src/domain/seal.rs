@@ -71,6 +71,6 @@ impl SealContent {
 
     /// How many rows it covers.
     pub fn rows(&self) -> i64 {
-        self.parts.iter().map(|part| part.count).sum()
+        self.parts.iter().fold(0, |rows, part| part.count.saturating_add(rows))
     }
 }

@@ -1,6 +1,8 @@
 //! A walk through a tenant's trail for the records that a filter names: a bounded part in each short
 //! transaction, so that looking for something rare in a long trail never reaches a statement's limit.
 
+use std::time::Duration;
+
 use crate::domain::audit_row::AuditRow;
 use crate::domain::ids::{AuditId, TenantId};
 use crate::store::audit_rows::{self, Stretch, TrailFilter};
@@ -13,6 +15,9 @@ const SCAN: u32 = 100_000;
 
 /// A person with fewer records than this is found by the index of persons, without windows.
 const FEW: i64 = 10_000;
+
+/// Longest wait for other searches.
+const TURN: Duration = Duration::from_mins(1);
 
 /// A search under way.
 pub(super) struct TrailSearch {
@@ -65,9 +70,10 @@ impl TrailSearch {
             return Ok(Vec::new());
         };
         let store = &service.parts.store;
+        // A search for something rare takes its time: it must not take every connection.
+        let turn = tokio::time::timeout(TURN, service.trail_turns.acquire()).await;
+        let _turn = turn.map_err(|_| StoreError::TimedOut)?;
         let read = store.bounded_long(async {
-            // A search for something rare takes its time: it must not take every connection.
-            let _turn = service.trail_turns.acquire().await;
             let mut tx = store.tenant(self.tenant).await?;
             let found = self.read_window(&mut tx, rest, limit).await?;
             tx.end().await?;

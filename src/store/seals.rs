@@ -245,11 +245,13 @@ pub async fn list_hashes(
 }
 
 /// Summarizes the index of transactions up to now, so that the next search reads only what came
-/// after. Nothing waits for the disk to have it.
-pub async fn summarize(tx: &mut SystemTx) -> Result<(), StoreError> {
+/// after: what was added since the last time, or every gap. Nothing waits for the disk to have it.
+pub async fn summarize(tx: &mut SystemTx, every_gap: bool) -> Result<(), StoreError> {
     sqlx::query!("SELECT set_config('synchronous_commit', 'off', true)")
         .fetch_one(tx.connection()?)
         .await?;
-    sqlx::query!("SELECT summarize_audit_rows()").fetch_one(tx.connection()?).await?;
+    sqlx::query!("SELECT summarize_audit_ranges($1)", every_gap)
+        .fetch_one(tx.connection()?)
+        .await?;
     Ok(())
 }

@@ -79,14 +79,15 @@ pub fn stream(
     Ok(rows.map_ok(TrailRow::from).map_err(StoreError::from))
 }
 
-/// The rows of none of these ledgers, or of no transaction.
+/// The rows of none of these ledgers, or of a transaction that cannot be.
 pub fn stream_strays(
     tx: &mut SystemTx,
     ledgers: &[LedgerId],
 ) -> Result<impl Stream<Item = Result<TrailRow, StoreError>>, StoreError> {
     let ledgers: Vec<Uuid> = ledgers.iter().map(|ledger| ledger.0).collect();
     let rows = sqlx::query_as::<_, Located>(select_located!(
-        "a.tx_id IS NULL OR a.ledger_id IS NULL OR a.ledger_id <> ALL ($1)"
+        "a.tx_id IS NULL OR a.tx_id < 0 OR a.tx_id = 9223372036854775807
+         OR a.ledger_id IS NULL OR a.ledger_id <> ALL ($1)"
     ))
     .bind(ledgers)
     .fetch(tx.connection()?);

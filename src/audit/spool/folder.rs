@@ -6,14 +6,19 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use crate::domain::ids::WriterId;
 
 use super::{EXTENSION, Segment, SpoolError, failed};
 
 /// What the name of a folder begins with until it is locked.
 const UNNAMED: char = '.';
 
-/// How often a folder is made that others remove.
+/// How often a folder is made that others remove, and the pause between.
 const MOST_TRIES: usize = 1_000;
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// A process's folder. The kernel drops the lock with the process.
 #[derive(Debug)]
@@ -54,6 +59,8 @@ fn make_locked(path: &Path) -> Result<Folder, SpoolError> {
         if let Some(folder) = lock(path)? {
             return Ok(folder);
         }
+        // Whoever holds it is about to remove it.
+        thread::sleep(PAUSE);
     }
     Err(SpoolError::Gone(path.to_owned()))
 }
@@ -127,8 +134,11 @@ pub(super) fn adopt(dir: &Path) -> Result<(Vec<Folder>, Vec<Arc<Segment>>), Spoo
     let (mut folders, mut left) = (Vec::new(), Vec::new());
     let mut paths = Vec::new();
     for entry in fs::read_dir(dir).map_err(failed("list", dir))? {
-        let path = entry.map_err(failed("list", dir))?.path();
-        paths.extend(path.is_dir().then_some(path));
+        let entry = entry.map_err(failed("list", dir))?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        let is_ours = WriterId::parse(name.strip_prefix(UNNAMED).unwrap_or(&name)).is_some();
+        paths.extend((is_ours && entry.path().is_dir()).then(|| entry.path()));
     }
     paths.sort();
     for path in paths {

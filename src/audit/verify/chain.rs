@@ -34,11 +34,6 @@ impl<'a> Chain<'a> {
         self.seq
     }
 
-    /// The first transaction that no seal covers.
-    pub(super) const fn to_tx(&self) -> i64 {
-        self.to_tx
-    }
-
     /// When the last seal was made.
     pub(super) const fn sealed_at(&self) -> Option<DateTime<Utc>> {
         self.sealed_at

@@ -9,7 +9,7 @@ mod outside;
 mod rows;
 mod tally;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -72,6 +72,8 @@ struct Run<'a> {
     partitions: HashMap<u32, String>,
     /// Partitions that are gone, and whether that is in order.
     gone: BTreeMap<String, bool>,
+    /// The first transaction of this server that wrote rows of a ledger begun here.
+    first_here: Option<i64>,
     verification: Verification,
 }
 
@@ -88,6 +90,7 @@ impl Verifier<'_> {
             sequences: Sequences::default(),
             partitions: partitions.into_iter().collect(),
             gone: BTreeMap::new(),
+            first_here: ledgers.iter().filter(|l| is_here(l)).map(|l| l.begun_tx).min(),
             verification: Verification::default(),
         };
         for (index, ledger) in ledgers.iter().enumerate() {
@@ -107,6 +110,7 @@ impl Verifier<'_> {
 impl Run<'_> {
     async fn ledger(&mut self, ledger: &Ledger, newest: bool) -> Result<(), VerifyError> {
         let mut chain = Chain::new(ledger, self.verifier.keys);
+        let mut read_to = ledger.begun_tx;
         loop {
             let page = self.page(ledger.id, chain.seq()).await?;
             let last_page = page.len() < usize::try_from(PAGE).unwrap_or(usize::MAX);
@@ -116,14 +120,14 @@ impl Run<'_> {
             let mut rest = page.as_slice();
             while !rest.is_empty() {
                 let (window, after) = rest.split_at(window_length(rest));
-                self.window(ledger, window).await?;
+                self.window(ledger, window, &mut read_to).await?;
                 rest = after;
             }
             if last_page {
                 break;
             }
         }
-        self.unsealed(ledger, &chain, newest).await
+        self.unsealed(ledger, (&chain, read_to), newest).await
     }
 
     async fn page(&self, ledger: LedgerId, after: i64) -> Result<Vec<Seal>, StoreError> {
@@ -133,12 +137,16 @@ impl Run<'_> {
         Ok(page)
     }
 
-    /// Checks the rows of some seals that follow one another.
-    async fn window(&mut self, ledger: &Ledger, window: &[Seal]) -> Result<(), VerifyError> {
-        let (Some(first), Some(last)) = (window.first(), window.last()) else {
-            return Ok(());
-        };
-        let range = (first.content.from_tx, last.content.to_tx);
+    /// Checks the rows of some seals that follow one another, from where those before ended.
+    async fn window(
+        &mut self,
+        ledger: &Ledger,
+        window: &[Seal],
+        read_to: &mut i64,
+    ) -> Result<(), VerifyError> {
+        let to_tx = window.iter().map(|seal| seal.content.to_tx).max().unwrap_or(*read_to);
+        let range = (*read_to, to_tx.max(*read_to));
+        *read_to = range.1;
         self.verification.seals += window.len() as u64;
         if window.iter().all(|seal| seal.content.parts.is_empty()) && range.0 == range.1 {
             return Ok(());
@@ -161,9 +169,13 @@ impl Run<'_> {
                 if tx_id < window[at].content.from_tx {
                     continue;
                 }
+                if judged.is_right && self.came_late(ledger, &found) {
+                    self.verification.unsealed += 1;
+                    continue;
+                }
                 let tally = tallies[at].entry(self.part(found.part)).or_default();
                 tally.add(tx_id, &judged.hash);
-                if judged.is_right && leaves_traces(ledger) && found.rewritten {
+                if judged.is_right && is_here(ledger) && found.rewritten && judged.is_told {
                     tally.note_rewritten(found.row.id);
                 }
             }
@@ -180,18 +192,27 @@ impl Run<'_> {
         let row = &found.row;
         let verdict = self.judge.judge(row);
         let is_right = verdict.wrong.is_none();
-        let tenant = self.verifier.tenant;
-        if tenant.is_none_or(|tenant| tenant == row.tenant_id) {
+        let is_told = self.verifier.tenant.is_none_or(|tenant| tenant == row.tenant_id);
+        let is_new = self.sequences.note(row);
+        if is_told {
             self.verification.rows += 1;
             if let Some((kind, why)) = verdict.wrong {
                 self.verification.find(kind, format!("row {}", row.id), why.to_owned());
             }
+            if !is_new {
+                let detail = "its writer's number was there before".to_owned();
+                self.verification.find(FindingKind::RowExtra, format!("row {}", row.id), detail);
+            }
         }
-        if !self.sequences.note(row) {
-            let detail = "its writer's number was there before".to_owned();
-            self.verification.find(FindingKind::RowExtra, format!("row {}", row.id), detail);
-        }
-        Judged { is_right, hash: verdict.hash }
+        Judged { is_right, is_told, hash: verdict.hash }
+    }
+
+    /// Whether a row of another server's ledger came from a spool after the database was restored
+    /// here: its transaction is this server's, and the numbers of the two have nothing in common.
+    fn came_late(&self, ledger: &Ledger, found: &TrailRow) -> bool {
+        !is_here(ledger)
+            && !found.rewritten
+            && self.first_here.is_some_and(|first| found.row.tx_id >= first)
     }
 
     fn part(&self, part: u32) -> String {
@@ -265,13 +286,13 @@ impl Run<'_> {
     async fn unsealed(
         &mut self,
         ledger: &Ledger,
-        chain: &Chain<'_>,
+        (chain, read_to): (&Chain<'_>, i64),
         newest: bool,
     ) -> Result<(), VerifyError> {
         let mut tx = self.verifier.store.system("read unsealed rows to verify them").await?;
         trail::read_long(&mut tx).await?;
         let mut unsealed = Unsealed::default();
-        for range in [(i64::MIN, ledger.begun_tx), (chain.to_tx(), i64::MAX)] {
+        for range in [(0, ledger.begun_tx), (read_to, i64::MAX)] {
             let rows = trail::stream(&mut tx, ledger.id, range)?;
             pin_mut!(rows);
             while let Some(found) = rows.next().await {
@@ -279,8 +300,8 @@ impl Run<'_> {
                 let judged = self.row(&found);
                 let row = &found.row;
                 unsealed.note(row);
-                let is_early = row.tx_id < ledger.begun_tx;
-                if judged.is_right && leaves_traces(ledger) && (is_early || found.rewritten) {
+                let is_odd = found.rewritten || row.tx_id < ledger.begun_tx;
+                if judged.is_right && judged.is_told && is_here(ledger) && is_odd {
                     self.rewritten(&[row.id]);
                 }
             }
@@ -294,24 +315,33 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Checks the rows that belong to no ledger known when this began, or name no transaction. A
-    /// right one may be of a ledger that was begun since.
+    /// Checks the rows that belong to no ledger known when this began, or name no transaction that
+    /// can be. A right one may be of a ledger that was begun since, whose name is greater.
     async fn strays(&mut self, ledgers: &[LedgerId]) -> Result<(), VerifyError> {
         let mut tx = self.verifier.store.system("read stray rows to verify them").await?;
         trail::read_long(&mut tx).await?;
+        let mut lost = BTreeSet::new();
         {
             let rows = trail::stream_strays(&mut tx, ledgers)?;
             pin_mut!(rows);
             while let Some(found) = rows.next().await {
                 let found = found?;
                 let judged = self.row(&found);
+                let row = &found.row;
                 self.verification.unsealed += 1;
-                if judged.is_right && found.row.tx_id < 0 {
-                    self.rewritten(&[found.row.id]);
+                if judged.is_right && judged.is_told && !(0..i64::MAX).contains(&row.tx_id) {
+                    self.rewritten(&[row.id]);
+                }
+                if judged.is_right && ledgers.last().is_some_and(|last| row.ledger_id < *last) {
+                    lost.extend((!ledgers.contains(&row.ledger_id)).then_some(row.ledger_id));
                 }
             }
         }
         tx.end().await?;
+        for ledger in lost {
+            let detail = "it has rows, and is not here itself".to_owned();
+            self.verification.find(FindingKind::SealGap, format!("ledger {ledger}"), detail);
+        }
         Ok(())
     }
 
@@ -346,13 +376,15 @@ impl Run<'_> {
 /// What is known of a row by itself.
 struct Judged {
     is_right: bool,
+    /// Whether the caller wants to be told of it.
+    is_told: bool,
     /// The hash it was most likely sealed with.
     hash: Vec<u8>,
 }
 
-/// Whether the server still knows which transaction put a ledger's rows there: a copy made by a dump
-/// writes all of them anew.
-fn leaves_traces(ledger: &Ledger) -> bool {
+/// Whether a ledger was begun on this server, so that the server knows which transaction put its rows
+/// there: a dump that is restored writes all of them anew.
+fn is_here(ledger: &Ledger) -> bool {
     ledger.home != Home::OtherServer
 }
 
@@ -361,7 +393,7 @@ fn window_length(seals: &[Seal]) -> usize {
     let mut rows = 0;
     let fits = seals.iter().take_while(|seal| {
         let first = rows == 0;
-        rows += seal.content.rows();
+        rows = seal.content.rows().saturating_add(rows);
         first || rows <= WINDOW_ROWS
     });
     fits.count().max(1)

@@ -2,6 +2,7 @@
 //! and by the service? Whether records are missing only the database and its seals can tell: an
 //! export may be of one tenant or of a time.
 
+use std::collections::HashMap;
 use std::io::BufRead;
 
 use serde_json::Value;
@@ -10,7 +11,7 @@ use crate::crypto::KeyProvider;
 use crate::domain::audit_row::AuditRow;
 
 use super::finding::{FindingKind, Verification};
-use super::rows::{Judge, Sequences};
+use super::rows::Judge;
 
 /// Verifies lines of NDJSON, each an [`AuditRow`].
 ///
@@ -18,7 +19,7 @@ use super::rows::{Judge, Sequences};
 /// The lines cannot be read.
 pub fn verify_lines(lines: impl BufRead, keys: &KeyProvider) -> std::io::Result<Verification> {
     let mut verification = Verification::default();
-    let (mut judge, mut sequences, mut before) = (Judge::new(keys), Sequences::default(), None);
+    let (mut judge, mut newest) = (Judge::new(keys), HashMap::new());
     for (index, line) in lines.split(b'\n').enumerate() {
         let line = line?;
         if line.is_empty() {
@@ -34,12 +35,12 @@ pub fn verify_lines(lines: impl BufRead, keys: &KeyProvider) -> std::io::Result<
         if let Some((kind, why)) = judge.judge(&row).wrong {
             verification.find(kind, format!("row {}", row.id), why.to_owned());
         }
-        // An export runs by id: a record without a number can only be repeated next to itself.
-        if !sequences.note(&row) || before == Some(row.id) {
-            let detail = "it was there before".to_owned();
+        // A tenant's export runs by id, oldest first.
+        let before = newest.insert(row.tenant_id, row.id);
+        if before.is_some_and(|before| row.id <= before) {
+            let detail = "it was there before, or is out of its order".to_owned();
             verification.find(FindingKind::RowExtra, format!("row {}", row.id), detail);
         }
-        before = Some(row.id);
     }
     Ok(verification)
 }

@@ -3,6 +3,7 @@
 
 mod denials;
 mod export;
+mod forging;
 mod ledgers;
 mod proof;
 mod records;

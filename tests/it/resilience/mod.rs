@@ -12,4 +12,4 @@ pub mod hurt;
 mod postgres;
 mod redis;
 mod redis_values;
-mod spool;
+pub mod spool;

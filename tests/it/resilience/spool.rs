@@ -73,7 +73,7 @@ fn segments(dir: &Path) -> Vec<PathBuf> {
     inside.filter(|path| path.extension().is_some_and(|kind| kind == "spool")).collect()
 }
 
-pub(super) async fn emptied(dir: &Path) {
+pub async fn emptied(dir: &Path) {
     wait_until("the spool is empty", || async { segments(dir).is_empty().then_some(()) }).await;
 }
 
@@ -387,7 +387,8 @@ async fn replicas_start_in_a_folder_that_others_clean() {
     });
     for number in 0..rounds(8, 50) {
         // What a process leaves that dies before its folder has a name.
-        fs::create_dir_all(spool.join(format!(".left {number}"))).unwrap();
+        let left = format!(".00000000-0000-7000-8000-{number:012}");
+        fs::create_dir_all(spool.join(left)).unwrap();
         let dir = spool.clone();
         let builder = TestApp::builder().db(&db);
         let builder = builder.settings(|settings| settings.spool.as_mut().unwrap().dir = dir);
