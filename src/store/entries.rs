@@ -373,11 +373,15 @@ pub struct Uses {
 
 /// Adds uses to entries of the transaction's tenant. Entries that are gone are passed over. Use
 /// counts are statistics, the reads themselves have their records, so no record is asked for.
+/// Invalidations wait at the tenant's row: they lock many entries in an order of their own.
 pub async fn update_uses(tx: &mut TenantTx, uses: &[Uses]) -> Result<(), StoreError> {
     let tenant = tx.tenant().0;
     let ids: Vec<Uuid> = uses.iter().map(|uses| uses.entry.0).collect();
     let counts: Vec<i64> = uses.iter().map(|uses| uses.count).collect();
     let lasts: Vec<DateTime<Utc>> = uses.iter().map(|uses| uses.last).collect();
+    sqlx::query!("SELECT position FROM invalidation_state WHERE tenant_id = $1 FOR SHARE", tenant)
+        .fetch_one(tx.connection()?)
+        .await?;
     sqlx::query!(
         "UPDATE ai_cache_entries e
          SET access_count = e.access_count + u.count,
