@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::redis::{own_redis, run, wait_for_keys};
 use crate::support::app::Tenant;
-use crate::support::{Client, TestApp, TestClock};
+use crate::support::{Client, TestApp, TestClock, wait_until};
 
 #[derive(Debug, Clone, Copy)]
 enum Kind {
@@ -294,4 +294,48 @@ async fn a_fill_that_another_replica_overtakes_is_not_stored(#[case] kind: Kind)
     assert_eq!(old, 0);
     other.stop().await;
     fills.stop().await;
+}
+
+/// Among 20,000 entries of one tenant, each kind is found by its index (architecture.md §5: no
+/// request reads a whole tenant). For labels that needs the role that row-level security lets pass.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn groups_are_found_by_their_indexes() {
+    const BULK: &str = "INSERT INTO ai_cache_entries
+            (tenant_id, cache_key, entry_id, generation, operation, subject_key_id, key_version,
+             answer_sealed, question_sealed, labels_sealed, location_index, vendor_type_indexes,
+             tag_indexes, prompt_tokens, completion_tokens, cost_picousd, created_at, expires_at)
+        SELECT tenant_id, sha256(('k' || i)::bytea), gen_random_uuid(), generation, 'meal-plan',
+               NULL, key_version, answer_sealed, question_sealed, labels_sealed,
+               sha256(('l' || i)::bytea), ARRAY[sha256(('v' || i)::bytea)],
+               ARRAY[sha256(('t' || i)::bytea)], 1, 1, 1, created_at, expires_at
+        FROM (SELECT * FROM ai_cache_entries LIMIT 1) one, generate_series(1, 20000) i;
+        VACUUM ANALYZE ai_cache_entries";
+    let app = TestApp::start().await;
+    let tenant = app.tenant("acme").await;
+    let kinds = [Kind::Operation, Kind::Tag, Kind::Location, Kind::VendorType, Kind::Subject];
+    for kind in kinds {
+        ask_all(&tenant.app, &kind.questions().0).await;
+    }
+    let superuser = app.db.superuser().await;
+    for statement in BULK.split(';') {
+        superuser.batch_execute(statement).await.unwrap();
+    }
+    let mut counts = Vec::new();
+    for kind in kinds {
+        let dry = invalidate(&tenant.admin, kind, true).await;
+        counts.push((dry, invalidate(&tenant.admin, kind, false).await));
+    }
+    assert_eq!(counts, [(3, 3); 5]);
+    let names = ["operation", "subject", "location", "vendor_type", "tag"]
+        .map(|name| format!("ai_cache_entries_by_{name}"));
+    let used = "SELECT indexrelname || ' ' || idx_scan FROM pg_stat_user_indexes
+                WHERE indexrelname = ANY ($1) AND idx_scan >= 2 ORDER BY 1";
+    let used = wait_until("every index was used, to count and to remove", || async {
+        let rows = superuser.query(used, &[&names.as_slice()]).await.unwrap();
+        let used: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+        (used.len() == names.len()).then_some(used)
+    })
+    .await;
+    println!("{} entries, {counts:?}; index and its uses: {used:?}", rows(&app, &tenant).await);
+    app.stop().await;
 }
