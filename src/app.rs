@@ -359,10 +359,10 @@ fn subscribers(
     let lifecycle = lifecycle.clone();
     vec![
         Box::new(move |step: &Step| {
-            let (hot, Step { tenant, change, .. }) = (Arc::clone(&hot), *step);
+            let (hot, Step { tenant, change, position }) = (Arc::clone(&hot), *step);
             if let Change::Entries(selector) = change {
                 // It only frees memory, and may walk all of it: nobody waits.
-                drop(lifecycle.spawn_blocking(move || hot.apply(tenant, &selector)));
+                drop(lifecycle.spawn_blocking(move || hot.apply(tenant, position, &selector)));
             }
         }),
         Box::new(move |step: &Step| {

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::crypto::Sealed;
 use crate::domain::cache_key::CacheKey;
+use crate::domain::candidate::LabelIndexes;
 use crate::domain::clock::{Clock, SystemClock};
 use crate::domain::entry::{EntryMeta, Place};
 use crate::domain::ids::{EntryId, SystemIds, TenantId};
@@ -97,6 +98,7 @@ fn small_entry(tenant: TenantId, index: u32) -> StoredAnswer {
     StoredAnswer {
         place: Place { tenant, key: CacheKey(key), generation: Generation(0) },
         meta,
+        labels: LabelIndexes::default().prefixes(),
         answer: Sealed::from_bytes(vec![0; SEALED_BYTES]),
         position: Position(0),
     }

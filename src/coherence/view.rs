@@ -7,12 +7,13 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use arc_swap::ArcSwap;
 
 use crate::domain::cache_key::CacheKey;
+use crate::domain::candidate::Candidate;
 use crate::domain::entry::Place;
-use crate::domain::ids::{EntryId, TenantId};
+use crate::domain::ids::TenantId;
 use crate::domain::selector::{Generation, Position, Selector};
 use crate::store::tenants::TenantRow;
 
-/// Invalidations of single entries that are kept; a value proven before the oldest of them is not
+/// Invalidations of entries and groups that are kept; a value proven before the oldest of them is not
 /// served from memory or Redis but proven again from Postgres.
 const KEPT: usize = 1_024;
 
@@ -26,15 +27,14 @@ pub struct TenantView {
     recent: ArcSwap<Recent>,
 }
 
-/// An invalidation of a single entry.
+/// An invalidation of an entry or a group.
 #[derive(Debug, Clone, Copy)]
 struct Gone {
     at: Position,
-    id: EntryId,
-    key: Option<CacheKey>,
+    selector: Selector,
 }
 
-/// The newest invalidations of single entries, oldest first.
+/// The newest invalidations of entries and groups, oldest first.
 #[derive(Debug, Clone)]
 struct Recent {
     /// Nothing is known of invalidations up to here.
@@ -78,10 +78,10 @@ impl TenantView {
         Place { tenant: self.id, key, generation: self.generation() }
     }
 
-    /// Whether what was proven at `position` for `place` is still true: an entry, or a fetch that
-    /// has none yet. The one function that answers this, asked at the look-up and again after the
-    /// receipt.
-    pub fn admits(&self, place: &Place, entry: Option<EntryId>, position: Position) -> bool {
+    /// Whether what was proven at `position` is still true: an entry, or a fetch that has none yet.
+    /// The one function that answers this, asked at the look-up and again after the receipt.
+    pub fn admits(&self, candidate: &Candidate<'_>, position: Position) -> bool {
+        let place = candidate.place;
         if place.tenant != self.id || place.generation != self.generation() {
             return false;
         }
@@ -92,7 +92,7 @@ impl TenantView {
                 .iter()
                 .rev()
                 .take_while(|gone| gone.at > position)
-                .any(|gone| gone.key == Some(place.key) || Some(gone.id) == entry)
+                .any(|gone| candidate.is_hit_by(&gone.selector))
     }
 
     pub(super) fn set_active(&self, active: bool) {
@@ -105,9 +105,9 @@ impl TenantView {
             Selector::Before(generation) => {
                 self.generation.fetch_max(generation.0, Ordering::AcqRel);
             }
-            Selector::Entry { id, key } => {
+            Selector::Entry { .. } | Selector::Group(_) => {
                 let mut recent = Recent::clone(&self.recent.load());
-                recent.gone.push(Gone { at: position, id: *id, key: *key });
+                recent.gone.push(Gone { at: position, selector: *selector });
                 if recent.gone.len() > KEPT {
                     recent.unknown_up_to = recent.gone.remove(0).at;
                 }

@@ -7,6 +7,7 @@ pub mod breaker;
 mod by_name;
 pub mod cache_key;
 pub mod caller;
+pub mod candidate;
 pub mod canonical;
 pub mod clock;
 pub mod context;

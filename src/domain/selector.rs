@@ -1,7 +1,8 @@
 //! What an invalidation hits, and how far a value or a replica has followed the stream of them.
 
-use super::cache_key::CacheKey;
-use super::ids::{EntryId, TenantId, TokenId};
+use super::cache_key::{BlindIndex, CacheKey};
+use super::ids::{EntryId, SubjectKeyId, TenantId, TokenId};
+use super::operation::Operation;
 
 /// Counts a tenant's "invalidate all": entries of an older generation are gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Hash)]
@@ -19,6 +20,17 @@ impl Generation {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Position(pub i64);
 
+/// Entries of a tenant that have something in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Group {
+    /// They are of one kind.
+    Operation(Operation),
+    /// They have one label: a location, a vendor type or a tag, whose blind indexes never coincide.
+    Label(BlindIndex),
+    /// They are sealed under one person's key.
+    Subject(SubjectKeyId),
+}
+
 /// Which entries of a tenant an invalidation removes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Selector {
@@ -32,6 +44,8 @@ pub enum Selector {
         /// fresh answer perhaps: memory and Redis may still hold it.
         key: Option<CacheKey>,
     },
+    /// Every entry of a group.
+    Group(Group),
 }
 
 /// Something that stopped being true for a tenant.

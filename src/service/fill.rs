@@ -7,13 +7,11 @@ use std::time::Duration;
 use crate::coherence::TenantView;
 use crate::crypto::Sealed;
 use crate::domain::audit_record::{AuditRecord, Outcome};
-use crate::domain::cache_key::BlindIndex;
 use crate::domain::entry::{EntryMeta, SealedField, jittered};
 use crate::domain::ids::{EntryId, TenantId};
 use crate::domain::money::Usage;
 use crate::domain::prompt::Prompt;
 use crate::domain::query::QueryRequest;
-use crate::keyring::BlindKind;
 use crate::store::entries::NewEntry;
 use crate::store::{self, StoreError, entries, invalidations, keys};
 use crate::telemetry::UpstreamOutcome;
@@ -28,14 +26,11 @@ use super::{Service, ServiceError};
 /// Longest time a reply waits for its answer to be stored.
 const FILL_LIMIT: Duration = Duration::from_secs(2);
 
-/// An entry's sealed fields and how it is found.
+/// An entry's sealed fields.
 struct SealedEntry {
     answer: Sealed,
     question: Sealed,
     labels: Sealed,
-    location: Option<BlindIndex>,
-    vendor_types: Vec<BlindIndex>,
-    tags: Vec<BlindIndex>,
 }
 
 impl Service {
@@ -104,7 +99,8 @@ impl Service {
             Ok(Ok(Some(answer))) => {
                 fetched.expires_at = Some(meta.expires_at);
                 self.parts.metrics.stored();
-                let stored = StoredAnswer { place, meta, answer, position: lookup.position };
+                let (labels, position) = (job.indexes.prefixes(), lookup.position);
+                let stored = StoredAnswer { place, meta, labels, answer, position };
                 self.parts.stack.insert(lookup.redis_key(), stored);
             }
             Ok(Ok(None)) => tracing::debug!("an answer was overtaken and is not stored"),
@@ -144,20 +140,14 @@ impl Service {
     ) -> Result<SealedEntry, ServiceError> {
         let Lookup { request, key, .. } = lookup;
         let place = &fetched.place;
-        let labels = Labels::of(request);
         let seal = |field, value: Result<Vec<u8>, serde_json::Error>| {
             let text = zeroize::Zeroizing::new(value.map_err(|_| ServiceError::Malformed)?);
             Ok::<_, ServiceError>(key.seal(place, meta, field, &text)?)
         };
-        let index = |kind, text: &String| key.tenant().blind_index(kind, text.as_bytes());
-        let indexes = |kind, texts: &[String]| texts.iter().map(|text| index(kind, text)).collect();
         Ok(SealedEntry {
             answer: key.seal_answer(place, meta, &fetched.answer)?,
             question: seal(SealedField::Question, serde_json::to_vec(&Question::of(request)))?,
-            labels: seal(SealedField::Labels, serde_json::to_vec(&labels))?,
-            location: labels.location.as_ref().map(|text| index(BlindKind::Location, text)),
-            vendor_types: indexes(BlindKind::VendorType, &labels.vendor_types),
-            tags: indexes(BlindKind::Tag, &labels.tags),
+            labels: seal(SealedField::Labels, serde_json::to_vec(&Labels::of(request)))?,
         })
     }
 
@@ -165,7 +155,7 @@ impl Service {
     /// the destruction of its person's key.
     async fn fill(
         &self,
-        Fetch { lookup, fill_record }: &Fetch,
+        Fetch { lookup, indexes, fill_record }: &Fetch,
         meta: &EntryMeta,
         fetched: &Fetched,
     ) -> Result<Option<Sealed>, ServiceError> {
@@ -184,9 +174,7 @@ impl Service {
             answer: &sealed.answer,
             question: &sealed.question,
             labels: &sealed.labels,
-            location: sealed.location,
-            vendor_types: &sealed.vendor_types,
-            tags: &sealed.tags,
+            indexes,
         };
         let store = &self.parts.store;
         let stored = store
@@ -194,8 +182,7 @@ impl Service {
                 let mut tx = store.write(place.tenant).await?;
                 let generation = invalidations::lock_for_fill(&mut tx).await?;
                 if generation != place.generation
-                    || invalidations::is_invalidated_since(&mut tx, &place.key, lookup.position)
-                        .await?
+                    || invalidations::is_invalidated_since(&mut tx, &new, lookup.position).await?
                 {
                     return Ok(false);
                 }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
 
 use crate::coherence::TenantView;
+use crate::domain::candidate::{Candidate, LabelPrefixes};
 use crate::domain::entry::Place;
 use crate::domain::selector::Position;
 use crate::lifecycle::Lifecycle;
@@ -16,9 +17,9 @@ use super::question::Landing;
 
 /// What a flight is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct FlightKey {
-    pub(super) place: Place,
-    pub(super) kind: FlightKind,
+struct FlightKey {
+    place: Place,
+    kind: FlightKind,
 }
 
 /// Where a flight looks.
@@ -46,6 +47,8 @@ type Result = watch::Receiver<Option<Arc<Landing>>>;
 struct Flight {
     /// The process's position when it began: nobody joins once it is overtaken.
     position: Position,
+    /// Those it stores its answer with. Who joins may have asked with other tags.
+    labels: LabelPrefixes,
     result: Result,
 }
 
@@ -57,10 +60,10 @@ pub(super) struct Flights {
 }
 
 impl Flights {
-    /// Joins the flight for `key`, or starts one at `position`. `None`: the flight was lost.
+    /// Joins the flight for a question, or starts one at `position`. `None`: the flight was lost.
     pub(super) async fn board<F>(
         &self,
-        key: FlightKey,
+        (kind, candidate): (FlightKind, Candidate<'_>),
         (view, position): (&TenantView, Position),
         lifecycle: &Lifecycle,
         fly: impl FnOnce() -> F,
@@ -68,16 +71,19 @@ impl Flights {
     where
         F: Future<Output = Landing> + Send + 'static,
     {
+        let key = FlightKey { place: *candidate.place, kind };
+        let admitted = |flight: &Flight| {
+            view.admits(&Candidate { labels: &flight.labels, ..candidate }, flight.position)
+        };
         let (seat, mut result) = {
             let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
             match running.get(&key) {
-                Some(flight) if view.admits(&key.place, None, flight.position) => {
-                    (Seat::Follower, flight.result.clone())
-                }
+                Some(flight) if admitted(flight) => (Seat::Follower, flight.result.clone()),
                 _ => {
                     // One writer, many readers; readers hold the last value after it ended.
                     let (sender, result) = watch::channel(None);
-                    running.insert(key, Flight { position, result: result.clone() });
+                    let labels = candidate.labels.clone();
+                    running.insert(key, Flight { position, labels, result: result.clone() });
                     let ticket = Ticket { flights: self.clone(), key, result: result.clone() };
                     let flight = fly();
                     lifecycle.spawn(async move {

@@ -1,19 +1,59 @@
 //! Invalidation: what it removes is not served to any request that arrives after its answer.
 
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
 use crate::domain::audit_record::Action;
+use crate::domain::cache_key::CacheKey;
 use crate::domain::ids::EntryId;
-use crate::domain::selector::{Change, Generation, Selector};
-use crate::store::{self, StoreError, entries, invalidations};
+use crate::domain::operation::Operation;
+use crate::domain::query::SubjectId;
+use crate::domain::selector::{Change, Generation, Group, Selector};
+use crate::keyring::BlindKind;
+use crate::redis::RedisError;
+use crate::store::{self, StoreError, WriteTx, entries, invalidations, removals};
 
 use super::{Call, Service, ServiceError};
 
-/// What is to be removed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Longest time for removing values from Redis.
+const REDIS_LIMIT: Duration = Duration::from_secs(1);
+
+/// What is to be removed, in the caller's words.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Invalidation {
     /// Everything of the tenant.
     All,
     /// One entry.
     Entry(EntryId),
+    /// Every entry of a kind.
+    Operation(Operation),
+    /// Every entry with this tag.
+    Tag(String),
+    /// Every entry at this location.
+    Location(String),
+    /// Every entry with this vendor type, normalized.
+    VendorType(String),
+    /// Every entry of one person's own.
+    Subject(SubjectId),
+}
+
+/// The same in the tenant's blind names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Target {
+    All,
+    Entry(EntryId),
+    Group(Group),
+}
+
+/// What a commit removed.
+struct Gone {
+    /// `None` where counting would have kept others waiting: what is gone is of an ended generation
+    /// and can be counted afterwards.
+    count: Option<u64>,
+    selector: Selector,
+    /// Keys of some.
+    keys: Vec<CacheKey>,
 }
 
 /// Whether to remove or only to count.
@@ -52,39 +92,78 @@ impl Service {
         how: Invalidated,
         action: Action,
     ) -> Result<u64, InvalidateError> {
-        let count = match how {
-            Invalidated::DryRun => self.count_hit(call, what).await?,
-            Invalidated::ForReal => {
-                let (count, gone) = self.commit_invalidation(call, what, action).await?;
-                self.parts.coherence.catch_up().await.map_err(InvalidateError::NotPropagated)?;
-                let count = match (count, &gone) {
-                    (None, Selector::Before(generation)) => {
-                        self.count_generation(call, generation.previous()).await?
-                    }
-                    (count, _) => count.unwrap_or(0),
-                };
-                self.remove_from_redis(call, &gone).await;
-                self.stats.tenant(call.caller.tenant).invalidated(count);
-                self.parts.metrics.invalidated(count);
-                count
-            }
+        let Some(target) = self.target(call, what).await? else {
+            return Ok(0);
         };
+        if how == Invalidated::DryRun {
+            return Ok(self.count_hit(call, target).await?);
+        }
+        let gone = self.commit_invalidation(call, target, action).await?;
+        self.parts.coherence.catch_up().await.map_err(InvalidateError::NotPropagated)?;
+        let count = match (gone.count, &gone.selector) {
+            (None, Selector::Before(generation)) => {
+                self.count_generation(call, generation.previous()).await?
+            }
+            (count, _) => count.unwrap_or(0),
+        };
+        self.remove_from_redis(call, &gone.keys).await;
+        self.stats.tenant(call.caller.tenant).invalidated(count);
+        self.parts.metrics.invalidated(count);
         Ok(count)
     }
 
-    async fn count_hit(&self, call: &Call, what: Invalidation) -> Result<u64, StoreError> {
-        let Invalidation::Entry(id) = what else {
-            return self.count_generation(call, call.view.generation()).await;
+    /// `None`: a person never named before, of whom there is nothing.
+    async fn target(
+        &self,
+        call: &Call,
+        what: Invalidation,
+    ) -> Result<Option<Target>, ServiceError> {
+        let keyring = &self.parts.keyring;
+        let tenant = call.caller.tenant;
+        let (kind, label) = match what {
+            Invalidation::All => return Ok(Some(Target::All)),
+            Invalidation::Entry(id) => return Ok(Some(Target::Entry(id))),
+            Invalidation::Operation(operation) => {
+                return Ok(Some(Target::Group(Group::Operation(operation))));
+            }
+            Invalidation::Subject(subject) => {
+                let keys = keyring.tenant_keys(tenant).await?;
+                let key = keyring.find_subject_key(&keys, &subject).await?;
+                return Ok(key.map(|key| Target::Group(Group::Subject(key.id))));
+            }
+            Invalidation::Tag(text) => (BlindKind::Tag, text),
+            Invalidation::Location(text) => (BlindKind::Location, text),
+            Invalidation::VendorType(text) => (BlindKind::VendorType, text),
         };
+        let keys = keyring.tenant_keys(tenant).await?;
+        Ok(Some(Target::Group(Group::Label(keys.blind_index(kind, label.as_bytes())))))
+    }
+
+    async fn count_hit(&self, call: &Call, target: Target) -> Result<u64, StoreError> {
         let (store, now) = (&self.parts.store, self.parts.clock.now());
-        store
-            .bounded(async {
-                let mut tx = store.tenant(call.caller.tenant).await?;
-                let found = entries::find(&mut tx, id, now).await?;
-                tx.end().await?;
-                Ok(u64::from(found.is_some()))
-            })
-            .await
+        match target {
+            Target::All => self.count_generation(call, call.view.generation()).await,
+            Target::Entry(id) => {
+                store
+                    .bounded(async {
+                        let mut tx = store.tenant(call.caller.tenant).await?;
+                        let found = entries::find(&mut tx, id, now).await?;
+                        tx.end().await?;
+                        Ok(u64::from(found.is_some()))
+                    })
+                    .await
+            }
+            Target::Group(group) => {
+                store
+                    .bounded_long(async {
+                        let mut tx = store.tenant(call.caller.tenant).await?;
+                        let count = removals::count_group(&mut tx, &group, now).await?;
+                        tx.end().await?;
+                        Ok(count)
+                    })
+                    .await
+            }
+        }
     }
 
     async fn count_generation(
@@ -103,61 +182,81 @@ impl Service {
             .await
     }
 
-    /// Commits. The count is `None` where counting would have kept others waiting: what is gone is
-    /// of an ended generation and can be counted afterwards.
     async fn commit_invalidation(
         &self,
         call: &Call,
-        what: Invalidation,
+        target: Target,
         action: Action,
-    ) -> Result<(Option<u64>, Selector), StoreError> {
+    ) -> Result<Gone, StoreError> {
         let (store, now) = (&self.parts.store, self.parts.clock.now());
         let work = async {
             let mut tx = store.write(call.caller.tenant).await?;
-            let everything = what == Invalidation::All;
-            let generation = invalidations::lock_for_invalidation(&mut tx, everything, now).await?;
-            let (count, selector) = match what {
-                Invalidation::All => {
-                    let old = generation.previous();
-                    let count = entries::count_quickly(&mut tx, old, now).await?;
-                    (count, Selector::Before(generation))
-                }
-                Invalidation::Entry(id) => {
-                    // One that is not good any more counts as not there, but is removed too:
-                    // it may still be opened.
-                    let removed = entries::delete(&mut tx, id, generation, now).await?;
-                    let count = removed.is_some_and(|removed| removed.was_good);
-                    let key = removed.map(|removed| removed.key);
-                    (Some(u64::from(count)), Selector::Entry { id, key })
-                }
-            };
+            let gone = remove(&mut tx, target, now).await?;
             let mut record = call.change(call.caller.tenant, action);
-            record.count = count.map_or(-1, |count| i64::try_from(count).unwrap_or(i64::MAX));
-            if let Invalidation::Entry(id) = what {
-                record.entry = Some(id);
+            record.count = gone.count.map_or(-1, |count| i64::try_from(count).unwrap_or(i64::MAX));
+            match target {
+                Target::All | Target::Group(Group::Label(_)) => {}
+                Target::Entry(id) => record.entry = Some(id),
+                Target::Group(Group::Operation(operation)) => record.operation = Some(operation),
+                Target::Group(Group::Subject(id)) => record.subject_key = Some(id),
             }
             let row = self.parts.audit.stamp(record);
             let recorded = store::audit::insert(&mut tx, &row).await?;
-            invalidations::append(&mut tx, &Change::Entries(selector), now).await?;
+            invalidations::append(&mut tx, &Change::Entries(gone.selector), now).await?;
             tx.commit(recorded).await?;
-            Ok((count, selector))
+            Ok(gone)
         };
-        match what {
-            Invalidation::All => store.bounded_long(work).await,
-            Invalidation::Entry(_) => store.bounded(work).await,
+        match target {
+            Target::All | Target::Group(_) => store.bounded_long(work).await,
+            Target::Entry(_) => store.bounded(work).await,
         }
     }
 
     /// Frees the memory in Redis. Correctness does not depend on it: what stays is not admitted.
-    async fn remove_from_redis(&self, call: &Call, selector: &Selector) {
-        let Selector::Entry { key: Some(key), .. } = selector else {
+    async fn remove_from_redis(&self, call: &Call, gone: &[CacheKey]) {
+        if gone.is_empty() {
             return;
-        };
+        }
         let Ok(keys) = self.parts.keyring.tenant_keys(call.caller.tenant).await else {
             return;
         };
-        if self.parts.stack.warm.remove(keys.redis_key(key)).await.is_err() {
-            tracing::debug!("an invalidated entry stays in Redis until it expires");
+        let removing = async {
+            for key in gone {
+                self.parts.stack.warm.remove(keys.redis_key(key)).await?;
+            }
+            Ok::<_, RedisError>(())
+        };
+        if !matches!(tokio::time::timeout(REDIS_LIMIT, removing).await, Ok(Ok(()))) {
+            tracing::debug!("invalidated entries stay in Redis until they expire");
         }
     }
+}
+
+/// Removes the rows, with the tenant's fills barred until the transaction ends.
+async fn remove(tx: &mut WriteTx, target: Target, now: DateTime<Utc>) -> Result<Gone, StoreError> {
+    let everything = target == Target::All;
+    let generation = invalidations::lock_for_invalidation(tx, everything, now).await?;
+    Ok(match target {
+        Target::All => {
+            let count = entries::count_quickly(tx, generation.previous(), now).await?;
+            Gone { count, selector: Selector::Before(generation), keys: Vec::new() }
+        }
+        Target::Entry(id) => {
+            // One that is not good any more counts as not there, but is removed too: it may still
+            // be opened.
+            let removed = removals::delete(tx, id, generation, now).await?;
+            let count = removed.is_some_and(|removed| removed.was_good);
+            let key = removed.map(|removed| removed.key);
+            Gone {
+                count: Some(u64::from(count)),
+                selector: Selector::Entry { id, key },
+                keys: key.into_iter().collect(),
+            }
+        }
+        Target::Group(group) => {
+            let removed = removals::delete_group(tx, &group, generation, now).await?;
+            let count = Some(removed.count);
+            Gone { count, selector: Selector::Group(group), keys: removed.keys }
+        }
+    })
 }

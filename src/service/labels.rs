@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::domain::candidate::LabelIndexes;
 use crate::domain::query::QueryRequest;
+use crate::keyring::{BlindKind, TenantKeys};
 
 /// Location, vendor types and tags of an entry.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -23,6 +25,17 @@ impl Labels {
             location: request.context.location.clone(),
             vendor_types: request.context.vendor_types.clone(),
             tags: request.directives.tags.clone(),
+        }
+    }
+
+    /// Their blind indexes.
+    pub(super) fn indexes(&self, keys: &TenantKeys) -> LabelIndexes {
+        let index = |kind, text: &String| keys.blind_index(kind, text.as_bytes());
+        let indexes = |kind, texts: &[String]| texts.iter().map(|text| index(kind, text)).collect();
+        LabelIndexes {
+            location: self.location.as_ref().map(|text| index(BlindKind::Location, text)),
+            vendor_types: indexes(BlindKind::VendorType, &self.vendor_types),
+            tags: indexes(BlindKind::Tag, &self.tags),
         }
     }
 }

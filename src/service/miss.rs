@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::audit::AuditError;
 use crate::domain::audit_record::{Action, Outcome};
+use crate::domain::candidate::LabelPrefixes;
 use crate::domain::directives::Mode;
 use crate::domain::entry::Tier;
 use crate::domain::ids::EntryId;
@@ -14,7 +15,8 @@ use crate::domain::query::QueryRequest;
 use crate::keyring::{self, EntryKey, Plaintext};
 use crate::upstream::UpstreamError;
 
-use super::flight::{FlightKey, FlightKind, Seat};
+use super::flight::{FlightKind, Seat};
+use super::labels::Labels;
 use super::question::{Answered, Fetch, Fetched, Landing, Lookup, QueryError, Source};
 use super::{Call, Service, ServiceError};
 
@@ -66,7 +68,9 @@ impl Service {
                 Flown::Unfit(tier) => tier,
             };
             let again = !overtaken;
-            overtaken |= !call.view.admits(&lookup.wanted.place, None, lookup.position);
+            // What was found may have other tags than the question: any label counts.
+            let candidate = lookup.candidate(&LabelPrefixes::Unknown);
+            overtaken |= !call.view.admits(&candidate, lookup.position);
             kind = match (kind, tier) {
                 // An invalidation came between finding and answering. Others it came between may
                 // have a new answer already: once more from the top.
@@ -203,17 +207,19 @@ impl Service {
         lookup: &Lookup,
         kind: FlightKind,
     ) -> Result<Flown, QueryError> {
-        let key = FlightKey { place: lookup.wanted.place, kind };
-        let at = (&*call.view, lookup.position);
         let service = Arc::clone(self);
+        let indexes = Labels::of(&lookup.request).indexes(lookup.key.tenant());
+        let labels = indexes.prefixes();
         let job = Fetch {
             lookup: lookup.clone(),
+            indexes,
             fill_record: call.change(call.caller.tenant, Action::Fill),
         };
         let view = Arc::clone(&call.view);
+        let at = (&*call.view, lookup.position);
         let boarded = self
             .flights
-            .board(key, at, &self.parts.lifecycle, || async move {
+            .board((kind, lookup.candidate(&labels)), at, &self.parts.lifecycle, || async move {
                 service.land(job, kind, &view).await
             })
             .await;

@@ -107,7 +107,7 @@ impl Service {
                 record.cost = cost;
             })
             .await?;
-        if !call.view.admits(&stored.place, Some(id), stored.position) {
+        if !call.view.admits(&stored.candidate(), stored.position) {
             call.unsettle();
             return Ok(None);
         }

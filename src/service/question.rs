@@ -8,6 +8,7 @@ use chrono::{DateTime, Utc};
 use crate::audit::AuditError;
 use crate::crypto::Secret;
 use crate::domain::audit_record::AuditRecord;
+use crate::domain::candidate::{Candidate, LabelIndexes, LabelPrefixes};
 use crate::domain::entry::{Place, Tier};
 use crate::domain::ids::EntryId;
 use crate::domain::money::Usd;
@@ -101,6 +102,17 @@ pub(super) struct Lookup {
 }
 
 impl Lookup {
+    /// What selectors are held against while nothing is found.
+    pub(super) fn candidate<'a>(&'a self, labels: &'a LabelPrefixes) -> Candidate<'a> {
+        Candidate {
+            place: &self.wanted.place,
+            entry: None,
+            operation: self.request.operation,
+            subject_key: self.key.subject(),
+            labels,
+        }
+    }
+
     /// The entry's name in Redis.
     pub(super) fn redis_key(&self) -> [u8; 32] {
         self.key.tenant().redis_key(&self.wanted.place.key)
@@ -133,6 +145,8 @@ pub(super) struct Fetched {
 /// What a flight fetches and stores.
 pub(super) struct Fetch {
     pub(super) lookup: Lookup,
+    /// Of the labels it is stored with.
+    pub(super) indexes: LabelIndexes,
     /// The record of the fill, but for what the answer tells.
     pub(super) fill_record: AuditRecord,
 }

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use crate::crypto::Sealed;
 use crate::domain::cache_key::{BlindIndex, CacheKey};
+use crate::domain::candidate::{LabelIndexes, LabelPrefixes};
 use crate::domain::entry::{EntryMeta, Place};
 use crate::domain::ids::{EntryId, SubjectKeyId};
 use crate::domain::money::{Usage, Usd};
@@ -28,12 +29,19 @@ pub struct NewEntry<'a> {
     pub question: &'a Sealed,
     /// Location, vendor types and tags.
     pub labels: &'a Sealed,
-    /// Blind index of the location.
-    pub location: Option<BlindIndex>,
-    /// Blind indexes of the vendor types.
-    pub vendor_types: &'a [BlindIndex],
-    /// Blind indexes of the tags.
-    pub tags: &'a [BlindIndex],
+    /// Their blind indexes.
+    pub indexes: &'a LabelIndexes,
+}
+
+/// The answer under a key and what is known of it without opening it.
+#[derive(Debug, Clone)]
+pub struct FoundAnswer {
+    /// Its plain metadata.
+    pub meta: EntryMeta,
+    /// Its labels.
+    pub labels: LabelPrefixes,
+    /// Answer, model and usage.
+    pub answer: Sealed,
 }
 
 /// What may be told of an entry without its answer.
@@ -72,7 +80,7 @@ fn parse_operation(name: &str) -> Result<Operation, StoreError> {
     Operation::parse(name).ok_or(StoreError::UnknownValue("operation"))
 }
 
-fn parse_key(bytes: Vec<u8>) -> Result<CacheKey, StoreError> {
+pub(super) fn parse_key(bytes: Vec<u8>) -> Result<CacheKey, StoreError> {
     bytes.try_into().map(CacheKey).map_err(|_| StoreError::UnknownValue("cache key"))
 }
 
@@ -85,11 +93,12 @@ pub async fn find_answer(
     tx: &mut TenantTx,
     key: &CacheKey,
     generation: Generation,
-) -> Result<Option<(EntryMeta, Sealed)>, StoreError> {
+) -> Result<Option<FoundAnswer>, StoreError> {
     let tenant = tx.tenant().0;
     let row = sqlx::query!(
         "SELECT entry_id, operation, subject_key_id, key_version, answer_sealed, prompt_tokens,
-                completion_tokens, cost_picousd, created_at, expires_at
+                completion_tokens, cost_picousd, created_at, expires_at, location_index,
+                vendor_type_indexes, tag_indexes
          FROM ai_cache_entries WHERE tenant_id = $1 AND cache_key = $2 AND generation = $3",
         tenant,
         &key.0,
@@ -98,6 +107,8 @@ pub async fn find_answer(
     .fetch_optional(tx.connection()?)
     .await?;
     row.map(|row| {
+        let lists = row.vendor_type_indexes.iter().chain(&row.tag_indexes);
+        let labels = LabelPrefixes::of(row.location_index.iter().chain(lists).map(Vec::as_slice));
         let meta = EntryMeta {
             id: EntryId(row.entry_id),
             operation: parse_operation(&row.operation)?,
@@ -111,14 +122,14 @@ pub async fn find_answer(
             },
             cost: Usd(u64::try_from(row.cost_picousd).unwrap_or(0)),
         };
-        Ok((meta, Sealed::from_bytes(row.answer_sealed)))
+        Ok(FoundAnswer { meta, labels, answer: Sealed::from_bytes(row.answer_sealed) })
     })
     .transpose()
 }
 
 /// Stores an entry, in place of the one under the same key if there is one.
 pub async fn upsert(tx: &mut WriteTx, entry: &NewEntry<'_>) -> Result<(), StoreError> {
-    let NewEntry { place, meta, answer, question, labels, location, vendor_types, tags } = entry;
+    let NewEntry { place, meta, answer, question, labels, indexes } = entry;
     let bytes = |indexes: &[BlindIndex]| -> Vec<Vec<u8>> {
         indexes.iter().map(|index| index.0.to_vec()).collect()
     };
@@ -150,9 +161,9 @@ pub async fn upsert(tx: &mut WriteTx, entry: &NewEntry<'_>) -> Result<(), StoreE
         answer.as_bytes(),
         question.as_bytes(),
         labels.as_bytes(),
-        location.map(|index| index.0.to_vec()),
-        &bytes(vendor_types),
-        &bytes(tags),
+        indexes.location.map(|index| index.0.to_vec()),
+        &bytes(&indexes.vendor_types),
+        &bytes(&indexes.tags),
         count(meta.usage.prompt_tokens),
         count(meta.usage.completion_tokens),
         i64::try_from(meta.cost.0).unwrap_or(i64::MAX),
@@ -263,37 +274,6 @@ fn select_metadata(tx: &TenantTx) -> QueryBuilder<sqlx::Postgres> {
     query
 }
 
-/// An entry that was removed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Removed {
-    /// The key it was under.
-    pub key: CacheKey,
-    /// Whether it was good until now: neither expired nor of an older generation.
-    pub was_good: bool,
-}
-
-/// Removes one entry of the transaction's tenant, good or not.
-pub async fn delete(
-    tx: &mut WriteTx,
-    id: EntryId,
-    generation: Generation,
-    now: DateTime<Utc>,
-) -> Result<Option<Removed>, StoreError> {
-    let tenant = tx.tenant().0;
-    let row = sqlx::query!(
-        r#"DELETE FROM ai_cache_entries WHERE tenant_id = $1 AND entry_id = $2
-           RETURNING cache_key, (generation = $3 AND expires_at > $4) AS "was_good!""#,
-        tenant,
-        id.0,
-        generation.0,
-        now
-    )
-    .fetch_optional(tx.connection()?)
-    .await?;
-    row.map(|row| Ok(Removed { key: parse_key(row.cache_key)?, was_good: row.was_good }))
-        .transpose()
-}
-
 /// How many entries of a generation of the transaction's tenant are good at `now`, unless counting
 /// them takes longer than a second. The transaction goes on either way.
 pub async fn count_quickly(
@@ -373,11 +353,15 @@ pub struct Uses {
 
 /// Adds uses to entries of the transaction's tenant. Entries that are gone are passed over. Use
 /// counts are statistics, the reads themselves have their records, so no record is asked for.
+/// Invalidations wait at the tenant's row: they lock many entries in an order of their own.
 pub async fn update_uses(tx: &mut TenantTx, uses: &[Uses]) -> Result<(), StoreError> {
     let tenant = tx.tenant().0;
     let ids: Vec<Uuid> = uses.iter().map(|uses| uses.entry.0).collect();
     let counts: Vec<i64> = uses.iter().map(|uses| uses.count).collect();
     let lasts: Vec<DateTime<Utc>> = uses.iter().map(|uses| uses.last).collect();
+    sqlx::query!("SELECT position FROM invalidation_state WHERE tenant_id = $1 FOR SHARE", tenant)
+        .fetch_one(tx.connection()?)
+        .await?;
     sqlx::query!(
         "UPDATE ai_cache_entries e
          SET access_count = e.access_count + u.count,

@@ -3,11 +3,14 @@
 //! in order.
 
 use chrono::{DateTime, Utc};
+use uuid::Uuid;
 
-use crate::domain::cache_key::CacheKey;
-use crate::domain::ids::{EntryId, TenantId, TokenId};
-use crate::domain::selector::{Change, Generation, Position, Selector, Step};
+use crate::domain::cache_key::{BlindIndex, CacheKey};
+use crate::domain::ids::{EntryId, SubjectKeyId, TenantId, TokenId};
+use crate::domain::operation::Operation;
+use crate::domain::selector::{Change, Generation, Group, Position, Selector, Step};
 
+use super::entries::NewEntry;
 use super::{StoreError, SystemTx, WriteTx};
 
 /// Begins an invalidation of the transaction's tenant: waits for its running fills, bars new ones
@@ -43,23 +46,69 @@ pub async fn lock_for_fill(tx: &mut WriteTx) -> Result<Generation, StoreError> {
     Ok(Generation(generation))
 }
 
-/// Whether the entry under `key` was invalidated by itself after `since`.
+/// Whether an entry to be stored was invalidated after `since`, by its key or with a group.
 pub async fn is_invalidated_since(
     tx: &mut WriteTx,
-    key: &CacheKey,
+    entry: &NewEntry<'_>,
     since: Position,
 ) -> Result<bool, StoreError> {
     let tenant = tx.tenant().0;
+    let labels: Vec<Vec<u8>> = entry.indexes.iter().map(|index| index.0.to_vec()).collect();
     let found = sqlx::query_scalar!(
         r#"SELECT EXISTS (SELECT FROM invalidations WHERE tenant_id = $1 AND position > $2
-                          AND kind = 'entry' AND cache_key = $3) AS "found!""#,
+                          AND (kind = 'entry' AND cache_key = $3
+                               OR kind = 'operation' AND operation = $4
+                               OR kind = 'subject' AND subject_key_id = $5
+                               OR kind = 'label' AND label_index = ANY ($6))) AS "found!""#,
         tenant,
         since.0,
-        &key.0
+        &entry.place.key.0,
+        entry.meta.operation.name(),
+        entry.meta.subject_key.map(|id| id.0),
+        &labels
     )
     .fetch_one(tx.connection()?)
     .await?;
     Ok(found)
+}
+
+/// A change as a row holds it.
+#[derive(Default)]
+struct Columns {
+    kind: &'static str,
+    generation: Option<i64>,
+    entry: Option<Uuid>,
+    key: Option<Vec<u8>>,
+    token: Option<Uuid>,
+    operation: Option<&'static str>,
+    label: Option<Vec<u8>>,
+    subject_key: Option<Uuid>,
+}
+
+impl Columns {
+    fn of(change: &Change) -> Self {
+        let none = Self::default();
+        match change {
+            Change::Entries(Selector::Before(generation)) => {
+                Self { kind: "all", generation: Some(generation.0), ..none }
+            }
+            Change::Entries(Selector::Entry { id, key }) => {
+                let key = key.map(|key| key.0.to_vec());
+                Self { kind: "entry", entry: Some(id.0), key, ..none }
+            }
+            Change::Entries(Selector::Group(Group::Operation(operation))) => {
+                Self { kind: "operation", operation: Some(operation.name()), ..none }
+            }
+            Change::Entries(Selector::Group(Group::Label(index))) => {
+                Self { kind: "label", label: Some(index.0.to_vec()), ..none }
+            }
+            Change::Entries(Selector::Group(Group::Subject(id))) => {
+                Self { kind: "subject", subject_key: Some(id.0), ..none }
+            }
+            Change::Token(id) => Self { kind: "token", token: Some(id.0), ..none },
+            Change::Tenant => Self { kind: "tenant", ..none },
+        }
+    }
 }
 
 /// Appends a change of the transaction's tenant to the stream. To be called last: it holds the
@@ -70,27 +119,26 @@ pub async fn append(
     at: DateTime<Utc>,
 ) -> Result<Position, StoreError> {
     let tenant = tx.tenant().0;
-    let (kind, generation, entry, token) = match change {
-        Change::Entries(Selector::Before(generation)) => ("all", Some(generation.0), None, None),
-        Change::Entries(Selector::Entry { id, key }) => ("entry", None, Some((id, key)), None),
-        Change::Token(id) => ("token", None, None, Some(id.0)),
-        Change::Tenant => ("tenant", None, None, None),
-    };
+    let columns = Columns::of(change);
     let position =
         sqlx::query_scalar!("UPDATE stream_tail SET position = position + 1 RETURNING position")
             .fetch_one(tx.connection()?)
             .await?;
     sqlx::query!(
         "INSERT INTO invalidations
-             (tenant_id, position, kind, generation, entry_id, cache_key, token_id, at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+             (tenant_id, position, kind, generation, entry_id, cache_key, token_id, operation,
+              label_index, subject_key_id, at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
         tenant,
         position,
-        kind,
-        generation,
-        entry.map(|(id, _)| id.0),
-        entry.and_then(|(_, key)| key.map(|key| key.0.to_vec())),
-        token,
+        columns.kind,
+        columns.generation,
+        columns.entry,
+        columns.key,
+        columns.token,
+        columns.operation,
+        columns.label,
+        columns.subject_key,
         at
     )
     .execute(tx.connection()?)
@@ -112,37 +160,74 @@ pub async fn get_tail(tx: &mut SystemTx) -> Result<Position, StoreError> {
     Ok(Position(position))
 }
 
+/// A row of the stream.
+struct RawStep {
+    position: i64,
+    tenant_id: Uuid,
+    kind: String,
+    generation: Option<i64>,
+    entry_id: Option<Uuid>,
+    cache_key: Option<Vec<u8>>,
+    token_id: Option<Uuid>,
+    operation: Option<String>,
+    label_index: Option<Vec<u8>>,
+    subject_key_id: Option<Uuid>,
+}
+
+impl RawStep {
+    fn parse(self) -> Result<Step, StoreError> {
+        let (position, tenant) = (Position(self.position), TenantId(self.tenant_id));
+        let change = match self.kind.as_str() {
+            "token" => self.token_id.map(|id| Change::Token(TokenId(id))),
+            "tenant" => Some(Change::Tenant),
+            _ => self.selector()?.map(Change::Entries),
+        };
+        let change = change.ok_or(StoreError::UnknownValue("invalidation"))?;
+        Ok(Step { position, tenant, change })
+    }
+
+    fn selector(self) -> Result<Option<Selector>, StoreError> {
+        let bytes = |bytes: Option<Vec<u8>>| bytes.map(<[u8; 32]>::try_from).transpose();
+        Ok(match self.kind.as_str() {
+            "all" => self.generation.map(|generation| Selector::Before(Generation(generation))),
+            "entry" => {
+                let key = bytes(self.cache_key);
+                let key = key.map_err(|_| StoreError::UnknownValue("cache key"))?.map(CacheKey);
+                self.entry_id.map(|id| Selector::Entry { id: EntryId(id), key })
+            }
+            "operation" => {
+                let operation = self.operation.as_deref().and_then(Operation::parse);
+                operation.map(|operation| Selector::Group(Group::Operation(operation)))
+            }
+            "label" => {
+                let index = bytes(self.label_index);
+                let index = index.map_err(|_| StoreError::UnknownValue("blind index"))?;
+                index.map(|index| Selector::Group(Group::Label(BlindIndex(index))))
+            }
+            "subject" => {
+                let id = self.subject_key_id.map(SubjectKeyId);
+                id.map(|id| Selector::Group(Group::Subject(id)))
+            }
+            _ => None,
+        })
+    }
+}
+
 /// At most `limit` steps after `position`, in order.
 pub async fn list_after(
     tx: &mut SystemTx,
     position: Position,
     limit: i64,
 ) -> Result<Vec<Step>, StoreError> {
-    let rows = sqlx::query!(
-        "SELECT position, tenant_id, kind, generation, entry_id, cache_key, token_id
+    let rows = sqlx::query_as!(
+        RawStep,
+        "SELECT position, tenant_id, kind, generation, entry_id, cache_key, token_id, operation,
+                label_index, subject_key_id
          FROM invalidations WHERE position > $1 ORDER BY position LIMIT $2",
         position.0,
         limit
     )
     .fetch_all(tx.connection()?)
     .await?;
-    rows.into_iter()
-        .map(|row| {
-            let change = match (row.kind.as_str(), row.generation, row.entry_id, row.token_id) {
-                ("all", Some(generation), ..) => {
-                    Change::Entries(Selector::Before(Generation(generation)))
-                }
-                ("entry", _, Some(id), _) => {
-                    let key = row.cache_key.map(<[u8; 32]>::try_from).transpose();
-                    let key = key.map_err(|_| StoreError::UnknownValue("cache key"))?;
-                    Change::Entries(Selector::Entry { id: EntryId(id), key: key.map(CacheKey) })
-                }
-                ("token", _, _, Some(id)) => Change::Token(TokenId(id)),
-                ("tenant", ..) => Change::Tenant,
-                _ => return Err(StoreError::UnknownValue("invalidation")),
-            };
-            let (position, tenant) = (Position(row.position), TenantId(row.tenant_id));
-            Ok(Step { position, tenant, change })
-        })
-        .collect()
+    rows.into_iter().map(RawStep::parse).collect()
 }

@@ -9,6 +9,7 @@ pub mod invalidations;
 pub mod keys;
 pub mod ledgers;
 pub mod migrate;
+pub mod removals;
 pub mod replicas;
 pub mod seals;
 pub mod tenants;

@@ -2,7 +2,8 @@
 //! the process had before reading.
 
 use crate::domain::selector::Position;
-use crate::store::{Store, StoreError, entries};
+use crate::store::entries::{self, FoundAnswer};
+use crate::store::{Store, StoreError};
 
 use super::{StoredAnswer, Wanted};
 
@@ -34,6 +35,9 @@ impl Cold {
                 Ok::<_, StoreError>(found)
             })
             .await?;
-        Ok(found.map(|(meta, answer)| StoredAnswer { place, meta, answer, position }))
+        Ok(found.map(|found| {
+            let FoundAnswer { meta, labels, answer } = found;
+            StoredAnswer { place, meta, labels, answer, position }
+        }))
     }
 }

@@ -12,13 +12,13 @@ use tokio::sync::mpsc;
 use crate::domain::cache_key::CacheKey;
 use crate::domain::entry::Place;
 use crate::domain::ids::{EntryId, TenantId};
-use crate::domain::selector::Selector;
+use crate::domain::selector::{Position, Selector};
 
 use super::StoredAnswer;
 
 /// Bytes an entry takes besides its sealed answer: key, metadata, counters, the cache's own slot
 /// and the allocator's rounding. Measured by `ai-cache scale`.
-const OVERHEAD: u64 = 448;
+const OVERHEAD: u64 = 464;
 
 /// Entries whose uses may wait to be written down. Those of more are not counted until the writer
 /// has caught up.
@@ -59,7 +59,8 @@ struct Weigh;
 
 impl Weighter<(TenantId, CacheKey), Arc<HotEntry>> for Weigh {
     fn weight(&self, _: &(TenantId, CacheKey), entry: &Arc<HotEntry>) -> u64 {
-        OVERHEAD + entry.stored.answer.as_bytes().len() as u64
+        let StoredAnswer { answer, labels, .. } = &entry.stored;
+        OVERHEAD + (answer.as_bytes().len() + labels.heap_bytes()) as u64
     }
 }
 
@@ -111,13 +112,20 @@ impl Hot {
         self.entries.remove(&(tenant, *key));
     }
 
-    /// Drops what an invalidation removed, to free its memory: it is not admitted any more anyway.
-    pub fn apply(&self, tenant: TenantId, selector: &Selector) {
+    /// Drops what an invalidation at `position` removed, to free its memory: it is not admitted any
+    /// more anyway.
+    pub fn apply(&self, tenant: TenantId, position: Position, selector: &Selector) {
         match selector {
             Selector::Entry { key: Some(key), .. } => self.remove(tenant, key),
             Selector::Entry { key: None, .. } => {}
             Selector::Before(newest) => self.entries.retain(|(owner, _), entry| {
                 *owner != tenant || entry.stored.place.generation >= *newest
+            }),
+            Selector::Group(_) => self.entries.retain(|(owner, _), entry| {
+                let stored = &entry.stored;
+                *owner != tenant
+                    || stored.position >= position
+                    || !stored.candidate().is_hit_by(selector)
             }),
         }
     }

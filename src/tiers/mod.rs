@@ -10,6 +10,7 @@ mod wire;
 use chrono::{DateTime, Utc};
 
 use crate::crypto::Sealed;
+use crate::domain::candidate::{Candidate, LabelPrefixes};
 use crate::domain::entry::{EntryMeta, Place};
 use crate::domain::selector::Position;
 
@@ -25,6 +26,9 @@ pub struct StoredAnswer {
     pub place: Place,
     /// Its plain metadata.
     pub meta: EntryMeta,
+    /// Its labels. Of a value out of Redis they are not known: nothing binds them to what is sealed,
+    /// so a Redis that lies could hide one and have an invalidated answer served.
+    pub labels: LabelPrefixes,
     /// Answer, model and usage.
     pub answer: Sealed,
     /// How far in the invalidation stream it is proven.
@@ -32,6 +36,17 @@ pub struct StoredAnswer {
 }
 
 impl StoredAnswer {
+    /// What selectors are held against.
+    pub const fn candidate(&self) -> Candidate<'_> {
+        Candidate {
+            place: &self.place,
+            entry: Some(self.meta.id),
+            operation: self.meta.operation,
+            subject_key: self.meta.subject_key,
+            labels: &self.labels,
+        }
+    }
+
     /// Whether it was made after `other`, for the same generation.
     fn is_newer_than(&self, other: &Self) -> bool {
         self.place.generation == other.place.generation

@@ -91,5 +91,5 @@ impl Stack {
 fn acceptable(stored: &StoredAnswer, wanted: &Wanted, view: &TenantView) -> bool {
     stored.place.generation == wanted.place.generation
         && stored.meta.is_fresh(wanted.now, wanted.made_since)
-        && view.admits(&stored.place, Some(stored.meta.id), stored.position)
+        && view.admits(&stored.candidate(), stored.position)
 }

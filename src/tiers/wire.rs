@@ -1,11 +1,13 @@
 //! How a sealed answer is written in Redis: fixed fields, then the sealed bytes. Names no tenant,
-//! key or generation: those are the reader's own. What is read is not trusted until it opens.
+//! key or generation: those are the reader's own. What is read is not trusted until it opens, and
+//! labels, which opening would not prove, are left out.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use chrono::DateTime;
 use uuid::Uuid;
 
 use crate::crypto::Sealed;
+use crate::domain::candidate::LabelPrefixes;
 use crate::domain::entry::{EntryMeta, Place};
 use crate::domain::ids::{EntryId, SubjectKeyId};
 use crate::domain::money::{Usage, Usd};
@@ -19,7 +21,7 @@ const FIXED: usize = 1 + 16 + 1 + 16 + 1 + 4 + 8 + 8 + 4 + 4 + 8 + 8;
 
 /// The bytes to store.
 pub(super) fn encode(stored: &StoredAnswer) -> Bytes {
-    let StoredAnswer { place: _, meta, answer, position } = stored;
+    let StoredAnswer { place: _, meta, labels: _, answer, position } = stored;
     let mut out = BytesMut::with_capacity(FIXED + answer.as_bytes().len());
     out.put_u8(FORMAT);
     out.put_slice(meta.id.0.as_bytes());
@@ -56,5 +58,6 @@ pub(super) fn decode(place: &Place, mut bytes: Bytes) -> Option<StoredAnswer> {
     let subject_key = private.then_some(SubjectKeyId(subject));
     let meta =
         EntryMeta { id, operation, subject_key, key_version, created_at, expires_at, usage, cost };
-    Some(StoredAnswer { place: *place, meta, answer: Sealed::from_bytes(bytes), position })
+    let (labels, answer) = (LabelPrefixes::Unknown, Sealed::from_bytes(bytes));
+    Some(StoredAnswer { place: *place, meta, labels, answer, position })
 }

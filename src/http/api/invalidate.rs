@@ -8,16 +8,21 @@ use crate::domain::audit_record::Action;
 use crate::domain::fields::Fields;
 use crate::domain::ids::EntryId;
 use crate::domain::json::Json;
+use crate::domain::normalize;
+use crate::domain::operation::Operation;
+use crate::domain::query;
 use crate::http::State;
 use crate::http::body;
 use crate::http::current::Current;
 use crate::http::problem::{Problem, ProblemBody};
 use crate::service::{Invalidated, Invalidation};
 
-/// Selectors of the contract that this release does not take yet.
-const LATER: [&str; 6] = ["operation", "tag", "location", "vendorType", "subjectId", "namespace"];
+const VENDOR_TYPE: &str = "1 to 64 bytes of UTF-8, not only white space";
 
-/// What to remove: exactly one of the two.
+const ONE: &str = "must name exactly one of invalidateAll, entryId, operation, tag, location, \
+                   vendorType and subjectId";
+
+/// What to remove: exactly one selector.
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase")]
 #[expect(dead_code, reason = "the shape in the API document; `parse` reads the body")]
@@ -26,6 +31,16 @@ pub struct InvalidateBody {
     invalidate_all: Option<bool>,
     /// One entry.
     entry_id: Option<String>,
+    /// Every entry of this kind.
+    operation: Option<String>,
+    /// Every entry with this tag: 1 to 64 bytes.
+    tag: Option<String>,
+    /// Every entry at this location, as it was given: 1 to 256 bytes.
+    location: Option<String>,
+    /// Every entry with this vendor type: 1 to 64 bytes; case and outer white space do not count.
+    vendor_type: Option<String>,
+    /// Every entry of this person's own.
+    subject_id: Option<String>,
     /// Only count.
     dry_run: Option<bool>,
 }
@@ -46,22 +61,38 @@ fn parse(body: Json) -> Result<(Invalidation, Invalidated), Problem> {
     if all == Some(false) {
         fields.refuse("invalidateAll", "must be true when it is given");
     }
-    let entry = fields.parsed("entryId", "an entry's id", EntryId::parse);
-    for name in LATER {
-        if fields.take(name).is_some() {
-            fields.refuse(name, "is not available in this release");
-        }
+    let selectors = [
+        all.map(|_| Invalidation::All),
+        fields.parsed("entryId", "an entry's id", EntryId::parse).map(Invalidation::Entry),
+        fields
+            .parsed("operation", "a known operation", Operation::parse)
+            .map(Invalidation::Operation),
+        fields.text("tag", 1..=64).map(Invalidation::Tag),
+        fields.text("location", 1..=256).map(Invalidation::Location),
+        fields.parsed("vendorType", VENDOR_TYPE, vendor_type).map(Invalidation::VendorType),
+        query::read_subject(&mut fields).map(Invalidation::Subject),
+    ];
+    if fields.take("namespace").is_some() {
+        fields.refuse("namespace", "is not available in this release");
     }
     let how = match fields.flag("dryRun") {
         Some(true) => Invalidated::DryRun,
         Some(false) | None => Invalidated::ForReal,
     };
     fields.finish()?;
-    match (all, entry) {
-        (Some(_), None) => Ok((Invalidation::All, how)),
-        (None, Some(id)) => Ok((Invalidation::Entry(id), how)),
-        _ => Err(Problem::invalid_field("", "must name exactly one of invalidateAll and entryId")),
+    let mut given = selectors.into_iter().flatten();
+    match (given.next(), given.next()) {
+        (Some(what), None) => Ok((what, how)),
+        _ => Err(Problem::invalid_field("", ONE)),
     }
+}
+
+/// As entries are labelled with it.
+fn vendor_type(text: &str) -> Option<String> {
+    if !(1..=64).contains(&text.len()) {
+        return None;
+    }
+    normalize::name_set([text]).pop()
 }
 
 /// Removes entries. Requests that arrive after the reply are not served what was removed.

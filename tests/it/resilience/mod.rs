@@ -7,6 +7,7 @@ mod cut_commits;
 mod differing;
 mod flights;
 mod given_up;
+mod groups;
 mod hang;
 pub mod hurt;
 mod postgres;
