@@ -106,7 +106,7 @@ pub async fn api_health() -> HttpResponse {
     HttpResponse::Ok().json(StatusBody { status: "ok" })
 }
 
-/// Longest wait for Postgres: whoever asks for readiness waits little more than a second.
+/// Longest wait for Postgres, and so for readiness: load balancers do not wait long.
 const PROBE: Duration = Duration::from_millis(500);
 
 /// Whether the process can serve and audit.

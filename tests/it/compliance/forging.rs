@@ -7,16 +7,15 @@ use ai_cache::domain::clock::{Clock as _, SystemClock};
 use tokio_postgres::Client;
 
 use crate::resilience::hurt::Hurt;
-use crate::support::services::scratch;
 
-use super::proof::{builder, sealed, write};
+use super::proof::{builder, checkpoint_file, sealed, write};
 use super::tampering::kinds;
 
 /// Before a seal covers them rows are only known by their MACs and their writer's numbers.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_row_forged_or_removed_before_its_seal_is_found() {
     let hurt = Hurt::start().await;
-    let file = scratch("checkpoint").join("seals.ndjson");
+    let file = checkpoint_file();
     let app = builder(&hurt, &file).start().await;
     let tenant = app.tenant("acme").await;
     let mut owner = hurt.superuser().await;

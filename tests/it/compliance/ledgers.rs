@@ -14,7 +14,7 @@ use crate::resilience::spool::emptied;
 use crate::support::services::{pg_dump, scratch};
 use crate::support::{Builder, TestApp, TestClock, wait_until};
 
-use super::proof::{builder, lag_above, sealed, verify, write};
+use super::proof::{builder, checkpoint_file, lag_above, sealed, verify, write};
 
 fn copy(from: &Path, to: &Path) {
     let done = Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap();
@@ -25,7 +25,7 @@ fn copy(from: &Path, to: &Path) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_copied_data_folder_begins_a_ledger_that_an_operator_must_accept() {
     let mut hurt = Hurt::start().await;
-    let file = scratch("checkpoint").join("seals.ndjson");
+    let file = checkpoint_file();
     let app = builder(&hurt, &file).start().await;
     let tenant = app.tenant("acme").await;
     write(&app.service().parts().audit, tenant.id, 10).await;
@@ -76,7 +76,7 @@ async fn a_copied_data_folder_begins_a_ledger_that_an_operator_must_accept() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_checkpoint_file_must_stay_once_it_was_there() {
     let hurt = Hurt::start().await;
-    let file = scratch("checkpoint").join("seals.ndjson");
+    let file = checkpoint_file();
     let app = builder(&hurt, &file).start().await;
     assert!(file.exists(), "a stop before the first seal is no loss");
     app.tenant("acme").await;
@@ -163,7 +163,7 @@ fn with_spool(hurt: &Hurt, checkpoint: &Path, spool: &Path) -> Builder {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dump_restored_on_another_server_begins_a_ledger() {
     let (mut old, new) = (Hurt::start().await, Hurt::start().await);
-    let file = scratch("checkpoint").join("seals.ndjson");
+    let file = checkpoint_file();
     let spool = scratch("spool");
     let app = with_spool(&old, &file, &spool).start().await;
     let tenant = app.tenant("acme").await;
@@ -215,7 +215,7 @@ async fn a_dump_restored_on_another_server_begins_a_ledger() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_timeline_begins_a_ledger_that_needs_no_acceptance() {
     let mut hurt = Hurt::start().await;
-    let file = scratch("checkpoint").join("seals.ndjson");
+    let file = checkpoint_file();
     let app = builder(&hurt, &file).start().await;
     let tenant = app.tenant("acme").await;
     write(&app.service().parts().audit, tenant.id, 50).await;
@@ -246,7 +246,7 @@ async fn another_timeline_begins_a_ledger_that_needs_no_acceptance() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sealer_that_failed_catches_up_in_small_steps() {
     let hurt = Hurt::start().await;
-    let file = scratch("checkpoint").join("seals.ndjson");
+    let file = checkpoint_file();
     let app = builder(&hurt, &file).start().await;
     let tenant = app.tenant("acme").await;
     sealed(&hurt).await;
@@ -277,7 +277,7 @@ async fn a_sealer_that_failed_catches_up_in_small_steps() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_vacuum_stops_no_seal_and_a_seal_from_nowhere_is_alarmed_about() {
     let hurt = Hurt::start().await;
-    let file = scratch("checkpoint").join("seals.ndjson");
+    let file = checkpoint_file();
     let app = builder(&hurt, &file).start().await;
     let tenant = app.tenant("acme").await;
     let mut owner = hurt.superuser().await;

@@ -1,7 +1,7 @@
 //! Seals and their verification where nobody tampers: everything is covered, a break in the history
 //! begins a new ledger, and what lags is named (issue 3; architecture.md §3 "Seals").
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -27,6 +27,11 @@ use crate::support::{Builder, TestApp, TestClock, wait_until};
 
 /// How many records wait at a time.
 const CHUNK: usize = 4_000;
+
+/// Where seals are kept outside, in a folder of its own.
+pub(super) fn checkpoint_file() -> PathBuf {
+    scratch("checkpoint").join("seals.ndjson")
+}
 
 /// A service on a Postgres of its own, which keeps its seals in a file.
 pub(super) fn builder(hurt: &Hurt, checkpoint: &Path) -> Builder {
@@ -91,7 +96,7 @@ pub(super) async fn sealed(hurt: &Hurt) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_record_is_sealed_and_a_clean_trail_has_no_findings() {
     let hurt = Hurt::start().await;
-    let file = scratch("checkpoint").join("seals.ndjson");
+    let file = checkpoint_file();
     let app = builder(&hurt, &file).start().await;
     let tenant = app.tenant("acme").await;
     for number in 0..40 {
@@ -125,7 +130,7 @@ async fn every_record_is_sealed_and_a_clean_trail_has_no_findings() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rival_sealers_make_one_chain_in_which_each_row_is_once() {
     let hurt = Hurt::start().await;
-    let file = scratch("checkpoint").join("seals.ndjson");
+    let file = checkpoint_file();
     let apps = [
         builder(&hurt, &file).start().await,
         builder(&hurt, &file).start().await,
@@ -151,7 +156,7 @@ async fn rival_sealers_make_one_chain_in_which_each_row_is_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn verifying_under_load_finds_nothing() {
     let hurt = Hurt::start().await;
-    let file = scratch("checkpoint").join("seals.ndjson");
+    let file = checkpoint_file();
     let app = builder(&hurt, &file).start().await;
     let tenant = app.tenant("acme").await;
     let over = AtomicBool::new(false);
@@ -192,7 +197,7 @@ pub(super) async fn lag_above(app: &TestApp, least: f64) -> f64 {
 async fn what_keeps_the_trail_from_being_sealed_is_named() {
     let hurt = Hurt::start().await;
     let clock = Arc::new(TestClock::default());
-    let file = scratch("checkpoint").join("seals.ndjson");
+    let file = checkpoint_file();
     let app = builder(&hurt, &file).clock(clock.clone()).start().await;
     let tenant = app.tenant("acme").await;
     sealed(&hurt).await;

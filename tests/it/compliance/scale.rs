@@ -10,7 +10,7 @@ use crate::resilience::hurt::Hurt;
 use crate::support::app::MASTER_KEYS;
 use crate::support::services::scratch;
 
-use super::proof::{builder, sealed, write};
+use super::proof::{builder, checkpoint_file, sealed, write};
 
 /// The most that a verification may take of memory, in MiB.
 const MOST_MIB: u64 = 200;
@@ -26,7 +26,7 @@ fn peak_mib(pid: u32) -> Option<u64> {
 async fn verifying_needs_little_memory_however_many_rows_there_are() {
     let rows = if std::env::var_os("SCALE").is_some() { 1_000_000 } else { 60_000 };
     let hurt = Hurt::start().await;
-    let file = scratch("checkpoint").join("seals.ndjson");
+    let file = checkpoint_file();
     let app = builder(&hurt, &file).start().await;
     let tenant = app.tenant("acme").await;
     write(&app.service().parts().audit, tenant.id, rows).await;

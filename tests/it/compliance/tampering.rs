@@ -16,9 +16,8 @@ use tokio_postgres::Client;
 use crate::resilience::hurt::Hurt;
 use crate::support::app::MASTER_KEYS;
 use crate::support::rounds;
-use crate::support::services::scratch;
 
-use super::proof::{builder, sealed, write};
+use super::proof::{builder, checkpoint_file, sealed, write};
 
 /// A trail that nobody adds to any more, with a copy to go back to.
 struct Trail {
@@ -32,7 +31,7 @@ impl Trail {
     /// So many rows in some seals.
     async fn of(rows: usize) -> Self {
         let hurt = Hurt::start().await;
-        let file = scratch("checkpoint").join("seals.ndjson");
+        let file = checkpoint_file();
         let app = builder(&hurt, &file).start().await;
         let tenant = app.tenant("acme").await;
         for _ in 0..5 {
