@@ -160,5 +160,6 @@ esac
 install_packages
 prepare_rust
 [ "$mode" = run ] || prepare_rust_checks
+[ "$mode" = run ] || have openssl || fail "openssl is missing: the tests make certificates with it"
 [ "$mode" = check ] && prepare_long_checks
 exit 0

@@ -1,6 +1,8 @@
 //! The composition root: settings and what tests may replace become a running service. The one
 //! place that knows which parts are there.
 
+mod shared;
+mod tasks;
 mod trail;
 
 use std::net::{SocketAddr, TcpListener};
@@ -8,36 +10,36 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use ipnet::IpNet;
+use uuid::Uuid;
 
-use crate::audit::{AuditStartError, CheckpointError, LedgerError, SpoolSettings};
+use crate::audit::{
+    Audit, AuditStartError, LedgerError, LineFileError, PresentLedger, RetentionClasses,
+    SpoolSettings,
+};
 use crate::auth::{Authenticator, Hasher, HasherError, Remembered};
-use crate::coherence::{Coherence, Subscriber};
+use crate::coherence::{self, Coherence, Event, Subscriber};
 use crate::crypto::{CryptoError, KeyProvider};
 use crate::domain::clock::Clock;
-use crate::domain::ids::{Ids, TenantId};
-use crate::domain::selector::{Change, Step};
+use crate::domain::entry::Windows;
+use crate::domain::ids::{Ids, TenantId, WriterId};
+use crate::domain::selector::{Change, Group, Selector, Step};
 use crate::http::{Monitoring, Server, ServerError, ServerSettings, State};
 use crate::keyring::{Encryption, Keyring, KeyringParts};
 use crate::lifecycle::Lifecycle;
-use crate::redis::{Redis, RedisError, RedisSettings};
-use crate::service::{Parts, Service, Switch, TenantSlug, UseWriter};
+use crate::redis::{RedisError, RedisSettings};
+use crate::service::{
+    Capacity, Parts, RestoreError, Service, ServiceError, Switch, TenantSlug, UseWriter,
+};
+use crate::store::follow::Follower;
 use crate::store::guard::GuardError;
 use crate::store::{Store, StoreError, StoreSettings, guard, tenants};
 use crate::telemetry::{Metrics, MetricsError};
-use crate::tiers::{Cold, Hot, RedisTier, Stack, UseCounter, Warm, WarmOff};
+use crate::tiers::{Cold, Hot, Stack, Sweeper};
 use crate::upstream::Upstream;
 
-/// How often remembered keys and tokens are swept, and partitions looked after.
-const SWEEP: Duration = Duration::from_secs(30);
-const PARTITIONS: Duration = Duration::from_hours(6);
-
-/// How often it is looked whether the daily verification is due.
-const VERIFICATION: Duration = Duration::from_mins(10);
-
-/// How often refused requests that were only counted are recorded.
-const DENIALS: Duration = Duration::from_secs(1);
+use shared::Shared;
 
 /// What the service is to be.
 #[derive(Debug, Clone)]
@@ -54,6 +56,10 @@ pub struct AppSettings {
     pub switch: Switch,
     /// How long answers of operations without a time of their own are good.
     pub default_ttl: TimeDelta,
+    /// How long past their time answers may still be served.
+    pub stale: Windows,
+    /// Most entries in Postgres.
+    pub max_entries: u64,
     /// Whether entries are sealed under secret keys.
     pub encryption: Encryption,
     /// Whether records are written.
@@ -62,6 +68,13 @@ pub struct AppSettings {
     pub spool: Option<SpoolSettings>,
     /// Where each seal of the trail is kept outside; `None`: nowhere.
     pub checkpoint: Option<PathBuf>,
+    /// Days that entries, requests and records are kept, of tenants that say nothing else.
+    pub retention_days: u32,
+    /// Where erasures are kept outside; `None`: nowhere.
+    pub erasure_ledger: Option<PathBuf>,
+    /// Whether it begins a new audit ledger in a database that was restored; other commands leave that
+    /// to the services.
+    pub begins_ledger: bool,
     /// Whether metrics are served.
     pub monitoring: Monitoring,
     /// Whose `X-Forwarded-For` is believed.
@@ -123,9 +136,12 @@ pub enum AppError {
     /// No audit.
     #[error(transparent)]
     Audit(#[from] AuditStartError),
-    /// The checkpoint file cannot be used.
+    /// The checkpoint file or the erasure ledger cannot be used.
     #[error(transparent)]
-    Checkpoint(#[from] CheckpointError),
+    Outside(#[from] LineFileError),
+    /// A use case failed.
+    #[error(transparent)]
+    Service(ServiceError),
 }
 
 impl From<LedgerError> for AppError {
@@ -133,6 +149,17 @@ impl From<LedgerError> for AppError {
         match error {
             LedgerError::Store(error) => error.into(),
             LedgerError::Checkpoint(error) => error.into(),
+        }
+    }
+}
+
+impl From<RestoreError> for AppError {
+    fn from(error: RestoreError) -> Self {
+        match error {
+            RestoreError::Service(ServiceError::Store(error)) => error.into(),
+            RestoreError::Service(error) => Self::Service(error),
+            RestoreError::File(error) => error.into(),
+            RestoreError::Missing => Self::Service(ServiceError::Malformed),
         }
     }
 }
@@ -158,36 +185,35 @@ impl App {
     pub async fn start(settings: AppSettings, deps: Deps) -> Result<Self, AppError> {
         let store = Store::new(&settings.database_url, &settings.store)?;
         guard::check(&store).await?;
-        let lifecycle = Lifecycle::new();
-        let metrics = Arc::new(Metrics::new()?);
-        let (audit, ledger) = trail::start(&settings, &deps, &store, &metrics, &lifecycle).await?;
+        let (lifecycle, metrics) = (Lifecycle::new(), Arc::new(Metrics::new()?));
+        let now = deps.clock.now();
+        // One id names the process: as a replica, as a writer, and its spool.
+        let replica = deps.ids.next(now);
+        let classes = trail::find_classes(&store, settings.retention_days).await?;
+        let named = (&store, WriterId(replica), &classes);
+        let (audit, ledger) = trail::start(&settings, &deps, named, &metrics, &lifecycle).await?;
         let (hot, used) = Hot::new(settings.memory_bytes);
         let hot = Arc::new(hot);
         let outage = settings.spool.as_ref().map_or(TimeDelta::zero(), |spool| spool.max_age);
         let remembered = Arc::new(Remembered::new(outage)?);
-        let subscribers = subscribers(&hot, &remembered, &lifecycle);
-        let now = deps.clock.now();
-        let replica = deps.ids.next(now);
-        let coherence = Coherence::start(store.clone(), replica, now, subscribers).await?;
-        let coherence = Arc::new(coherence);
-        let hasher = Hasher::new(settings.workers, lifecycle.clone())?;
-        let keyring = Arc::new(Keyring::new(KeyringParts {
-            store: store.clone(),
-            provider: Arc::clone(&deps.keys),
-            audit: audit.clone(),
-            clock: Arc::clone(&deps.clock),
-            ids: Arc::clone(&deps.ids),
-            encryption: settings.encryption,
-            outage,
-        }));
-        let warm = start_warm(&settings, &deps, &metrics, &lifecycle)?;
+        let keyring = Arc::new(keyring(&settings, &deps, (&store, &audit), outage));
+        let (sweeper, subscribers) =
+            subscribers((&hot, &metrics), (&remembered, &keyring), classes);
+        let uses = UseWriter::new(store.clone(), Arc::clone(&deps.clock), replica, used);
         let installation = find_installation(&store).await?;
+        let shared = Shared::start(&settings, &deps, installation, (&metrics, &lifecycle))?;
+        let Shared { warm, leases, floor } = shared;
+        let follower = follower(&settings, replica, now);
+        let coherence = Arc::new(Coherence::new(store.clone(), follower, floor, subscribers));
+        let hasher = Hasher::new(settings.workers, lifecycle.clone())?;
+        let (max_entries, usable_for) = (settings.max_entries, settings.stale.longest());
         let service = Service::new(Parts {
             store: store.clone(),
             audit: audit.clone(),
             keyring,
             coherence: Arc::clone(&coherence),
             stack: Stack { hot, warm, cold: Cold::new(store.clone()) },
+            leases,
             upstream: Arc::clone(&deps.upstream),
             hasher: hasher.clone(),
             remembered: Arc::clone(&remembered),
@@ -198,57 +224,38 @@ impl App {
             installation,
             keys: Arc::clone(&deps.keys),
             checkpoint: trail::checkpoint(&settings),
+            erasures: trail::erasures(&settings, &deps),
             switch: settings.switch,
             default_ttl: settings.default_ttl,
+            stale: settings.stale,
+            capacity: Capacity { max_entries, usable_for },
+            retention_days: settings.retention_days,
         });
         let clock = Arc::clone(&deps.clock);
         let authenticator = Authenticator::new(store, coherence, remembered, hasher, audit, clock);
         let authenticator = Arc::new(authenticator);
         let app = Self { service, authenticator, metrics, deps, settings, lifecycle };
-        make_partitions(&app.service).await;
-        app.service.note_ledger(ledger).await?;
-        app.spawn_tasks(used);
+        app.begin(ledger, (uses, sweeper)).await?;
         Ok(app)
     }
 
-    /// The tasks that run beside the requests until the service stops.
-    fn spawn_tasks(&self, used: tokio::sync::mpsc::Receiver<Arc<UseCounter>>) {
-        let parts = self.service.parts();
-        let lifecycle = &self.lifecycle;
-        lifecycle.spawn(Arc::clone(&parts.coherence).follow(lifecycle.clone()));
-        lifecycle.spawn(UseWriter::new(parts.store.clone(), used).run(lifecycle.clone()));
-        let (keyring, authenticator) =
-            (Arc::clone(&parts.keyring), Arc::clone(&self.authenticator));
-        lifecycle.spawn(every(SWEEP, lifecycle.clone(), move || {
-            keyring.forget_expired();
-            authenticator.forget_expired();
-            std::future::ready(())
-        }));
-        let (service, stop) = (Arc::clone(&self.service), lifecycle.clone());
-        let held = parts.audit.hold();
-        lifecycle.spawn(async move {
-            every(DENIALS, stop, || {
-                service.flush_denials();
-                std::future::ready(())
-            })
-            .await;
-            service.flush_denials();
-            drop(held);
-        });
-        let service = Arc::clone(&self.service);
-        lifecycle.spawn(every(PARTITIONS, lifecycle.clone(), move || {
-            let service = Arc::clone(&service);
-            async move { make_partitions(&service).await }
-        }));
+    /// Does what comes before the first request, and starts the tasks.
+    async fn begin(
+        &self,
+        ledger: PresentLedger,
+        (uses, sweeper): (UseWriter, Arc<Sweeper>),
+    ) -> Result<(), AppError> {
+        tasks::make_partitions(&self.service).await;
+        self.service.note_ledger(ledger).await?;
         if self.settings.spool.is_some() {
-            let (service, stop) = (Arc::clone(&self.service), lifecycle.clone());
-            lifecycle.spawn(async move {
-                tokio::select! {
-                    () = stop.stopping() => {}
-                    () = every(VERIFICATION, stop.clone(), || verify_when_due(&service)) => {}
-                }
-            });
+            let parts = self.service.parts();
+            // Nobody need wait for the dead; nor for a command, which does not serve.
+            let dead: Vec<Uuid> = parts.audit.dead().iter().map(|dead| dead.0).collect();
+            parts.coherence.sign_off(&dead).await?;
+            parts.coherence.begin().await?;
+            self.service.begin_erasure_ledger().await?;
         }
+        Ok(self.spawn_tasks(uses, sweeper).map_err(AuditStartError::Thread)?)
     }
 
     /// The use cases.
@@ -321,68 +328,58 @@ async fn find_installation(store: &Store) -> Result<TenantId, StoreError> {
     row.map(|row| row.id).ok_or(StoreError::UnknownValue("installation"))
 }
 
-fn start_warm(
+fn keyring(
     settings: &AppSettings,
     deps: &Deps,
-    metrics: &Arc<Metrics>,
-    lifecycle: &Lifecycle,
-) -> Result<Arc<dyn Warm>, AppError> {
-    let Some(redis) = &settings.redis else {
-        return Ok(Arc::new(WarmOff));
-    };
-    let redis = Redis::new(redis, Arc::clone(&deps.clock))?;
-    let clock = Arc::clone(&deps.clock);
-    Ok(Arc::new(RedisTier::start(redis, clock, Arc::clone(metrics), lifecycle)))
+    (store, audit): (&Store, &Audit),
+    outage: TimeDelta,
+) -> Keyring {
+    Keyring::new(KeyringParts {
+        store: store.clone(),
+        provider: Arc::clone(&deps.keys),
+        audit: audit.clone(),
+        clock: Arc::clone(&deps.clock),
+        ids: Arc::clone(&deps.ids),
+        encryption: settings.encryption,
+        outage,
+    })
 }
 
-/// Makes partitions ahead: a row that finds none of its month lands in the default one, which keeps
-/// that month's from being made later.
-async fn make_partitions(service: &Service) {
-    if let Err(error) = service.ensure_partitions().await {
-        tracing::error!(%error, "audit partitions could not be made ahead");
-    }
+/// This process as the others see it.
+fn follower(settings: &AppSettings, replica: Uuid, started_at: DateTime<Utc>) -> Follower {
+    let floor = settings.redis.is_some();
+    Follower { lease: coherence::LEASE, floor, replica, started_at }
 }
 
-async fn verify_when_due(service: &Service) {
-    if let Err(error) = service.verify_when_due().await {
-        tracing::error!(%error, "the audit trail could not be verified");
-    }
-}
-
-/// Who must react to steps of the invalidation stream.
+/// Who must react to steps of the invalidation stream; the first of them has a task to be run.
 fn subscribers(
-    hot: &Arc<Hot>,
-    remembered: &Arc<Remembered>,
-    lifecycle: &Lifecycle,
-) -> Vec<Subscriber> {
-    let (hot, remembered) = (Arc::clone(hot), Arc::clone(remembered));
-    let lifecycle = lifecycle.clone();
-    vec![
-        Box::new(move |step: &Step| {
-            let (hot, Step { tenant, change, position }) = (Arc::clone(&hot), *step);
-            if let Change::Entries(selector) = change {
-                // It only frees memory, and may walk all of it: nobody waits.
-                drop(lifecycle.spawn_blocking(move || hot.apply(tenant, position, &selector)));
-            }
+    (hot, metrics): (&Arc<Hot>, &Arc<Metrics>),
+    (remembered, keyring): (&Arc<Remembered>, &Arc<Keyring>),
+    classes: Arc<RetentionClasses>,
+) -> (Arc<Sweeper>, Vec<Subscriber>) {
+    let sweeper = Arc::new(Sweeper::new(Arc::clone(hot), Arc::clone(metrics)));
+    let (hearing, remembered) = (Arc::clone(&sweeper), Arc::clone(remembered));
+    let keyring = Arc::clone(keyring);
+    let subscribers: Vec<Subscriber> = vec![
+        Box::new(move |event| hearing.hear(event)),
+        Box::new(move |event| match event {
+            Event::Step(Step { change: Change::Token(token), .. }) => remembered.revoke(*token),
+            Event::Step(_) | Event::Tenant(_) => {}
+            Event::Lost => remembered.forget_all(),
         }),
-        Box::new(move |step: &Step| {
-            if let Change::Token(token) = step.change {
-                remembered.revoke(token);
-            }
+        Box::new(move |event| match event {
+            Event::Step(Step {
+                tenant,
+                change: Change::Entries(Selector::Group(Group::Subject(id))),
+                ..
+            }) => keyring.forget_subject(*tenant, *id),
+            Event::Step(_) | Event::Tenant(_) => {}
+            Event::Lost => keyring.forget_subjects(),
         }),
-    ]
-}
-
-/// Runs `work` now and then until `lifecycle` stops.
-async fn every<F: Future<Output = ()> + Send>(
-    period: Duration,
-    lifecycle: Lifecycle,
-    work: impl Fn() -> F + Send,
-) {
-    loop {
-        tokio::select! {
-            () = lifecycle.stopping() => return,
-            () = tokio::time::sleep(period) => work().await,
-        }
-    }
+        Box::new(move |event| match event {
+            Event::Tenant(row) => classes.set(row.id, row.rules.retention_days),
+            Event::Step(_) | Event::Lost => {}
+        }),
+    ];
+    (sweeper, subscribers)
 }

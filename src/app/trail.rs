@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
-use crate::audit::{self, Audit, AuditParts, CheckpointFile, PresentLedger, Sealing, Stamper};
+use crate::audit::{
+    self, Audit, AuditParts, CheckpointFile, ErasureLedger, PresentLedger, RetentionClasses,
+    Sealing, Stamper,
+};
 use crate::domain::ids::{LedgerId, WriterId};
 use crate::lifecycle::Lifecycle;
-use crate::store::Store;
+use crate::store::{Store, StoreError, tenants};
 use crate::telemetry::Metrics;
 
 use super::{AppError, AppSettings, Auditing, Deps};
@@ -15,10 +18,35 @@ pub(super) fn checkpoint(settings: &AppSettings) -> Option<CheckpointFile> {
     settings.checkpoint.clone().map(CheckpointFile::new)
 }
 
+/// The retention classes of records, by what each tenant and the installation say.
+pub(super) async fn find_classes(
+    store: &Store,
+    default_days: u32,
+) -> Result<Arc<RetentionClasses>, StoreError> {
+    let own = store.bounded(async {
+        let mut tx = store.system("find retention periods of tenants' own").await?;
+        let own = tenants::list_retention(&mut tx).await?;
+        tx.end().await?;
+        Ok::<_, StoreError>(own)
+    });
+    let classes = Arc::new(RetentionClasses::new(default_days));
+    for (tenant, days) in own.await? {
+        classes.set(tenant, days);
+    }
+    Ok(classes)
+}
+
+/// Where erasures are kept outside.
+pub(super) fn erasures(settings: &AppSettings, deps: &Deps) -> Option<ErasureLedger> {
+    let path = settings.erasure_ledger.clone()?;
+    Some(ErasureLedger::new(path, Arc::clone(&deps.keys)))
+}
+
+/// Starts it for a process whose records are numbered, and whose spool is named, as `writer`.
 pub(super) async fn start(
     settings: &AppSettings,
     deps: &Deps,
-    store: &Store,
+    (store, writer, classes): (&Store, WriterId, &Arc<RetentionClasses>),
     metrics: &Arc<Metrics>,
     lifecycle: &Lifecycle,
 ) -> Result<(Audit, PresentLedger), AppError> {
@@ -27,12 +55,12 @@ pub(super) async fn start(
     let checkpoint = checkpoint(settings);
     // A command, which has no spool, leaves ledgers and seals to the services.
     let is_service = settings.spool.is_some();
-    let ledger = if is_service {
+    let ledger = if settings.begins_ledger {
         audit::find_or_begin(store, checkpoint.as_ref(), fresh, now).await?
     } else {
         audit::find_ledger(store, fresh, now).await?
     };
-    let stamper = Stamper::new(&deps.keys, ledger.id);
+    let stamper = Stamper::new(&deps.keys, ledger.id, Arc::clone(classes));
     if settings.auditing == Auditing::Off {
         return Ok((Audit::off(stamper), ledger));
     }
@@ -44,7 +72,7 @@ pub(super) async fn start(
     let parts = AuditParts {
         store: store.clone(),
         stamper,
-        writer: WriterId::fresh(&*deps.ids, now),
+        writer,
         ledger,
         sealing: is_service.then_some(sealing),
         spool: settings.spool.clone(),

@@ -20,6 +20,9 @@ use super::state::State;
 /// How often the spool and a Postgres that is down are looked at.
 const PERIOD: Duration = Duration::from_millis(250);
 
+/// Longest time a look goes on after the service was asked to stop: less than the stop's grace.
+const LAST_LOOK: Duration = Duration::from_secs(3);
+
 /// Why draining stopped short.
 #[derive(Debug, thiserror::Error)]
 enum DrainError {
@@ -41,11 +44,16 @@ pub(super) struct Drainer {
 }
 
 impl Drainer {
-    /// Runs until `lifecycle` stops. What is in the spool then is adopted by the next process.
+    /// Runs until `lifecycle` stops. What is in the spool then is adopted by the next process, and what
+    /// is cut off on its way to Postgres is compared there.
     pub(super) async fn run(self, lifecycle: Lifecycle) {
         let mut told = false;
         loop {
-            match self.look().await {
+            let looked = tokio::select! {
+                looked = self.look() => looked,
+                () = async { lifecycle.stopping().await; tokio::time::sleep(LAST_LOOK).await } => return,
+            };
+            match looked {
                 Ok(()) => told = false,
                 Err(DrainError::Replay(ReplayError::Differs)) => {
                     tracing::error!(

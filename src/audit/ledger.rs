@@ -7,7 +7,8 @@ use crate::domain::ids::LedgerId;
 use crate::store::ledgers::{self, Home, Ledger};
 use crate::store::{Store, StoreError, SystemTx, seals};
 
-use super::checkpoint::{Checkpoint, CheckpointError, CheckpointFile};
+use super::checkpoint::{Checkpoint, CheckpointFile};
+use super::line_file::LineFileError;
 
 /// Why a ledger is begun.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,7 +72,7 @@ pub enum LedgerError {
     Store(#[from] StoreError),
     /// The checkpoint file failed.
     #[error(transparent)]
-    Checkpoint(#[from] CheckpointError),
+    Checkpoint(#[from] LineFileError),
 }
 
 /// The present ledger, begun now under the name `fresh` when there is none or the history broke.

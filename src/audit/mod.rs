@@ -2,9 +2,12 @@
 //! `Receipt`, and nothing else does. Never holds content: records are ids, enums and numbers.
 
 mod checkpoint;
+mod classes;
 mod draft;
 mod drainer;
+mod erasure_ledger;
 mod ledger;
+mod line_file;
 mod receipt;
 mod recording;
 mod replay;
@@ -32,9 +35,12 @@ use crate::store::Store;
 use crate::store::audit::StampedRecord;
 use crate::telemetry::Metrics;
 
-pub use checkpoint::{Checkpoint, CheckpointError, CheckpointFile};
+pub use checkpoint::{Checkpoint, CheckpointFile};
+pub use classes::RetentionClasses;
 pub use draft::Draft;
+pub use erasure_ledger::{Erasure, ErasureLedger, Read as ReadErasures, Verdict};
 pub use ledger::{LedgerError, LedgerReason, PresentLedger, find as find_ledger, find_or_begin};
+pub use line_file::LineFileError;
 pub use receipt::{Durability, Receipt};
 pub use recording::Recording;
 pub use sealer::Sealing;
@@ -107,6 +113,7 @@ pub struct Audit {
     drafts: TaskTracker,
     /// Whether nothing speaks against serving from the present ledger.
     accepted: Arc<AtomicBool>,
+    dead: Arc<[WriterId]>,
 }
 
 /// The writer's ends.
@@ -128,6 +135,7 @@ impl Audit {
             parts;
         let stamper = Arc::new(stamper);
         let spool = spool.map(|spool| Spool::open(spool, id, Arc::clone(&clock))).transpose()?;
+        let dead = spool.as_ref().map_or_else(Arc::default, |spool| Arc::from(&*spool.dead));
         let state = Arc::new(State::new(spool, Arc::clone(&metrics)));
         let drafts = TaskTracker::new();
         // Closed, so that it can be waited for; it takes new ones all the same.
@@ -161,7 +169,7 @@ impl Audit {
         lifecycle.spawn_thread("audit-drainer", drainer.run(lifecycle.clone()))?;
         let accepted = Arc::new(AtomicBool::new(ledger.accepted));
         let running = Some(Running { queue, state, ended });
-        let audit = Self { running, stamper, drafts, accepted };
+        let audit = Self { running, stamper, drafts, accepted, dead };
         if let Some(sealing) = sealing {
             let (audit, lifecycle, progress) =
                 (audit.clone(), lifecycle.clone(), Progress::default());
@@ -175,7 +183,8 @@ impl Audit {
     /// A handle that grants receipts and writes nothing. For development only.
     pub fn off(stamper: Stamper) -> Self {
         let (stamper, accepted) = (Arc::new(stamper), Arc::new(AtomicBool::new(true)));
-        Self { running: None, stamper, drafts: TaskTracker::new(), accepted }
+        let (drafts, dead) = (TaskTracker::new(), Arc::default());
+        Self { running: None, stamper, drafts, accepted, dead }
     }
 
     /// Hands a record over at once; the receipt comes when it is durable. The record is written
@@ -237,6 +246,11 @@ impl Audit {
         if let Some(running) = &self.running {
             running.ended.cancelled().await;
         }
+    }
+
+    /// Processes of this installation that were found dead at the start.
+    pub fn dead(&self) -> &[WriterId] {
+        &self.dead
     }
 
     /// Whether nothing speaks against serving from the present ledger.

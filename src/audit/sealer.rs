@@ -14,8 +14,9 @@ use crate::store::{Store, StoreError, SystemTx, ledgers, seals};
 use crate::telemetry::Metrics;
 
 use super::Audit;
-use super::checkpoint::{CheckpointError, CheckpointFile};
+use super::checkpoint::CheckpointFile;
 use super::ledger::PresentLedger;
+use super::line_file::LineFileError;
 
 const PERIOD: Duration = Duration::from_secs(1);
 
@@ -77,7 +78,7 @@ pub(super) struct Progress {
 #[derive(Debug, thiserror::Error)]
 enum OutsideError {
     #[error(transparent)]
-    File(#[from] CheckpointError),
+    File(#[from] LineFileError),
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("the writing did not end")]

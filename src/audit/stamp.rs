@@ -1,10 +1,14 @@
 //! Makes records tamper-evident: hash over the canonical fields, MAC under a key that Postgres
 //! never sees.
 
+use std::sync::Arc;
+
 use crate::crypto::{KeyProvider, MacKey, sha256};
 use crate::domain::audit_record::{AuditRecord, WriterPlace};
 use crate::domain::ids::LedgerId;
 use crate::store::audit::StampedRecord;
+
+use super::classes::RetentionClasses;
 
 /// Stamps the records of one ledger.
 #[derive(Debug)]
@@ -12,17 +16,19 @@ pub struct Stamper {
     mac: MacKey,
     mac_key_id: String,
     ledger: LedgerId,
+    classes: Arc<RetentionClasses>,
 }
 
 impl Stamper {
     /// Stamps with the key provider's present audit key.
-    pub fn new(keys: &KeyProvider, ledger: LedgerId) -> Self {
+    pub fn new(keys: &KeyProvider, ledger: LedgerId, classes: Arc<RetentionClasses>) -> Self {
         let mac_key_id = keys.active_id().as_str().to_owned();
-        Self { mac: keys.audit_mac_key(), mac_key_id, ledger }
+        Self { mac: keys.audit_mac_key(), mac_key_id, ledger, classes }
     }
 
-    /// Stamps one record.
+    /// Stamps one record, with the class its tenant's have now.
     pub fn stamp(&self, record: AuditRecord, place: Option<WriterPlace>) -> StampedRecord {
+        let record = AuditRecord { class: self.classes.of(&record), ..record };
         let row_hash = sha256(&record.canonical(self.ledger, place));
         StampedRecord {
             row_mac: self.mac.mac(&row_hash),

@@ -15,6 +15,7 @@ use crate::audit::Audit;
 use crate::coherence::{Coherence, TenantView};
 use crate::domain::caller::Caller;
 use crate::domain::clock::Clock;
+use crate::domain::ids::TokenId;
 use crate::domain::network::Network;
 use crate::domain::token::BearerToken;
 use crate::store::tokens::{self, TokenSecret};
@@ -53,6 +54,16 @@ pub enum AuthError {
     Hasher(#[source] HasherError),
 }
 
+/// How sure it is that a token is still good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// No revocation was missed, or Postgres was asked.
+    Confirmed,
+    /// It was good when Postgres was asked last: enough for an answer of the upstream, for nothing
+    /// that is stored.
+    Believed,
+}
+
 /// A verified token.
 #[derive(Debug)]
 pub struct Verified {
@@ -64,6 +75,8 @@ pub struct Verified {
     pub view: Arc<TenantView>,
     expires_at: Option<DateTime<Utc>>,
     checked_at: DateTime<Utc>,
+    /// What `Remembered` had counted before the look-up.
+    beginning: u64,
 }
 
 /// Verifies tokens and remembers them for a minute.
@@ -109,17 +122,43 @@ impl Authenticator {
         &self,
         text: &str,
         network: Network,
-    ) -> Result<Arc<Verified>, AuthError> {
+    ) -> Result<(Arc<Verified>, Standing), AuthError> {
         let now = self.clock.now();
         let name = self.remembered.name(text);
-        let verified = match self.remembered.get(&name, now) {
-            Some(verified) => verified,
+        let (verified, standing) = match self.remembered.get(&name, now) {
+            Some(verified) if self.coherence.is_proven() => (verified, Standing::Confirmed),
+            Some(verified) => Box::pin(self.confirm(verified)).await?,
             None => Box::pin(self.verify_or_remember(text, name, network, now)).await?,
         };
         // Also asked of those who joined a verification that was under way at the revocation.
         let revoked = self.remembered.is_revoked(verified.caller.token);
         let current = !revoked && verified.expires_at.is_none_or(|end| now < end);
-        if current && verified.view.is_active() { Ok(verified) } else { Err(AuthError::Refused) }
+        if current && verified.view.is_active() {
+            Ok((verified, standing))
+        } else {
+            Err(AuthError::Refused)
+        }
+    }
+
+    /// A process that may have missed a revocation looks for it itself.
+    async fn confirm(
+        &self,
+        verified: Arc<Verified>,
+    ) -> Result<(Arc<Verified>, Standing), AuthError> {
+        if !self.audit.takes_postgres() {
+            return Ok((verified, Standing::Believed));
+        }
+        match self.find_token(verified.caller.token).await {
+            Ok(Some(found)) if found.is_usable() => Ok((verified, Standing::Confirmed)),
+            Ok(_) => Err(AuthError::Refused),
+            Err(error) if error.is_outage() => Ok((verified, Standing::Believed)),
+            Err(error) => Err(AuthError::Unavailable(error)),
+        }
+    }
+
+    /// How sure a token is that was verified longer ago.
+    fn standing_of_old(&self) -> Standing {
+        if self.coherence.is_proven() { Standing::Confirmed } else { Standing::Believed }
     }
 
     /// Verifies; while Postgres is away what was verified before is believed longer.
@@ -129,17 +168,18 @@ impl Authenticator {
         name: [u8; 32],
         network: Network,
         now: DateTime<Utc>,
-    ) -> Result<Arc<Verified>, AuthError> {
+    ) -> Result<(Arc<Verified>, Standing), AuthError> {
         if !self.audit.takes_postgres()
             && let Some(old) = self.remembered.get_old(&name, now)
         {
-            return Ok(old);
+            return Ok((old, self.standing_of_old()));
         }
         match self.verify_once(text, name, network).await {
             Err(AuthError::Unavailable(error)) if error.is_outage() => {
-                self.remembered.get_old(&name, now).ok_or(AuthError::Unavailable(error))
+                let old = self.remembered.get_old(&name, now);
+                old.map(|old| (old, self.standing_of_old())).ok_or(AuthError::Unavailable(error))
             }
-            verified => verified,
+            verified => verified.map(|verified| (verified, Standing::Confirmed)),
         }
     }
 
@@ -171,8 +211,8 @@ impl Authenticator {
     }
 
     async fn verify(&self, token: &BearerToken) -> Result<Verified, AuthError> {
-        let checked_at = self.clock.now();
-        let secret = self.find_secret(token).await.map_err(AuthError::Unavailable)?;
+        let (checked_at, beginning) = (self.clock.now(), self.remembered.beginning());
+        let secret = self.find_token(token.id).await.map_err(AuthError::Unavailable)?;
         // A token nobody has costs the same time as a wrong one.
         let hash = secret.as_ref().map(|secret| secret.secret_hash.clone());
         let right = self.hasher.verify(token, hash).await.map_err(|error| match error {
@@ -182,7 +222,7 @@ impl Authenticator {
         let Some(secret) = secret.filter(|_| right) else {
             return Err(AuthError::Refused);
         };
-        let usable = secret.token.revoked_at.is_none() && secret.tenant_active;
+        let usable = secret.is_usable();
         let view = self.coherence.view(secret.tenant).await.map_err(AuthError::Unavailable)?;
         let Some(view) = view.filter(|_| usable) else {
             return Err(AuthError::Refused);
@@ -194,14 +234,15 @@ impl Authenticator {
             view,
             expires_at: secret.token.expires_at,
             checked_at,
+            beginning,
         })
     }
 
-    async fn find_secret(&self, token: &BearerToken) -> Result<Option<TokenSecret>, StoreError> {
+    async fn find_token(&self, id: TokenId) -> Result<Option<TokenSecret>, StoreError> {
         self.store
             .bounded(async {
                 let mut tx = self.store.system("a token comes before its tenant").await?;
-                let secret = tokens::find_secret(&mut tx, token.id).await?;
+                let secret = tokens::find_secret(&mut tx, id).await?;
                 tx.end().await?;
                 Ok(secret)
             })

@@ -2,6 +2,7 @@
 //! Postgres is away for as long as records may wait for it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use quick_cache::sync::{Cache, PlaceholderGuard};
@@ -32,6 +33,9 @@ pub struct Remembered {
     verified: Cache<[u8; 32], Arc<Verified>>,
     /// Verified longer ago: for outages only.
     old: Cache<[u8; 32], Arc<Verified>>,
+    /// Counts how often everything was forgotten. What was looked up before the last time is not
+    /// believed, wherever it is and whenever it came there.
+    beginning: AtomicU64,
     /// Longest time a token is believed in an outage.
     outage: TimeDelta,
     /// Told by the invalidation stream. Kept so that a verification that was under way when the
@@ -47,6 +51,7 @@ impl Remembered {
             names: MacKey::derive(&Key::random()?, "remembered tokens"),
             verified: Cache::new(TOKENS),
             old: Cache::new(TOKENS),
+            beginning: AtomicU64::new(0),
             outage,
             revoked: Cache::new(TOKENS),
         })
@@ -57,7 +62,7 @@ impl Remembered {
     }
 
     pub(super) fn get(&self, name: &[u8; 32], now: DateTime<Utc>) -> Option<Arc<Verified>> {
-        let verified = self.verified.get(name)?;
+        let verified = self.verified.get(name).filter(|verified| self.is_believed(verified))?;
         if now - verified.checked_at < REMEMBERED {
             return Some(verified);
         }
@@ -68,12 +73,30 @@ impl Remembered {
 
     /// What was verified longer ago, when Postgres cannot be asked.
     pub(super) fn get_old(&self, name: &[u8; 32], now: DateTime<Utc>) -> Option<Arc<Verified>> {
-        self.old.get(name).filter(|verified| now - verified.checked_at < self.outage)
+        self.old
+            .get(name)
+            .filter(|verified| self.is_believed(verified))
+            .filter(|verified| now - verified.checked_at < self.outage)
     }
 
     /// What is remembered by now, or the right to verify.
     pub(super) async fn get_or_guard(&self, name: &[u8; 32]) -> Result<Arc<Verified>, Guard<'_>> {
-        self.verified.get_value_or_guard_async(name).await
+        loop {
+            let verified = self.verified.get_value_or_guard_async(name).await?;
+            if self.is_believed(&verified) {
+                return Ok(verified);
+            }
+            self.verified.remove_if(name, |held| Arc::ptr_eq(held, &verified));
+        }
+    }
+
+    /// To be asked before a look-up in Postgres.
+    pub(super) fn beginning(&self) -> u64 {
+        self.beginning.load(Ordering::Acquire)
+    }
+
+    fn is_believed(&self, verified: &Verified) -> bool {
+        verified.beginning == self.beginning()
     }
 
     /// Whether a revocation of this token was heard of.
@@ -95,6 +118,14 @@ impl Remembered {
             young
         });
         self.old.retain(|_, verified| now - verified.checked_at < self.outage);
+    }
+
+    /// Believes nobody any more without verifying: revocations may have been missed.
+    pub fn forget_all(&self) {
+        // First: what is kept after the clearing is of before.
+        self.beginning.fetch_add(1, Ordering::AcqRel);
+        self.verified.clear();
+        self.old.clear();
     }
 
     /// Hears of a revocation: the token is refused from now on. First noted, then forgotten, so

@@ -14,6 +14,7 @@ use crate::audit::CheckpointFile;
 use crate::audit::verify::{Verification, verify_lines};
 use crate::config::{Config, Source};
 use crate::domain::audit_row::ndjson;
+use crate::domain::fields::{self, TIME_RULE};
 use crate::domain::ids::TenantId;
 use crate::service::TrailQuery;
 
@@ -69,9 +70,9 @@ struct Accepted {
     accepted_now: bool,
 }
 
-fn parse_time(text: &str) -> Result<DateTime<Utc>, String> {
-    let time = DateTime::parse_from_rfc3339(text).map(DateTime::into);
-    time.map_err(|_| "must be a time of RFC 3339, such as 2026-01-31T00:00:00Z".to_owned())
+/// Reads a time from the command line.
+pub(super) fn parse_time(text: &str) -> Result<DateTime<Utc>, String> {
+    fields::parse_time(text).ok_or_else(|| format!("must be {TIME_RULE}"))
 }
 
 /// Runs the command.

@@ -46,6 +46,8 @@ pub(super) enum Hold {
     Alone,
     /// A command, beside the service if one runs.
     Shared,
+    /// A command on a database that may have been restored.
+    Restoring,
 }
 
 /// The embedded servers, where they are used.
@@ -117,7 +119,7 @@ impl Backend {
         };
         let postgres = match hold {
             Hold::Alone => Postgres::start(folder, options).await?,
-            Hold::Shared => Postgres::start_or_join(folder, options).await?,
+            Hold::Shared | Hold::Restoring => Postgres::start_or_join(folder, options).await?,
         };
         postgres.ensure_roles_and_database().await?;
         let database_url = postgres.url(APP_ROLE, DATABASE);
@@ -158,8 +160,10 @@ impl Backend {
             store: StoreSettings { pool_size: config.database.pool, limit: STORE_LIMIT },
             redis: (!urls.is_empty()).then_some(RedisSettings { urls, timeout }),
             memory_bytes: cache.memory_bytes,
+            max_entries: cache.max_entries,
             switch: if cache.enabled { Switch::On } else { Switch::PassThrough },
             default_ttl: cache.default_ttl,
+            stale: cache.stale,
             encryption: if cache.encryption_enabled {
                 Encryption::On
             } else {
@@ -173,6 +177,9 @@ impl Backend {
                 max_age: config.audit.spool_max_age,
             }),
             checkpoint: config.audit.checkpoint_file.clone(),
+            retention_days: config.gdpr.retention_days,
+            erasure_ledger: config.erasure.ledger_file.clone(),
+            begins_ledger: self.hold != Hold::Shared,
             monitoring: choose(cache.monitoring_enabled),
             trusted_proxies: config.server.trusted_proxies.clone(),
             body_limit: BODY_LIMIT,

@@ -15,6 +15,7 @@ use crate::domain::token::BearerToken;
 use crate::embedded::Lifetime;
 use crate::loadgen::Address;
 use crate::service::{Grant, TenantSlug};
+use crate::store::tenants::TenantLimits;
 use crate::upstream::Demo;
 
 use super::backend::{Backend, Hold};
@@ -79,7 +80,8 @@ async fn start(config: &Config, backend: &Backend) -> Result<(Running, Target), 
     let app = backend.start_app(config, Arc::new(upstream)).await?;
     let slug = TenantSlug::parse("bench").ok_or_else(|| Failure::internal("no slug"))?;
     let record = app.service().command_line_record();
-    let tenant = app.service().create_tenant(&slug, "Benchmark", record).await?;
+    let tenant =
+        app.service().create_tenant(&slug, "Benchmark", TenantLimits::default(), record).await?;
     let roles = [Role::App].into_iter().collect();
     let grant = (Grant::CommandLine, app.service().command_line_record());
     let token = app.service().create_token(tenant.id, roles, None, grant).await?;

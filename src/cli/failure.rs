@@ -7,7 +7,10 @@ use crate::app::AppError;
 use crate::audit::AuditStartError;
 use crate::embedded::EmbeddedError;
 use crate::keyring::KeyringError;
-use crate::service::{ProofError, ServiceError, TenantError, TokenError};
+use crate::service::{
+    GdprError, ProofError, PurgeError, RestoreError, RotateError, ServiceError, TenantError,
+    TokenError,
+};
 use crate::store::StoreError;
 use crate::store::guard::GuardError;
 use crate::store::migrate::MigrateError;
@@ -83,12 +86,22 @@ impl From<AppError> for Failure {
             AppError::Guard(_)
             | AppError::Redis(_)
             | AppError::Server(_)
-            | AppError::Checkpoint(_)
+            | AppError::Outside(_)
             | AppError::Audit(AuditStartError::Spool(_)) => Self::usage(error),
+            AppError::Service(error) => error.into(),
             AppError::Metrics(_)
             | AppError::Crypto(_)
             | AppError::Hasher(_)
             | AppError::Audit(AuditStartError::Thread(_)) => Self::internal(error),
+        }
+    }
+}
+
+impl From<PurgeError> for Failure {
+    fn from(error: PurgeError) -> Self {
+        match error {
+            PurgeError::Service(error) => error.into(),
+            PurgeError::UnderWay => Self::not_so(error),
         }
     }
 }
@@ -99,6 +112,26 @@ impl From<ProofError> for Failure {
             ProofError::Store(error) => error.into(),
             ProofError::Checkpoint(_) => Self::usage(error),
             ProofError::Audit(_) => Self::out_of_reach(error),
+        }
+    }
+}
+
+impl From<RestoreError> for Failure {
+    fn from(error: RestoreError) -> Self {
+        match error {
+            RestoreError::Service(error) => error.into(),
+            RestoreError::File(_) => Self::usage(error),
+            RestoreError::Missing => Self::not_so(error),
+        }
+    }
+}
+
+impl From<RotateError> for Failure {
+    fn from(error: RotateError) -> Self {
+        match error {
+            RotateError::Service(error) => error.into(),
+            RotateError::Keys(_) => Self::usage(error),
+            RotateError::NothingNew(_) | RotateError::Retired(_) => Self::not_so(error),
         }
     }
 }
@@ -125,6 +158,7 @@ impl From<ServiceError> for Failure {
             ServiceError::Store(error) | ServiceError::Keyring(KeyringError::Store(error)) => {
                 error.into()
             }
+            ServiceError::NotPropagated(_) => Self::out_of_reach(error),
             other => Self::not_so(other),
         }
     }
@@ -134,6 +168,15 @@ impl From<TenantError> for Failure {
     fn from(error: TenantError) -> Self {
         match error {
             TenantError::Service(error) => error.into(),
+            other => Self::not_so(other),
+        }
+    }
+}
+
+impl From<GdprError> for Failure {
+    fn from(error: GdprError) -> Self {
+        match error {
+            GdprError::Service(error) => error.into(),
             other => Self::not_so(other),
         }
     }

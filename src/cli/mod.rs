@@ -5,9 +5,14 @@ mod backend;
 mod bench_run;
 mod config_check;
 mod failure;
+mod gdpr;
+mod keys;
 mod migrate;
+mod new_file;
 mod openapi;
 mod output;
+mod purge;
+mod restore;
 mod scale;
 mod serve;
 mod tenant;
@@ -50,6 +55,17 @@ enum Command {
     /// Prove and read the audit trail
     #[command(subcommand)]
     Audit(audit::AuditCommand),
+    /// File, decide on and prove data subjects' requests
+    #[command(subcommand)]
+    Gdpr(gdpr::GdprCommand),
+    /// Remove what is past its retention; 1: it waits for --confirm
+    Purge(purge::PurgeArgs),
+    /// Rotate keys
+    #[command(subcommand)]
+    Keys(keys::KeysCommand),
+    /// Make a restored database fit to be served from
+    #[command(subcommand)]
+    Restore(restore::RestoreCommand),
     /// Look at the settings
     #[command(subcommand)]
     Config(config_check::ConfigCommand),
@@ -105,6 +121,10 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
             Command::Tenant(command) => tenant::run(&command, &config, &source).await,
             Command::Token(command) => token::run(&command, &config, &source).await,
             Command::Audit(command) => audit::run(&command, &config, &source).await,
+            Command::Gdpr(command) => gdpr::run(&command, &config, &source).await,
+            Command::Purge(args) => purge::run(&args, &config, &source).await,
+            Command::Keys(command) => keys::run(&command, &config, &source).await,
+            Command::Restore(command) => restore::run(&command, &config, &source).await,
             Command::Bench(args) => bench_run::run(&args, &source).await,
             Command::Openapi | Command::Scale(_) | Command::Config(_) => Ok(ExitCode::SUCCESS),
         }

@@ -16,6 +16,7 @@ use crate::domain::caller::Role;
 use crate::domain::token::BearerToken;
 use crate::embedded::Lifetime;
 use crate::service::{Grant, TenantError, TenantSlug};
+use crate::store::tenants::TenantLimits;
 
 use super::backend::{self, Backend, Hold};
 use super::failure::Failure;
@@ -110,7 +111,7 @@ async fn demo_token(app: &App, folder: &Path) -> Result<Zeroizing<String>, Failu
     let tenant = match service.find_tenant(&slug).await {
         Err(TenantError::NotFound) => {
             let record = service.command_line_record();
-            service.create_tenant(&slug, "Demonstration", record).await?
+            service.create_tenant(&slug, "Demonstration", TenantLimits::default(), record).await?
         }
         other => other?,
     };

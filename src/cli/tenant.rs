@@ -10,7 +10,7 @@ use crate::app::App;
 use crate::config::{Config, Source};
 use crate::embedded::Lifetime;
 use crate::service::TenantSlug;
-use crate::store::tenants::TenantRow;
+use crate::store::tenants::{TenantLimits, TenantRow};
 use crate::upstream::Nothing;
 
 use super::backend::{self, Backend, Hold};
@@ -63,8 +63,18 @@ pub(super) async fn with_app<T>(
     source: &Source,
     work: impl AsyncFnOnce(&App) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
+    with_app_as(Hold::Shared, config, source, work).await
+}
+
+/// The same, as who uses the servers.
+pub(super) async fn with_app_as<T>(
+    hold: Hold,
+    config: &Config,
+    source: &Source,
+    work: impl AsyncFnOnce(&App) -> Result<T, Failure>,
+) -> Result<T, Failure> {
     backend::init_logging(config)?;
-    let backend = Backend::open(config, source, Hold::Shared, Lifetime::Independent).await?;
+    let backend = Backend::open(config, source, hold, Lifetime::Independent).await?;
     let done = match backend.start_app(config, Arc::new(Nothing)).await {
         Ok(app) => {
             let done = work(&app).await;
@@ -91,7 +101,10 @@ pub(super) async fn run(
             }
             let row = with_app(config, source, async |app: &App| {
                 let record = app.service().command_line_record();
-                Ok(app.service().create_tenant(&slug, name, record).await?)
+                Ok(app
+                    .service()
+                    .create_tenant(&slug, name, TenantLimits::default(), record)
+                    .await?)
             })
             .await?;
             let shown = Shown::from(row);

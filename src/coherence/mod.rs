@@ -1,153 +1,180 @@
-//! What this process knows of invalidations: follows the stream by position and says whether a
-//! value proven at some position may still be served. Whoever must react subscribes in `app`.
+//! What this process knows of invalidations: follows the stream by position, proves that it missed
+//! none, and says whether a value proven at some position may still be served. Whoever must react
+//! subscribes in `app`.
 
+mod floor;
+mod following;
+mod proof;
+mod propagation;
 mod view;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use chrono::{DateTime, Utc};
-use tokio::sync::Mutex;
-use uuid::Uuid;
+use tokio::sync::{Mutex, Notify};
 
 use crate::domain::ids::TenantId;
 use crate::domain::selector::{Change, Position, Step};
-use crate::lifecycle::Lifecycle;
-use crate::store::{Store, StoreError, invalidations, replicas, tenants};
+use crate::store::follow::{FollowConnection, Follower};
+use crate::store::tenants::TenantRow;
+use crate::store::{Store, StoreError};
 
+pub use floor::FloorPlace;
+pub use proof::PROOF;
+pub use propagation::PropagationError;
 pub use view::TenantView;
 
-/// How often the stream is polled.
-const POLL: Duration = Duration::from_millis(500);
+use following::Following;
+use proof::Proof;
 
-/// Steps read at a time.
-const PAGE: i64 = 500;
+/// How long a replica counts on its lease, from the sending of its renewal on.
+const OWN_LEASE: Duration = Duration::from_secs(3);
 
-/// Called for each step, in order, after the views know it.
-pub type Subscriber = Box<dyn Fn(&Step) + Send + Sync>;
+/// How long the others wait for it: a little longer, since clocks differ in speed.
+pub const LEASE: Duration = Duration::from_millis(3_500);
+
+/// What whoever subscribes hears, in order, after the views know it.
+#[derive(Debug, Clone, Copy)]
+pub enum Event<'a> {
+    /// A step was applied.
+    Step(&'a Step),
+    /// A tenant was first seen here, or an operator changed it.
+    Tenant(&'a TenantRow),
+    /// Steps were missed, or never were: nothing known so far is certain.
+    Lost,
+}
+
+/// Called for each event.
+pub type Subscriber = Box<dyn Fn(Event<'_>) + Send + Sync>;
 
 /// Follows the stream for one process.
 pub struct Coherence {
     store: Store,
-    replica: Uuid,
-    started_at: DateTime<Utc>,
-    applied: AtomicI64,
+    follower: Follower,
+    proof: Arc<Proof>,
+    live_replicas: AtomicU32,
+    is_eldest: AtomicBool,
     /// Replaced whole when a tenant is first seen, which is rare; reading it never waits.
     views: ArcSwap<HashMap<TenantId, Arc<TenantView>>>,
     subscribers: Vec<Subscriber>,
     /// One catch-up at a time, so that steps are applied in order; held across the reading.
-    following: Mutex<()>,
+    following: Mutex<Following>,
+    floor: FloorPlace,
+    /// Wakes the task that follows: a step was heard of, or made here.
+    woken: Notify,
 }
 
 impl Coherence {
-    /// Begins at the stream's present end.
-    pub async fn start(
+    /// Knows nothing and proves nothing until it first catches up.
+    pub fn new(
         store: Store,
-        replica: Uuid,
-        started_at: DateTime<Utc>,
+        follower: Follower,
+        floor: FloorPlace,
         subscribers: Vec<Subscriber>,
-    ) -> Result<Self, StoreError> {
-        let tail = store
-            .bounded(async {
-                let mut tx = store.system("find the end of the invalidation stream").await?;
-                let tail = invalidations::get_tail(&mut tx).await?;
-                replicas::upsert(&mut tx, replica, started_at, tail).await?;
-                tx.end().await?;
-                Ok::<_, StoreError>(tail)
-            })
-            .await?;
-        Ok(Self {
+    ) -> Self {
+        Self {
+            following: Mutex::new(Following::new(store.clone(), floor.clone())),
             store,
-            replica,
-            started_at,
-            applied: AtomicI64::new(tail.0),
+            follower,
+            proof: Arc::new(Proof::new()),
+            live_replicas: AtomicU32::new(1),
+            is_eldest: AtomicBool::new(false),
             views: ArcSwap::default(),
             subscribers,
-            following: Mutex::new(()),
-        })
-    }
-
-    /// Polls until `lifecycle` stops.
-    pub async fn follow(self: Arc<Self>, lifecycle: Lifecycle) {
-        loop {
-            tokio::select! {
-                () = lifecycle.stopping() => break,
-                () = tokio::time::sleep(POLL) => {}
-            }
-            if let Err(error) = self.catch_up().await {
-                tracing::warn!(%error, "the invalidation stream cannot be read");
-            }
-        }
-        let leave = self.store.bounded(async {
-            let mut tx = self.store.system("a replica leaves").await?;
-            replicas::delete(&mut tx, self.replica).await?;
-            tx.end().await
-        });
-        if let Err(error) = leave.await {
-            tracing::warn!(%error, "the replica could not be signed off");
+            floor,
+            woken: Notify::new(),
         }
     }
 
-    /// Applies everything that is in the stream now.
-    pub async fn catch_up(&self) -> Result<(), StoreError> {
-        let _one_at_a_time = self.following.lock().await;
-        loop {
-            let applied = self.position();
-            let steps = self
-                .store
-                .bounded(async {
-                    let mut tx = self.store.system("follow the invalidation stream").await?;
-                    let steps = invalidations::list_after(&mut tx, applied, PAGE).await?;
-                    replicas::upsert(&mut tx, self.replica, self.started_at, applied).await?;
-                    tx.end().await?;
-                    Ok::<_, StoreError>(steps)
-                })
-                .await?;
-            let last_page = steps.len() < usize::try_from(PAGE).unwrap_or(usize::MAX);
-            for step in &steps {
-                self.apply(step).await?;
-            }
-            if last_page {
-                return Ok(());
-            }
-        }
+    /// Whether this process knows that it missed nothing.
+    pub fn is_proven(&self) -> bool {
+        self.proof.holds()
     }
 
-    async fn apply(&self, step: &Step) -> Result<(), StoreError> {
-        let view = self.views.load().get(&step.tenant).map(Arc::clone);
-        match (view, &step.change) {
-            (Some(view), Change::Entries(selector)) => view.apply(step.position, selector),
-            (Some(view), Change::Tenant) => {
-                if let Some(row) = self.read_tenant(step.tenant).await? {
-                    view.set_active(row.active);
-                }
-            }
-            (_, Change::Token(_)) | (None, _) => {}
-        }
-        self.applied.store(step.position.0, Ordering::Release);
-        for subscriber in &self.subscribers {
-            subscriber(step);
-        }
-        Ok(())
-    }
-
-    async fn read_tenant(&self, id: TenantId) -> Result<Option<tenants::TenantRow>, StoreError> {
-        self.store
-            .bounded(async {
-                let mut tx = self.store.system("read a tenant's state").await?;
-                let row = tenants::find(&mut tx, id).await?;
-                tx.end().await?;
-                Ok(row)
-            })
-            .await
+    /// For how long this process has not known that; `None` while it does.
+    pub fn unproven_for(&self) -> Option<Duration> {
+        self.proof.unproven_for()
     }
 
     /// How far this process has followed the stream.
     pub fn position(&self) -> Position {
-        Position(self.applied.load(Ordering::Acquire))
+        self.proof.position()
+    }
+
+    /// The history that positions count in, as a number: what was proven in another is worth nothing.
+    pub fn era(&self) -> u64 {
+        self.proof.era()
+    }
+
+    /// How many replicas serve, this one among them.
+    pub fn live_replicas(&self) -> u32 {
+        self.live_replicas.load(Ordering::Relaxed)
+    }
+
+    /// Whether this replica is the one that does what is needed once: of those that serve, the eldest.
+    /// For a moment there may be none, or two.
+    pub fn is_eldest(&self) -> bool {
+        self.is_eldest.load(Ordering::Relaxed)
+    }
+
+    async fn apply(
+        &self,
+        connection: &mut FollowConnection,
+        step: &Step,
+    ) -> Result<(), StoreError> {
+        let view = self.views.load().get(&step.tenant).map(Arc::clone);
+        match (view, &step.change) {
+            (Some(view), Change::Entries(selector)) => view.apply(step.position, selector),
+            (view, Change::Tenant) => {
+                for row in connection.list_tenants(&[step.tenant]).await? {
+                    if let Some(view) = &view {
+                        view.follow(&row);
+                    }
+                    self.tell(Event::Tenant(&row));
+                }
+            }
+            (_, Change::Token(_)) | (None, _) => {}
+        }
+        self.proof.move_to(step.position);
+        self.tell(Event::Step(step));
+        Ok(())
+    }
+
+    /// Begins anew at `position`: what was known of invalidations is of another history, or misses
+    /// some.
+    async fn begin_anew(
+        &self,
+        connection: &mut FollowConnection,
+        position: Position,
+    ) -> Result<(), StoreError> {
+        self.proof.end();
+        let views = self.views.load_full();
+        let ids: Vec<TenantId> = views.keys().copied().collect();
+        let rows = connection.list_tenants(&ids).await?;
+        let mut rows: HashMap<_, _> = rows.into_iter().map(|row| (row.id, row)).collect();
+        for row in rows.values() {
+            self.tell(Event::Tenant(row));
+        }
+        for (id, view) in views.iter() {
+            view.begin_anew(rows.remove(id), position);
+        }
+        self.proof.move_to(position);
+        self.tell(Event::Lost);
+        Ok(())
+    }
+
+    fn tell(&self, event: Event<'_>) {
+        for subscriber in &self.subscribers {
+            subscriber(event);
+        }
+    }
+
+    /// What this process knows of the tenants it has seen.
+    pub fn views(&self) -> Arc<HashMap<TenantId, Arc<TenantView>>> {
+        self.views.load_full()
     }
 
     /// What this process knows of a tenant; `None` when there is no such tenant.
@@ -156,15 +183,17 @@ impl Coherence {
             return Ok(Some(Arc::clone(view)));
         }
         // Not while steps are applied: the row read and the position must belong together.
-        let _no_steps_meanwhile = self.following.lock().await;
+        let mut following = self.following.lock().await;
         if let Some(view) = self.views.load().get(&id) {
             return Ok(Some(Arc::clone(view)));
         }
-        let Some(row) = self.read_tenant(id).await? else {
+        let mut rows = following.connection.list_tenants(&[id]).await?;
+        let Some(row) = rows.pop() else {
             return Ok(None);
         };
+        self.tell(Event::Tenant(&row));
         // Read after the position was applied, so it may know more than that, never less.
-        let view = Arc::new(TenantView::new(row, self.position()));
+        let view = Arc::new(TenantView::new(row, self.position(), Arc::clone(&self.proof)));
         self.views.rcu(|views| {
             let mut views = HashMap::clone(views);
             views.insert(id, Arc::clone(&view));

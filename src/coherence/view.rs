@@ -2,7 +2,7 @@
 //! every read, so that asking takes no lock.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 
 use arc_swap::ArcSwap;
 
@@ -12,6 +12,8 @@ use crate::domain::entry::Place;
 use crate::domain::ids::TenantId;
 use crate::domain::selector::{Generation, Position, Selector};
 use crate::store::tenants::TenantRow;
+
+use super::proof::Proof;
 
 /// Invalidations of entries and groups that are kept; a value proven before the oldest of them is not
 /// served from memory or Redis but proven again from Postgres.
@@ -23,8 +25,11 @@ pub struct TenantView {
     id: TenantId,
     slug: String,
     active: AtomicBool,
+    requests_per_minute: AtomicU32,
     generation: AtomicI64,
     recent: ArcSwap<Recent>,
+    /// The process's, of the whole stream.
+    proof: Arc<Proof>,
 }
 
 /// An invalidation of an entry or a group.
@@ -43,13 +48,18 @@ struct Recent {
 }
 
 impl TenantView {
-    pub(super) fn new(row: TenantRow, position: Position) -> Self {
+    /// `row` was read when everything up to `position` was applied: of the tenant's own steps only
+    /// those up to its newest are not known.
+    pub(super) fn new(row: TenantRow, position: Position, proof: Arc<Proof>) -> Self {
+        let unknown_up_to = position.min(row.position);
         Self {
             id: row.id,
             slug: row.slug,
             active: AtomicBool::new(row.active),
+            requests_per_minute: AtomicU32::new(row.limits.requests_per_minute),
             generation: AtomicI64::new(row.generation.0),
-            recent: ArcSwap::from_pointee(Recent { unknown_up_to: position, gone: Vec::new() }),
+            recent: ArcSwap::from_pointee(Recent { unknown_up_to, gone: Vec::new() }),
+            proof,
         }
     }
 
@@ -66,6 +76,11 @@ impl TenantView {
     /// Whether its tokens are accepted.
     pub fn is_active(&self) -> bool {
         self.active.load(Ordering::Acquire)
+    }
+
+    /// How many requests its app tokens may make in a minute, over all replicas; 0: no limit.
+    pub fn requests_per_minute(&self) -> u32 {
+        self.requests_per_minute.load(Ordering::Acquire)
     }
 
     /// Its present generation.
@@ -86,7 +101,7 @@ impl TenantView {
             return false;
         }
         let recent = self.recent.load();
-        position >= recent.unknown_up_to
+        (recent.unknown_up_to..=self.proof.position()).contains(&position)
             && !recent
                 .gone
                 .iter()
@@ -95,8 +110,47 @@ impl TenantView {
                 .any(|gone| candidate.is_hit_by(&gone.selector))
     }
 
-    pub(super) fn set_active(&self, active: bool) {
-        self.active.store(active, Ordering::Release);
+    /// Whether a step after `since` removed an entry that was proven at `position`, or it may have been:
+    /// such a one is not admitted any more. For freeing its memory only, which may happen later.
+    pub fn has_removed(
+        &self,
+        candidate: &Candidate<'_>,
+        position: Position,
+        since: Position,
+    ) -> bool {
+        let recent = self.recent.load();
+        let known_to = position.max(since);
+        candidate.place.generation < self.generation()
+            || position < recent.unknown_up_to
+            || recent
+                .gone
+                .iter()
+                .rev()
+                .take_while(|gone| gone.at > known_to)
+                .any(|gone| candidate.is_hit_by(&gone.selector))
+    }
+
+    /// Whether this process knows that it missed nothing: memory and Redis are believed only then.
+    pub fn is_proven(&self) -> bool {
+        self.proof.holds()
+    }
+
+    /// Takes over what an operator changed.
+    pub(super) fn follow(&self, row: &TenantRow) {
+        self.active.store(row.active, Ordering::Release);
+        self.requests_per_minute.store(row.limits.requests_per_minute, Ordering::Release);
+    }
+
+    /// Forgets what was known, for what Postgres says at `position`; `None`: there is no such tenant.
+    pub(super) fn begin_anew(&self, row: Option<TenantRow>, position: Position) {
+        match row {
+            Some(row) => {
+                self.follow(&row);
+                self.generation.store(row.generation.0, Ordering::Release);
+            }
+            None => self.active.store(false, Ordering::Release),
+        }
+        self.recent.store(Arc::new(Recent { unknown_up_to: position, gone: Vec::new() }));
     }
 
     /// Called by one task at a time, in the order of positions.

@@ -33,13 +33,15 @@ fn parse_keys(text: &str) -> Option<SecretText> {
             return None;
         }
     }
-    (!ids.is_empty()).then(|| SecretText::new(text))
+    // Those wrap persons' keys and nothing else.
+    let has_master = ids.iter().any(|id| !id.starts_with("wrap-"));
+    has_master.then(|| SecretText::new(text))
 }
 
 impl KeysConfig {
     pub(super) fn read(reader: &mut Reader<'_>) -> Self {
         let rule = "id:base64 of 32 bytes, several separated by commas, each with an id of its own \
-                    of 1 to 16 of a-z, 0-9 and -";
+                    of 1 to 16 of a-z, 0-9 and -, one not beginning with wrap-";
         let text = reader.parsed("AI_CACHE_MASTER_KEYS", rule, parse_keys);
         let file = reader.text("AI_CACHE_MASTER_KEY_FILE");
         if reader.is_set("AI_CACHE_MASTER_KEYS") && reader.is_set("AI_CACHE_MASTER_KEY_FILE") {

@@ -4,6 +4,8 @@
 mod audit;
 mod cache;
 mod database;
+mod erasure;
+mod gdpr;
 mod keys;
 mod known;
 mod log;
@@ -17,6 +19,8 @@ mod upstream;
 pub use audit::AuditConfig;
 pub use cache::CacheConfig;
 pub use database::DatabaseConfig;
+pub use erasure::ErasureConfig;
+pub use gdpr::GdprConfig;
 pub use keys::KeysConfig;
 pub use known::{Availability, KNOWN, Known};
 pub use log::{LogConfig, LogFormat};
@@ -45,6 +49,10 @@ pub struct Config {
     pub keys: KeysConfig,
     /// The audit trail.
     pub audit: AuditConfig,
+    /// Retention.
+    pub gdpr: GdprConfig,
+    /// The erasure ledger.
+    pub erasure: ErasureConfig,
     /// Log lines.
     pub log: LogConfig,
     report: Vec<Setting>,
@@ -77,9 +85,23 @@ impl Config {
         let upstream = UpstreamConfig::read(&mut reader, database.url.is_some());
         let keys = KeysConfig::read(&mut reader);
         let audit = AuditConfig::read(&mut reader);
+        let gdpr = GdprConfig::read(&mut reader);
+        let erasure = ErasureConfig::read(&mut reader);
         let log = LogConfig::read(&mut reader);
         let report = reader.finish()?;
-        Ok(Self { server, database, redis, cache, upstream, keys, audit, log, report })
+        Ok(Self {
+            server,
+            database,
+            redis,
+            cache,
+            upstream,
+            keys,
+            audit,
+            gdpr,
+            erasure,
+            log,
+            report,
+        })
     }
 
     /// Every setting with its value and origin, in the order of [`KNOWN`].

@@ -4,6 +4,7 @@ use std::fmt;
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
 
 use super::Key;
 
@@ -26,7 +27,22 @@ impl MacKey {
 
     /// The MAC of `message`.
     pub fn mac(&self, message: &[u8]) -> [u8; 32] {
-        self.0.clone().chain_update(message).finalize().into_bytes().into()
+        self.mac_parts(&[message])
+    }
+
+    /// The MAC of parts one after the other: as many and as long as who checks it expects, or
+    /// written so that it can be seen where each ends.
+    pub fn mac_parts(&self, parts: &[&[u8]]) -> [u8; 32] {
+        let mut mac = self.0.clone();
+        for part in parts {
+            mac.update(part);
+        }
+        mac.finalize().into_bytes().into()
+    }
+
+    /// Whether `claimed` is the MAC of the parts. Takes the same time wherever they differ.
+    pub fn verifies(&self, parts: &[&[u8]], claimed: &[u8]) -> bool {
+        self.mac_parts(parts).ct_eq(claimed).into()
     }
 }
 

@@ -2,6 +2,8 @@
 //! Randomness comes from the operating system, here and nowhere else. Knows no tenants.
 
 mod key;
+mod key_file;
+mod key_id;
 mod key_provider;
 mod mac;
 mod sealed;
@@ -9,7 +11,8 @@ mod secret;
 mod signing;
 
 pub use key::Key;
-pub use key_provider::{KeyProvider, KeyProviderError, MasterKeyId};
+pub use key_id::{KeyProviderError, MasterKeyId};
+pub use key_provider::{KeyProvider, LockedKeys};
 pub use mac::{MacKey, sha256};
 pub use sealed::{SealContext, Sealed};
 pub use secret::Secret;

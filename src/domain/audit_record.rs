@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::by_name::serde_by_name;
+use super::by_name::names;
 use super::canonical::Encoder;
 use super::entry::Tier;
 use super::ids::{
@@ -18,33 +18,6 @@ use super::money::Usd;
 use super::network::Network;
 use super::operation::Operation;
 
-macro_rules! names {
-    ($(#[$doc:meta])* $name:ident { $($(#[$item_doc:meta])* $item:ident => $text:literal,)+ }) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-        pub enum $name {
-            $($(#[$item_doc])* $item,)+
-        }
-
-        impl $name {
-            /// Every value.
-            pub const ALL: &'static [Self] = &[$(Self::$item,)+];
-
-            /// The name as stored and shown.
-            pub const fn name(self) -> &'static str {
-                match self { $(Self::$item => $text,)+ }
-            }
-
-            /// Reads the name.
-            pub fn parse(name: &str) -> Option<Self> {
-                Self::ALL.iter().copied().find(|known| known.name() == name)
-            }
-        }
-
-        serde_by_name!($name);
-    };
-}
-
 names! {
     /// What was done or asked for.
     Action {
@@ -52,6 +25,8 @@ names! {
         Query => "query",
         /// An entry was stored.
         Fill => "fill",
+        /// Entries were removed to make room, or because nobody could be given them any more.
+        Evict => "evict",
         /// Entries were invalidated.
         Invalidate => "invalidate",
         /// Entries' metadata was listed.
@@ -66,7 +41,7 @@ names! {
         TenantCreate => "tenant-create",
         /// Tenants were listed.
         TenantList => "tenant-list",
-        /// A tenant was changed.
+        /// A tenant was changed; its count is of the settings that were given.
         TenantUpdate => "tenant-update",
         /// A token was made.
         TokenCreate => "token-create",
@@ -98,6 +73,64 @@ names! {
         AuditExport => "audit-export",
         /// An export of the trail ended; its count is of the records that left.
         AuditExportEnd => "audit-export-end",
+        /// A data subject's request was filed.
+        GdprFile => "gdpr-file",
+        /// Requests were listed.
+        GdprList => "gdpr-list",
+        /// A request was read.
+        GdprRead => "gdpr-read",
+        /// A request may be executed: nobody need approve it.
+        GdprAccept => "gdpr-accept",
+        /// A request waits for somebody's approval.
+        GdprAskApproval => "gdpr-ask-approval",
+        /// A request was approved.
+        GdprApprove => "gdpr-approve",
+        /// A request was rejected.
+        GdprReject => "gdpr-reject",
+        /// A request was cancelled.
+        GdprCancel => "gdpr-cancel",
+        /// A request's time was extended.
+        GdprExtend => "gdpr-extend",
+        /// The execution of a request began or was taken up again.
+        GdprBegin => "gdpr-begin",
+        /// A step of an execution was done.
+        GdprStep => "gdpr-step",
+        /// A request was executed.
+        GdprComplete => "gdpr-complete",
+        /// A request was executed as far as a legal hold allows.
+        GdprCompletePartially => "gdpr-complete-partially",
+        /// What an erasure left for a legal hold is erased now.
+        GdprResume => "gdpr-resume",
+        /// The execution of a request failed for good.
+        GdprFail => "gdpr-fail",
+        /// What is held on a person was read for an export.
+        GdprExport => "gdpr-export",
+        /// The download of an export's package began.
+        GdprDownload => "gdpr-download",
+        /// A download ended; its count is of the bytes that left.
+        GdprDownloadEnd => "gdpr-download-end",
+        /// The certificate of an erasure was read.
+        CertificateRead => "certificate-read",
+        /// A person's key was destroyed.
+        SubjectKeyDestroy => "subject-key-destroy",
+        /// Keys of persons were wrapped anew under another key.
+        SubjectKeyRewrap => "subject-key-rewrap",
+        /// The erasure ledger was applied to a restored database.
+        LedgerApply => "ledger-apply",
+        /// A person's data were restricted.
+        Restrict => "restrict",
+        /// The restriction of a person's data was lifted.
+        LiftRestriction => "lift-restriction",
+        /// A legal hold was set.
+        HoldSet => "hold-set",
+        /// A legal hold was lifted.
+        HoldLift => "hold-lift",
+        /// Legal holds were listed.
+        HoldList => "hold-list",
+        /// What was past its retention was removed.
+        Purge => "purge",
+        /// A partition of the trail, whose rows were past their class, was dropped.
+        AuditPurge => "audit-purge",
     }
 }
 
@@ -106,6 +139,8 @@ names! {
     Outcome {
         /// Answered from a tier.
         Hit => "hit",
+        /// Answered from a tier beyond the answer's time.
+        Stale => "stale",
         /// Answered by the upstream and not stored.
         Miss => "miss",
         /// Answered by the upstream and stored.
@@ -130,6 +165,8 @@ names! {
         Aborted => "aborted",
         /// A stored value did not open.
         IntegrityFailure => "integrity-failure",
+        /// Refused: the person's data are restricted.
+        Restricted => "restricted",
     }
 }
 
@@ -150,6 +187,12 @@ pub enum RetentionClass {
 impl RetentionClass {
     /// Every class, shortest first.
     pub const ALL: [Self; 4] = [Self::OneYear, Self::ThreeYears, Self::SevenYears, Self::TenYears];
+
+    /// The shortest that keeps for so many days, or the longest there is.
+    pub fn for_days(days: u32) -> Self {
+        let keeps = |class: &Self| u32::from(class.years().unsigned_abs()) * 365 >= days;
+        Self::ALL.into_iter().find(keeps).unwrap_or(Self::TenYears)
+    }
 
     /// Whole years.
     pub const fn years(self) -> i16 {
@@ -178,7 +221,7 @@ impl From<RetentionClass> for i16 {
 }
 
 /// Who did it.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Actor {
     /// A token over HTTP.

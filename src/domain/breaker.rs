@@ -37,18 +37,26 @@ impl Breaker {
             .is_ok()
     }
 
-    /// A call went well: closes.
-    pub fn succeeded(&self) {
+    /// A call went well: closes. Returns whether that changed it.
+    pub fn succeeded(&self) -> bool {
         self.failures.store(0, Ordering::Release);
-        self.open_until_us.store(0, Ordering::Release);
+        // Read first: while all is well nobody writes here.
+        self.open_until_us.load(Ordering::Acquire) != 0
+            && self.open_until_us.swap(0, Ordering::AcqRel) != 0
     }
 
-    /// A call failed: opens at the threshold.
-    pub fn failed(&self, now: DateTime<Utc>) {
+    /// A call failed: opens at the threshold. Returns whether that changed it.
+    pub fn failed(&self, now: DateTime<Utc>) -> bool {
         let failures = self.failures.fetch_add(1, Ordering::AcqRel).saturating_add(1);
-        if failures >= self.threshold {
-            self.open_until_us.store((now + self.pause).timestamp_micros(), Ordering::Release);
+        failures >= self.threshold && {
+            let until = (now + self.pause).timestamp_micros();
+            self.open_until_us.swap(until, Ordering::AcqRel) == 0
         }
+    }
+
+    /// Whether the newest call that was reported failed.
+    pub fn is_doubtful(&self) -> bool {
+        self.failures.load(Ordering::Acquire) > 0
     }
 
     /// Whether calls are refused now, without taking the one permitted try.

@@ -19,4 +19,32 @@ macro_rules! serde_by_name {
     };
 }
 
-pub(super) use serde_by_name;
+/// An enum of values that are written by their names.
+macro_rules! names {
+    ($(#[$doc:meta])* $name:ident { $($(#[$item_doc:meta])* $item:ident => $text:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum $name {
+            $($(#[$item_doc])* $item,)+
+        }
+
+        impl $name {
+            /// Every value.
+            pub const ALL: &'static [Self] = &[$(Self::$item,)+];
+
+            /// The name as stored and shown.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$item => $text,)+ }
+            }
+
+            /// Reads the name.
+            pub fn parse(name: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|known| known.name() == name)
+            }
+        }
+
+        $crate::domain::by_name::serde_by_name!($name);
+    };
+}
+
+pub(super) use {names, serde_by_name};

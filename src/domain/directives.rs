@@ -118,6 +118,12 @@ impl Directives {
     pub fn made_since(&self, now: DateTime<Utc>) -> DateTime<Utc> {
         self.max_age.map_or(DateTime::<Utc>::MIN_UTC, |age| now - age)
     }
+
+    /// How much of a window for stale answers is left while the upstream can be asked. Who names a
+    /// greatest age does not wish for one (RFC 9111 §5.2.1.1).
+    pub fn accepts_stale_for(&self, window: TimeDelta) -> TimeDelta {
+        if self.max_age.is_none() { window } else { TimeDelta::zero() }
+    }
 }
 
 /// Reads `delta-seconds` (RFC 9111 §1.2.2): one too large counts as the largest, what is no number

@@ -125,14 +125,38 @@ impl EntryMeta {
         (now - self.created_at).max(TimeDelta::zero())
     }
 
-    /// Time left at `now`, at least 0.
-    pub fn time_left(&self, now: DateTime<Utc>) -> TimeDelta {
-        (self.expires_at - now).max(TimeDelta::zero())
+    /// Whole seconds left at `now`, rounded down: negative once its time is over.
+    pub fn seconds_left(&self, now: DateTime<Utc>) -> i64 {
+        let left = (self.expires_at - now).num_microseconds();
+        left.map_or(i64::MAX, |left| left.div_euclid(1_000_000))
     }
 
-    /// Whether it is good at `now` for a request that accepts answers made since `made_since`.
-    pub fn is_fresh(&self, now: DateTime<Utc>, made_since: DateTime<Utc>) -> bool {
-        now < self.expires_at && self.created_at >= made_since
+    /// Whether its time is not over at `now`.
+    pub fn is_fresh(&self, now: DateTime<Utc>) -> bool {
+        now < self.expires_at
+    }
+}
+
+/// How long past their time answers may still be served. Not part of what is sealed: when an entry
+/// expires is never rewritten.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Windows {
+    /// While the answer is fetched anew behind the reply (RFC 5861 §3).
+    pub while_revalidate: TimeDelta,
+    /// When the upstream was asked and failed (RFC 5861 §4).
+    pub if_error: TimeDelta,
+}
+
+impl Windows {
+    /// Until when an entry that expires at `expires_at` may be of use. Nothing has to keep it longer,
+    /// and nothing but a lack of room should remove it earlier.
+    pub fn usable_until(&self, expires_at: DateTime<Utc>) -> DateTime<Utc> {
+        expires_at + self.longest()
+    }
+
+    /// How long past its time an entry may be of use.
+    pub fn longest(&self) -> TimeDelta {
+        self.while_revalidate.max(self.if_error)
     }
 }
 

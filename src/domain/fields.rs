@@ -4,6 +4,8 @@
 use std::fmt::Write as _;
 use std::ops::RangeInclusive;
 
+use chrono::{DateTime, Utc};
+
 use super::json::{Json, Object};
 
 /// One field that breaks a rule.
@@ -13,6 +15,14 @@ pub struct FieldError {
     pub pointer: String,
     /// What is wrong and what is allowed. Never holds the value.
     pub detail: String,
+}
+
+/// What a time is, in words.
+pub const TIME_RULE: &str = "a time of RFC 3339, such as 2026-01-31T00:00:00Z";
+
+/// Reads a time of RFC 3339, of any zone.
+pub fn parse_time(text: &str) -> Option<DateTime<Utc>> {
+    DateTime::parse_from_rfc3339(text).ok().map(DateTime::into)
 }
 
 /// An object being taken apart.
@@ -90,6 +100,11 @@ impl Fields {
             }
             other => self.wrong_kind(name, "a string", &other),
         }
+    }
+
+    /// A time of RFC 3339.
+    pub fn time(&mut self, name: &str) -> Option<DateTime<Utc>> {
+        self.parsed(name, TIME_RULE, parse_time)
     }
 
     /// A whole number within `range`.

@@ -92,6 +92,14 @@ id! {
     WriterId
 }
 id! {
+    /// One request of a data subject.
+    GdprRequestId
+}
+id! {
+    /// One legal hold.
+    HoldId
+}
+id! {
     /// One unbroken history of a database: a restored copy begins a new one.
     LedgerId
 }

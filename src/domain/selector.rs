@@ -59,6 +59,13 @@ pub enum Change {
     Tenant,
 }
 
+impl Change {
+    /// What is one person's: gone, or not to be served, and the key that is remembered with it.
+    pub const fn of_subject(key: SubjectKeyId) -> Self {
+        Self::Entries(Selector::Group(Group::Subject(key)))
+    }
+}
+
 /// One step of the invalidation stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Step {

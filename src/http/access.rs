@@ -58,7 +58,10 @@ fn with_problem_body(reply: ServiceResponse, id: RequestId) -> ServiceResponse {
     let kept: Vec<_> = reply
         .headers()
         .iter()
-        .filter(|(name, _)| name.as_str().starts_with("x-"))
+        .filter(|(name, _)| {
+            let name = name.as_str();
+            name.starts_with("x-") || name.starts_with("ratelimit")
+        })
         .map(|(name, value)| (name.clone(), value.clone()))
         .collect();
     let mut body = problem.reply(reply.request().path(), id);

@@ -1,7 +1,9 @@
 //! The middleware around every authenticated route, and the one place that decides who may pass:
-//! authenticates, checks the route's role, and holds the reply until its record is durable.
+//! authenticates, holds the tenant to its limit, checks the route's role, and holds the reply until
+//! its record is durable.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
@@ -10,14 +12,16 @@ use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage, web};
 
 use crate::audit::Durability;
-use crate::auth::AuthError;
+use crate::auth::{AuthError, Standing};
 use crate::domain::audit_record::{Action, Outcome};
-use crate::service::{Call, Origin, Settled};
+use crate::domain::caller::{Role, Roles};
+use crate::service::{Call, CallStart, Origin, Settled};
 use crate::telemetry::AuthFailure;
 
 use super::State;
 use super::api;
 use super::current::{CallSlot, start_of};
+use super::limits;
 use super::peer;
 use super::problem::{Problem, ProblemKind};
 use super::route::{self, Route};
@@ -28,6 +32,10 @@ pub const AUDIT_ID: HeaderName = HeaderName::from_static("x-audit-id");
 /// Where that record is, when not in Postgres yet.
 pub const AUDIT_DURABILITY: HeaderName = HeaderName::from_static("x-audit-durability");
 
+/// How long a caller waits for a refusal that is one of many: one that comes back at once costs
+/// others little.
+const REFUSAL_PAUSE: Duration = Duration::from_millis(100);
+
 /// Wraps every authenticated route.
 pub async fn guard(
     request: ServiceRequest,
@@ -37,46 +45,78 @@ pub async fn guard(
         return Ok(request.error_response(Problem::unauthenticated()));
     };
     let found = route::find(request.request());
-    let call = match authenticate(&request, &state, found).await {
-        Ok(call) => call,
+    let (start, origin, standing) = match authenticate(&request, &state).await {
+        Ok(caller) => caller,
         Err(refused) => {
             record_denial(&request, &state, &refused);
             return Ok(request.error_response(refused));
         }
     };
-    let roles = call.caller.roles;
+    let roles = origin.caller.roles;
+    let action = found.map_or(Action::Unrouted, |route| route.action);
+    let limited = is_limited(found, roles).then(|| state.service.admit(&origin.view)).flatten();
+    let refused = limited.and_then(|allowance| Problem::spent(&allowance));
+    if let (Some(refused), Some(allowance)) = (&refused, &limited)
+        && state.service.counts_refusal(&origin, action, refused.kind().status())
+    {
+        tokio::time::sleep(REFUSAL_PAUSE).await;
+        let reply = request.error_response(refused.clone());
+        return Ok(limits::show(reply, allowance));
+    }
+    let (audit, ids) = (state.service.parts().audit.clone(), Arc::clone(&state.ids));
     let slot = CallSlot::default();
-    slot.put(call);
+    let call = Call::new(start, origin, action, audit, ids);
+    slot.put(Box::new(call.of_standing(standing)));
     request.extensions_mut().insert(slot.clone());
-    let reply = match found {
+    let reply = match (refused, found) {
+        (Some(refused), _) => request.error_response(refused),
         // A handler is reached only through a route of the table, whose role is checked here: the
         // framework also knows other ways to write a path, such as one letter as its code.
-        None => {
+        (None, None) => {
             let refused = api::no_route(request.request());
             request.error_response(refused)
         }
-        Some(route) if !roles.has(route.role) => {
+        (None, Some(route)) if !roles.has(route.role) => {
             let refused = Problem::new(ProblemKind::Forbidden, "the token lacks the role for this");
             request.error_response(refused)
         }
-        Some(_) => next.call(request).await?.map_into_boxed_body(),
+        // Whoever may have been refused elsewhere gets what anybody could buy, and changes nothing.
+        (None, Some(route)) if standing == Standing::Believed && route.action != Action::Query => {
+            let detail = "the token cannot be looked up now";
+            request.error_response(Problem::new(ProblemKind::AuthUnavailable, detail))
+        }
+        // Not ready is not enough: whoever asks this replica all the same must not be answered.
+        (None, Some(_)) if !state.service.erasures_hold() => {
+            let detail = "the erasure ledger must be applied first";
+            request.error_response(Problem::new(ProblemKind::ErasuresPending, detail))
+        }
+        (None, Some(_)) => next.call(request).await?.map_into_boxed_body(),
     };
-    Ok(settle(reply, &slot).await)
+    let reply = settle(reply, &slot).await;
+    Ok(match &limited {
+        Some(allowance) => limits::show(reply, allowance),
+        None => reply,
+    })
 }
 
-/// The request's caller, with the record of the request begun.
+/// Whether a request counts against its tenant's limit: all but what a token is for that has another
+/// role than app. So a flood of an app's shuts out no admin and no compliance staff.
+fn is_limited(route: Option<&Route>, roles: Roles) -> bool {
+    route.is_none_or(|route| route.role == Role::App || !roles.has(route.role))
+}
+
+/// When the request came and from whom.
 async fn authenticate(
     request: &ServiceRequest,
     state: &State,
-    route: Option<&Route>,
-) -> Result<Box<Call>, Problem> {
+) -> Result<(CallStart, Origin, Standing), Problem> {
     let start = start_of(request).ok_or_else(Problem::unauthenticated)?;
     let network = peer::network_of(request, &state.trusted_proxies);
     let text = bearer(request).inspect_err(|_| {
         state.metrics.auth_failure(AuthFailure::Missing);
     })?;
     let verified = state.authenticator.authenticate(text, network).await;
-    let verified = verified.map_err(|error| {
+    let (verified, standing) = verified.map_err(|error| {
         state.metrics.auth_failure(failure(&error));
         Problem::from(error)
     })?;
@@ -86,10 +126,7 @@ async fn authenticate(
         view: Arc::clone(&verified.view),
         network,
     };
-    let action = route.map_or(Action::Unrouted, |route| route.action);
-    let audit = state.service.parts().audit.clone();
-    let ids = Arc::clone(&state.ids);
-    Ok(Box::new(Call::new(start, origin, action, audit, ids)))
+    Ok((start, origin, standing))
 }
 
 /// Who is refused here has no trail of their own: the installation's tells of it.
@@ -158,7 +195,9 @@ async fn settle_now(call: &mut Call, status: u16) -> Result<Settled, Problem> {
     let outcome = match status {
         0..=399 => Outcome::Done,
         401 | 403 => Outcome::Denied,
-        404 => Outcome::NotFound,
+        404 | 410 => Outcome::NotFound,
+        429 => Outcome::Limited,
+        451 => Outcome::Restricted,
         400..=499 => Outcome::Invalid,
         _ => Outcome::Error,
     };

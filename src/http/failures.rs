@@ -7,7 +7,8 @@ use crate::domain::fields::FieldError;
 use crate::domain::json::JsonError;
 use crate::keyring::KeyringError;
 use crate::service::{
-    EntriesError, InvalidateError, ProofError, QueryError, ServiceError, TenantError, TokenError,
+    EntriesError, GdprError, ProofError, PurgeError, QueryError, ServiceError, TenantError,
+    TokenError,
 };
 use crate::store::StoreError;
 use crate::upstream::UpstreamError;
@@ -109,10 +110,18 @@ impl From<ServiceError> for Problem {
             ServiceError::Store(error) | ServiceError::Keyring(KeyringError::Store(error)) => {
                 error.into()
             }
-            ServiceError::Revoked => Self::unauthenticated(),
-            ServiceError::Keyring(_) | ServiceError::Malformed | ServiceError::TaskLost => {
-                Self::internal(&error)
+            ServiceError::NotPropagated(_) => {
+                Self::new(ProblemKind::NotPropagated, "it is committed; repeating it is safe")
             }
+            ServiceError::Revoked => Self::unauthenticated(),
+            ServiceError::Erased => Self::new(ProblemKind::Conflict, error.to_string()),
+            ServiceError::Restricted => {
+                Self::new(ProblemKind::Restricted, "they are only kept, neither served nor changed")
+            }
+            ServiceError::Keyring(_)
+            | ServiceError::Malformed
+            | ServiceError::Packing(_)
+            | ServiceError::TaskLost => Self::internal(&error),
         }
     }
 }
@@ -150,22 +159,41 @@ impl From<UpstreamError> for Problem {
     }
 }
 
-impl From<InvalidateError> for Problem {
-    fn from(error: InvalidateError) -> Self {
-        match error {
-            InvalidateError::Service(error) => error.into(),
-            InvalidateError::NotPropagated(_) => {
-                Self::new(ProblemKind::NotPropagated, "it is committed; repeating it is safe")
-            }
-        }
-    }
-}
-
 impl From<EntriesError> for Problem {
     fn from(error: EntriesError) -> Self {
         match error {
             EntriesError::Service(error) => error.into(),
             EntriesError::NotFound => Self::not_found(),
+        }
+    }
+}
+
+impl From<GdprError> for Problem {
+    fn from(error: GdprError) -> Self {
+        let kind = match &error {
+            GdprError::NotFound => return Self::not_found(),
+            GdprError::OtherFiling => ProblemKind::InvalidField,
+            GdprError::SameHands => ProblemKind::Forbidden,
+            GdprError::Gone => ProblemKind::Gone,
+            GdprError::State(..)
+            | GdprError::ExtendedBefore
+            | GdprError::LiftedBefore
+            | GdprError::PastDue
+            | GdprError::NotExecuted(_) => ProblemKind::Conflict,
+            GdprError::Service(_) => ProblemKind::Internal,
+        };
+        match error {
+            GdprError::Service(error) => error.into(),
+            other => Self::new(kind, other.to_string()),
+        }
+    }
+}
+
+impl From<PurgeError> for Problem {
+    fn from(error: PurgeError) -> Self {
+        match error {
+            PurgeError::Service(error) => error.into(),
+            PurgeError::UnderWay => Self::new(ProblemKind::Conflict, error.to_string()),
         }
     }
 }

@@ -28,6 +28,9 @@ pub struct ReadyBody {
     postgres: &'static str,
     /// Whether records can be made durable, in Postgres or in the spool: `up` or `down`.
     audit: &'static str,
+    /// Whether nothing that was erased may be here again, as it may after a restoration until
+    /// `ai-cache restore apply-ledger` has been run: `up` or `down`.
+    erasures: &'static str,
 }
 
 /// The state of a part.
@@ -60,8 +63,12 @@ pub struct CacheHealthBody {
     enabled: bool,
     /// Memory, Redis, Postgres.
     tiers: TiersBody,
+    /// Whether memory and Redis may be served from.
+    freshness: FreshnessBody,
     /// The audit trail: `up`, `down` or `off`.
     audit: &'static str,
+    /// Whether nothing that was erased may be here again: `up` or `down`.
+    erasures: &'static str,
     /// The upstream's configured name.
     upstream: String,
     /// Hits out of all answers of this process, 0 to 1.
@@ -70,6 +77,18 @@ pub struct CacheHealthBody {
     insecure: Vec<&'static str>,
     /// When this was true.
     timestamp: DateTime<Utc>,
+}
+
+/// How this process stands to the invalidations of all.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FreshnessBody {
+    /// Whether it is known that none was missed. If not, every question is a miss in memory and Redis.
+    proven: bool,
+    /// How far they were followed.
+    position: i64,
+    /// How many processes follow them, this one among them.
+    live_replicas: u32,
 }
 
 /// Each tier.
@@ -128,9 +147,11 @@ pub async fn ready(state: web::Data<State>) -> HttpResponse {
     let postgres = matches!(asked, Ok(Ok(())));
     // Without Postgres hits are served, and audited into the spool.
     let audit = looked.unwrap_or(false);
-    let is_ready = audit && !parts.lifecycle.is_stopping();
+    let erasures = state.service.erasures_hold();
+    let is_ready = audit && erasures && !parts.lifecycle.is_stopping();
     let status = if is_ready { "ready" } else { "not-ready" };
-    let body = ReadyBody { status, postgres: up(postgres), audit: up(audit) };
+    let (audit, erasures) = (up(audit), up(erasures));
+    let body = ReadyBody { status, postgres: up(postgres), audit, erasures };
     if is_ready {
         HttpResponse::Ok().json(body)
     } else {
@@ -159,12 +180,21 @@ pub async fn cache(state: web::Data<State>) -> HttpResponse {
         ..part("up", None)
     };
     let audit = if parts.audit.is_on() { up(parts.audit.is_available()) } else { "off" };
-    let degraded = cold.state == "down" || warm.state == "down" || audit == "down";
+    let coherence = &parts.coherence;
+    let freshness = FreshnessBody {
+        proven: coherence.is_proven(),
+        position: coherence.position().0,
+        live_replicas: coherence.live_replicas(),
+    };
+    let erasures = up(state.service.erasures_hold());
+    let degraded = [cold.state, warm.state, audit, erasures].contains(&"down") || !freshness.proven;
     HttpResponse::Ok().json(CacheHealthBody {
         status: if degraded { "degraded" } else { "ok" },
         enabled: parts.switch == Switch::On,
         tiers: TiersBody { hot, warm, cold },
+        freshness,
         audit,
+        erasures,
         upstream: parts.upstream.name().to_owned(),
         hit_rate: state.metrics.hit_rate(),
         insecure: state.insecure.clone(),
@@ -187,8 +217,10 @@ pub async fn metrics(state: web::Data<State>) -> Result<HttpResponse, Problem> {
     if state.monitoring == Monitoring::Off {
         return Err(Problem::not_found());
     }
-    let hot = &state.service.parts().stack.hot;
+    let parts = state.service.parts();
+    let hot = &parts.stack.hot;
     state.metrics.hot_tier(hot.bytes(), hot.capacity(), hot.len());
+    state.metrics.unproven(parts.coherence.unproven_for());
     let text = state.metrics.render().map_err(|error| {
         tracing::error!(%error, "metrics cannot be rendered");
         Problem::new(ProblemKind::Internal, "the series cannot be written")

@@ -10,6 +10,7 @@ mod document;
 mod failures;
 pub mod floor;
 mod health;
+mod limits;
 pub mod openapi;
 mod peer;
 pub mod problem;

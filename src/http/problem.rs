@@ -62,6 +62,8 @@ kinds! {
     MethodNotAllowed => "method-not-allowed", 405, "The route does not take this method";
     /// The body did not arrive in time.
     RequestTimeout => "request-timeout", 408, "The request took too long to arrive";
+    /// It was there, and is not kept any longer.
+    Gone => "gone", 410, "This is no longer available";
     /// The state of the thing does not allow it.
     Conflict => "conflict", 409, "The present state does not allow this";
     /// The body is too long.
@@ -70,6 +72,8 @@ kinds! {
     UnsupportedMediaType => "unsupported-media-type", 415, "The body must be application/json";
     /// Fields break rules.
     InvalidField => "invalid-field", 422, "A field breaks a rule";
+    /// The person's data are restricted (GDPR Art. 18; RFC 7725).
+    Restricted => "restricted", 451, "The person's data are restricted";
     /// Too many requests.
     TooManyRequests => "too-many-requests", 429, "Too many requests";
     /// A bug or a broken value.
@@ -84,6 +88,8 @@ kinds! {
     StorageUnavailable => "storage-unavailable", 503, "The storage cannot be reached";
     /// Committed here, not yet everywhere.
     NotPropagated => "not-propagated", 503, "The change is not yet in force everywhere";
+    /// A restored database waits for its erasure ledger.
+    ErasuresPending => "erasures-pending", 503, "What was erased may be here again";
     /// Too much waits.
     Overloaded => "overloaded", 503, "The service is overloaded";
     /// The upstream took too long.

@@ -1,6 +1,7 @@
 //! The query string of a request, taken apart parameter by parameter like a body's fields.
 
 use actix_web::{HttpRequest, web};
+use chrono::{DateTime, Utc};
 
 use crate::domain::fields::{FieldError, Fields};
 use crate::domain::json::{Json, Object};
@@ -34,6 +35,11 @@ impl Parameters {
         parse: impl FnOnce(&str) -> Option<T>,
     ) -> Option<T> {
         self.0.parsed(name, rule, parse)
+    }
+
+    /// A time of RFC 3339.
+    pub fn time(&mut self, name: &str) -> Option<DateTime<Utc>> {
+        self.0.time(name)
     }
 
     /// Notes that a parameter breaks a rule.

@@ -23,6 +23,10 @@ const fn route(method: &'static str, path: &'static str, role: Role, action: Act
     Route { method, path, role, action }
 }
 
+const fn decision(path: &'static str, action: Action) -> Route {
+    route("POST", path, Role::Compliance, action)
+}
+
 /// Every authenticated route.
 pub const AUTHENTICATED: &[Route] = &[
     route("POST", "/api/ai-cache/query", Role::App, Action::Query),
@@ -34,9 +38,31 @@ pub const AUTHENTICATED: &[Route] = &[
     route("GET", "/api/ai-cache/audit/verification", Role::Compliance, Action::VerificationRead),
     route("GET", "/api/ai-cache/audit", Role::Compliance, Action::AuditRead),
     route("GET", "/api/ai-cache/audit/export", Role::Compliance, Action::AuditExport),
+    route("POST", "/api/ai-cache/gdpr/requests", Role::Compliance, Action::GdprFile),
+    route("GET", "/api/ai-cache/gdpr/requests", Role::Compliance, Action::GdprList),
+    route("GET", "/api/ai-cache/gdpr/requests/{requestId}", Role::Compliance, Action::GdprRead),
+    route(
+        "GET",
+        "/api/ai-cache/gdpr/requests/{requestId}/certificate",
+        Role::Compliance,
+        Action::CertificateRead,
+    ),
+    route(
+        "GET",
+        "/api/ai-cache/gdpr/requests/{requestId}/export",
+        Role::Compliance,
+        Action::GdprDownload,
+    ),
+    decision("/api/ai-cache/gdpr/requests/{requestId}/approve", Action::GdprApprove),
+    decision("/api/ai-cache/gdpr/requests/{requestId}/reject", Action::GdprReject),
+    decision("/api/ai-cache/gdpr/requests/{requestId}/cancel", Action::GdprCancel),
+    decision("/api/ai-cache/gdpr/requests/{requestId}/extend", Action::GdprExtend),
+    route("GET", "/api/ai-cache/gdpr/legal-holds", Role::Compliance, Action::HoldList),
+    route("PUT", "/api/ai-cache/gdpr/legal-holds", Role::Compliance, Action::HoldSet),
     route("GET", "/api/ai-cache/tokens", Role::Admin, Action::TokenList),
     route("POST", "/api/ai-cache/tokens", Role::Admin, Action::TokenCreate),
     route("DELETE", "/api/ai-cache/tokens/{tokenId}", Role::Admin, Action::TokenRevoke),
+    route("POST", "/api/ai-cache/admin/purge", Role::Operator, Action::Purge),
     route("GET", "/api/ai-cache/admin/tenants", Role::Operator, Action::TenantList),
     route("POST", "/api/ai-cache/admin/tenants", Role::Operator, Action::TenantCreate),
     route("PATCH", "/api/ai-cache/admin/tenants/{slug}", Role::Operator, Action::TenantUpdate),

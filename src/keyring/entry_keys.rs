@@ -10,7 +10,7 @@ use crate::domain::ids::{EntryId, SubjectKeyId, TenantId};
 use super::{KeyringError, SubjectKey, TenantKeys, compress};
 
 /// Text that was paid for with a receipt. Goes into a reply and nowhere else.
-pub struct Plaintext(Vec<u8>);
+pub struct Plaintext(pub(super) Vec<u8>);
 
 impl Plaintext {
     /// The bytes, to be written into a reply.
@@ -60,7 +60,7 @@ impl EntryKey {
         }
     }
 
-    fn key(&self) -> &Key {
+    pub(super) fn key(&self) -> &Key {
         match self {
             Self::Shared(tenant) => &tenant.enc,
             Self::Private(_, subject) => &subject.key,
@@ -173,4 +173,51 @@ pub fn open_labels(
         key.open_field(place, meta, SealedField::Labels, labels)
     };
     Ok(entries.iter().map(open).collect())
+}
+
+/// An entry of a person, to be opened whole.
+pub struct WholeEntry<'a> {
+    /// Where it is.
+    pub place: &'a Place,
+    /// Its plain metadata.
+    pub meta: &'a EntryMeta,
+    /// Answer, model and usage.
+    pub answer: &'a Sealed,
+    /// Query, context and parameters.
+    pub question: &'a Sealed,
+    /// Location, vendor types and tags.
+    pub labels: &'a Sealed,
+}
+
+/// Everything an entry says.
+pub struct OpenedEntry {
+    /// Answer, model and usage.
+    pub answer: Plaintext,
+    /// Query, context and parameters.
+    pub question: Plaintext,
+    /// Location, vendor types and tags.
+    pub labels: Plaintext,
+}
+
+/// Opens entries under one key, for the receipt of their reading, each when it is asked for: one that
+/// does not open hides no other.
+pub fn open_entries<'a>(
+    receipt: Receipt,
+    key: &'a EntryKey,
+    entries: impl IntoIterator<Item = WholeEntry<'a>> + 'a,
+) -> Result<impl Iterator<Item = Result<OpenedEntry, KeyringError>> + 'a, KeyringError> {
+    if !receipt.covers_list(key.tenant().tenant) {
+        return Err(KeyringError::ReceiptMismatch);
+    }
+    drop(receipt);
+    // `open_field` refuses what is not of the key's tenant and person.
+    let open = move |entry: WholeEntry<'a>| {
+        let field = |field, sealed| key.open_field(entry.place, entry.meta, field, sealed);
+        Ok(OpenedEntry {
+            answer: field(SealedField::Answer, entry.answer)?,
+            question: field(SealedField::Question, entry.question)?,
+            labels: field(SealedField::Labels, entry.labels)?,
+        })
+    };
+    Ok(entries.into_iter().map(open))
 }

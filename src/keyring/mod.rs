@@ -3,12 +3,15 @@
 
 mod compress;
 mod entry_keys;
+mod packages;
+mod rewrap;
 mod subjects;
 mod tenant_keys;
+mod texts;
 
 use std::future::Future;
 use std::hash::Hash;
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use quick_cache::sync::Cache;
@@ -22,9 +25,14 @@ use crate::domain::ids::{AuditId, Ids, RequestId, SubjectKeyId, TenantId};
 use crate::store::keys::{SubjectKeyRow, TenantKeyRow};
 use crate::store::{Store, StoreError};
 
-pub use entry_keys::{EntryKey, ListedEntry, Plaintext, open_labels, release};
+pub use entry_keys::{
+    EntryKey, ListedEntry, OpenedEntry, Plaintext, WholeEntry, open_entries, open_labels, release,
+};
+pub use packages::{PackageReader, PackageSealer, PartKind};
+pub use rewrap::Rewrapped;
 pub use subjects::SubjectKey;
 pub use tenant_keys::{BlindKind, TenantKeys};
+pub use texts::{TextKind, TextPlace, open_texts};
 
 /// Longest time a key stays unwrapped in memory.
 const REMEMBERED: TimeDelta = TimeDelta::seconds(60);
@@ -48,6 +56,12 @@ pub enum KeyringError {
     /// The key a value was sealed under is not the tenant's present one.
     #[error("the sealing key is of an unknown version")]
     UnknownVersion,
+    /// What wraps persons' keys here was rotated out, and what follows it is not known here.
+    #[error(
+        "the wrapping key was rotated out: put the new one into the key file, or into \
+         AI_CACHE_MASTER_KEYS and restart"
+    )]
+    WrappingKeyRetired,
     /// A value is not what was sealed here.
     #[error("an opened value has an unknown form")]
     Malformed,
@@ -68,6 +82,9 @@ pub struct Keyring {
     /// As Postgres has them, for outages only.
     wrapped_tenants: Cache<TenantId, Arc<Wrapped<Vec<TenantKeyRow>>>>,
     wrapped_subjects: Cache<(TenantId, BlindIndex), Arc<Wrapped<SubjectKeyRow>>>,
+    /// Counts what made keys of persons be forgotten. Read while one is remembered, written while some
+    /// are forgotten, so that what was read before is not remembered after. Nothing waits under it.
+    forgotten: RwLock<u64>,
 }
 
 /// Wrapped keys and when they were read.
@@ -119,6 +136,7 @@ impl Keyring {
             subjects: Cache::new(SUBJECTS),
             wrapped_tenants: Cache::new(TENANTS),
             wrapped_subjects: Cache::new(SUBJECTS),
+            forgotten: RwLock::new(0),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Persons' keys: one for each tenant and person, made when the person is first named.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLockReadGuard};
 
 use chrono::{DateTime, Utc};
 
@@ -11,7 +11,7 @@ use crate::domain::canonical::Encoder;
 use crate::domain::ids::{RequestId, SubjectKeyId, TenantId};
 use crate::domain::query::SubjectId;
 use crate::store::keys::{self, SubjectKeyRow};
-use crate::store::{self, StoreError};
+use crate::store::{self, StoreError, wrapping};
 
 use super::{Keyring, KeyringError, REMEMBERED, TenantKeys};
 
@@ -20,11 +20,13 @@ use super::{Keyring, KeyringError, REMEMBERED, TenantKeys};
 pub struct SubjectKey {
     /// The person's random name.
     pub id: SubjectKeyId,
+    /// Whether the person's data are only kept, neither served nor changed (GDPR Art. 18).
+    pub restricted: bool,
     pub(super) key: Key,
     pub(super) loaded_at: DateTime<Utc>,
 }
 
-fn bound(tenant: TenantId, id: SubjectKeyId) -> Vec<u8> {
+pub(super) fn bound(tenant: TenantId, id: SubjectKeyId) -> Vec<u8> {
     let mut out = Encoder::new("ai-cache subject key");
     out.bytes(tenant.0.as_bytes()).bytes(id.0.as_bytes());
     out.finish()
@@ -40,7 +42,7 @@ impl Keyring {
         if let Some(key) = self.remembered_subject_key(keys, subject) {
             return Ok(Some(key));
         }
-        self.load_subject_key(keys, keys.subject_index(subject)).await
+        self.find_subject_key_by_index(keys, keys.subject_index(subject)).await
     }
 
     /// The key of a person, if it is in memory.
@@ -54,11 +56,25 @@ impl Keyring {
         self.subjects.get(&name).filter(|key| now - key.loaded_at < REMEMBERED)
     }
 
-    async fn load_subject_key(
+    /// The key of a person, as Postgres has it.
+    pub async fn find_subject_key_by_index(
         &self,
         keys: &TenantKeys,
         index: BlindIndex,
     ) -> Result<Option<Arc<SubjectKey>>, KeyringError> {
+        let found = self.read_subject_key(keys, index).await;
+        let Err(KeyringError::Crypto(_)) = found else { return found };
+        // What was read may be from before the wrapping key was rotated, and that key gone.
+        self.wrapped_subjects.remove(&(keys.tenant, index));
+        self.read_subject_key(keys, index).await
+    }
+
+    async fn read_subject_key(
+        &self,
+        keys: &TenantKeys,
+        index: BlindIndex,
+    ) -> Result<Option<Arc<SubjectKey>>, KeyringError> {
+        let forgotten = *self.forgotten();
         let name = (keys.tenant, index);
         let read = async {
             let mut tx = self.store.tenant(keys.tenant).await?;
@@ -67,7 +83,36 @@ impl Keyring {
             Ok(row)
         };
         let row = self.read_wrapped(&self.wrapped_subjects, name, read).await?;
-        row.map(|row| self.remember(keys.tenant, index, &row.rows)).transpose()
+        let Some(row) = row else { return Ok(None) };
+        let key = self.unwrap_subject_key(keys.tenant, &row.rows)?;
+        let now_forgotten = self.forgotten();
+        if *now_forgotten == forgotten {
+            self.subjects.insert(name, Arc::clone(&key));
+        } else {
+            // What was read may be older than what made others forget.
+            self.wrapped_subjects.remove(&name);
+        }
+        Ok(Some(key))
+    }
+
+    fn forgotten(&self) -> RwLockReadGuard<'_, u64> {
+        self.forgotten.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Forgets a person's key: it was destroyed, or restricted, or is not any more.
+    pub fn forget_subject(&self, tenant: TenantId, id: SubjectKeyId) {
+        let mut forgotten = self.forgotten.write().unwrap_or_else(PoisonError::into_inner);
+        *forgotten += 1;
+        self.subjects.retain(|(owner, _), key| *owner != tenant || key.id != id);
+        self.wrapped_subjects.retain(|(owner, _), key| *owner != tenant || key.rows.id != id);
+    }
+
+    /// Forgets the keys of all persons: what became of them is not known.
+    pub fn forget_subjects(&self) {
+        let mut forgotten = self.forgotten.write().unwrap_or_else(PoisonError::into_inner);
+        *forgotten += 1;
+        self.subjects.clear();
+        self.wrapped_subjects.clear();
     }
 
     /// The key of a person, made when there is none.
@@ -77,12 +122,40 @@ impl Keyring {
         subject: &SubjectId,
         request: RequestId,
     ) -> Result<Arc<SubjectKey>, KeyringError> {
-        if let Some(key) = self.find_subject_key(keys, subject).await? {
+        if let Some(key) = self.remembered_subject_key(keys, subject) {
             return Ok(key);
         }
-        self.insert_subject_key(keys, keys.subject_index(subject), request).await?;
+        self.subject_key_by_index(keys, keys.subject_index(subject), request).await
+    }
+
+    /// The key of a person as Postgres has it, made when there is none.
+    pub async fn subject_key_by_index(
+        &self,
+        keys: &TenantKeys,
+        index: BlindIndex,
+        request: RequestId,
+    ) -> Result<Arc<SubjectKey>, KeyringError> {
+        if let Some(key) = self.find_subject_key_by_index(keys, index).await? {
+            return Ok(key);
+        }
+        let inserted = self.insert_subject_key(keys, index, request).await;
+        if is_retired(&inserted) {
+            // The wrapping key was rotated: the file has the new one before the old one is retired.
+            self.provider.refresh().map_err(|error| {
+                tracing::error!(%error, "the keys cannot be read anew");
+                KeyringError::WrappingKeyRetired
+            })?;
+            let again = self.insert_subject_key(keys, index, request).await;
+            if is_retired(&again) {
+                return Err(KeyringError::WrappingKeyRetired);
+            }
+            again?;
+        } else {
+            inserted?;
+        }
         // Made here or, at the same time, by somebody else.
-        self.find_subject_key(keys, subject).await?.ok_or(KeyringError::UnknownVersion)
+        let made = self.find_subject_key_by_index(keys, index).await?;
+        made.ok_or(KeyringError::UnknownVersion)
     }
 
     async fn insert_subject_key(
@@ -94,10 +167,13 @@ impl Keyring {
         let tenant = tenant_keys.tenant;
         let now = self.clock.now();
         let id = SubjectKeyId::fresh(&*self.ids, now);
+        let (wrapping, wrapped) =
+            self.provider.wrap_persons(&Key::random()?, &bound(tenant, id))?;
         let row = SubjectKeyRow {
             id,
-            wrapped: self.provider.wrap(&Key::random()?, &bound(tenant, id))?,
-            master_key_id: self.provider.active_id().as_str().to_owned(),
+            wrapped,
+            master_key_id: wrapping.as_str().to_owned(),
+            restricted: false,
         };
         let record = self.key_record(tenant, request, Action::SubjectKeyCreate, Some(id));
         let row_of_record = self.audit.stamp(record);
@@ -139,27 +215,21 @@ impl Keyring {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
-        let rows = self
-            .store
-            .bounded(async {
+        let list = || async {
+            let rows = self.store.bounded(async {
                 let mut tx = self.store.tenant(tenant).await?;
                 let rows = keys::list_subject_keys(&mut tx, ids).await?;
                 tx.end().await?;
                 Ok::<_, StoreError>(rows)
-            })
-            .await?;
-        rows.iter().map(|row| self.unwrap_subject_key(tenant, row)).collect()
-    }
-
-    fn remember(
-        &self,
-        tenant: TenantId,
-        index: BlindIndex,
-        row: &SubjectKeyRow,
-    ) -> Result<Arc<SubjectKey>, KeyringError> {
-        let key = self.unwrap_subject_key(tenant, row)?;
-        self.subjects.insert((tenant, index), Arc::clone(&key));
-        Ok(key)
+            });
+            let unwrap = |row| self.unwrap_subject_key(tenant, row);
+            rows.await?.iter().map(unwrap).collect::<Result<Vec<_>, KeyringError>>()
+        };
+        match list().await {
+            // As above.
+            Err(KeyringError::Crypto(_)) => list().await,
+            listed => listed,
+        }
     }
 
     fn unwrap_subject_key(
@@ -170,8 +240,16 @@ impl Keyring {
         let key = self.provider.unwrap(&row.master_key_id, &row.wrapped, &bound(tenant, row.id))?;
         Ok(Arc::new(SubjectKey {
             id: row.id,
+            restricted: row.restricted,
             key: self.sealing_key(&key),
             loaded_at: self.clock.now(),
         }))
     }
+}
+
+fn is_retired(inserted: &Result<(), KeyringError>) -> bool {
+    matches!(
+        inserted,
+        Err(KeyringError::Store(StoreError::Constraint(name))) if name == wrapping::NOT_RETIRED
+    )
 }

@@ -26,6 +26,7 @@ pub struct TenantKeys {
     pub(super) enc_version: i32,
     cache_key: MacKey,
     redis_key: MacKey,
+    redis_value: MacKey,
     blind: MacKey,
     pub(super) loaded_at: DateTime<Utc>,
 }
@@ -41,6 +42,10 @@ pub enum BlindKind {
     VendorType,
     /// A tag.
     Tag,
+    /// A client's name of what it files.
+    IdempotencyKey,
+    /// Everything that was filed.
+    Filing,
 }
 
 impl TenantKeys {
@@ -59,6 +64,11 @@ impl TenantKeys {
         self.redis_key.mac(&key.0)
     }
 
+    /// What proves that a value in Redis was put there for this tenant.
+    pub const fn redis_value(&self) -> &MacKey {
+        &self.redis_value
+    }
+
     /// The blind index of a label.
     pub fn blind_index(&self, kind: BlindKind, text: &[u8]) -> BlindIndex {
         let mut message = Encoder::new(match kind {
@@ -66,6 +76,8 @@ impl TenantKeys {
             BlindKind::Location => "location",
             BlindKind::VendorType => "vendor type",
             BlindKind::Tag => "tag",
+            BlindKind::IdempotencyKey => "idempotency key",
+            BlindKind::Filing => "filing",
         });
         message.bytes(text);
         BlindIndex(self.blind.mac(message.as_bytes()))
@@ -139,6 +151,7 @@ impl Keyring {
             enc_version,
             cache_key: MacKey::derive(&index, "cache key"),
             redis_key: MacKey::derive(&index, "redis key"),
+            redis_value: MacKey::derive(&index, "redis value"),
             blind: MacKey::derive(&index, "blind index"),
             loaded_at,
         })

@@ -1,56 +1,39 @@
 //! Redis, single or cluster, and the only user of its crates. It may be down, hung, flushed or
 //! full: every command has a limit and a breaker, and nobody notices but by slower answers.
 
-mod handle;
+mod breakers;
+mod division;
+mod error;
+mod floor;
+mod lease;
+mod link;
+mod servers;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwapOption;
 use bytes::Bytes;
-use chrono::TimeDelta;
-use deadpool_redis::redis::{Cmd, ErrorKind, FromRedisValue, cmd};
-use tokio::sync::Mutex;
+use deadpool_redis::redis::{Cmd, FromRedisValue, cmd};
 
-use crate::domain::breaker::Breaker;
 use crate::domain::clock::Clock;
+use crate::lifecycle::Lifecycle;
 
-use handle::{Handle, Pool};
+pub use error::RedisError;
+pub use floor::{Floor, FloorKey, FloorOrigin};
+pub use lease::{Claim, Holder, LeaseName, Leases, LeasesOff, RENEWAL, RedisLeases};
 
-/// Failures in a row after which Redis is left alone, and for how long.
-const FAILURES: u32 = 5;
-const PAUSE: TimeDelta = TimeDelta::seconds(1);
+use breakers::{Breakers, Judge};
+use link::Link;
+use servers::Servers;
 
 /// How to reach Redis.
 #[derive(Debug, Clone)]
 pub struct RedisSettings {
-    /// One: a single server. Several: nodes of a cluster.
+    /// One: a single server, or with `+cluster` in its scheme a node of a cluster. Several: nodes
+    /// of a cluster.
     pub urls: Vec<String>,
     /// Longest time of a command, with connecting.
     pub timeout: Duration,
-}
-
-/// Why Redis did not do what was asked. Names no key and no value.
-#[derive(Debug, thiserror::Error)]
-pub enum RedisError {
-    /// A URL is not one of Redis.
-    #[error("a Redis URL is malformed")]
-    InvalidUrl,
-    /// No answer within the limit.
-    #[error("Redis did not answer within its limit")]
-    TimedOut,
-    /// Not reachable, or the connection broke.
-    #[error("Redis is out of reach")]
-    Unreachable,
-    /// It failed too often a moment ago and is left alone.
-    #[error("Redis is left alone after failures")]
-    Open,
-    /// It answered with an error of its own.
-    #[error("Redis refused the command ({code})")]
-    Refused {
-        /// The error's first word: READONLY, OOM…
-        code: String,
-    },
 }
 
 /// A client of Redis. Clones share its connections.
@@ -58,28 +41,23 @@ pub enum RedisError {
 pub struct Redis(Arc<Inner>);
 
 struct Inner {
-    pool: Pool,
+    link: Arc<Link>,
     timeout: Duration,
-    clock: Arc<dyn Clock>,
-    breaker: Breaker,
-    /// One multiplexed connection that every command shares: checking one out for each command
-    /// costs two to three times as much. Replaced whole when it breaks.
-    shared: ArcSwapOption<Handle>,
-    /// Held while connecting, so that a broken connection is replaced once.
-    connecting: Mutex<()>,
+    breakers: Arc<Breakers>,
 }
 
 impl Redis {
-    /// Checks the URLs. Connects when it is first used.
-    pub fn new(settings: &RedisSettings, clock: Arc<dyn Clock>) -> Result<Self, RedisError> {
-        Ok(Self(Arc::new(Inner {
-            pool: Pool::new(&settings.urls)?,
-            timeout: settings.timeout,
-            clock,
-            breaker: Breaker::new(FAILURES, PAUSE),
-            shared: ArcSwapOption::empty(),
-            connecting: Mutex::new(()),
-        })))
+    /// Checks the URLs and begins to connect. Redis need not be there.
+    pub fn new(
+        settings: &RedisSettings,
+        clock: Arc<dyn Clock>,
+        lifecycle: &Lifecycle,
+    ) -> Result<Self, RedisError> {
+        let servers = Servers::new(&settings.urls, settings.timeout)?;
+        let breakers = Arc::new(Breakers::new(clock));
+        let link = Arc::new(Link::new(servers, Arc::clone(&breakers)));
+        lifecycle.spawn(Arc::clone(&link).keep(lifecycle.clone()));
+        Ok(Self(Arc::new(Inner { link, timeout: settings.timeout, breakers })))
     }
 
     /// The value of a key.
@@ -111,68 +89,41 @@ impl Redis {
         Ok(asked.elapsed())
     }
 
-    /// Whether Redis is left alone just now.
-    pub fn is_open(&self) -> bool {
-        self.0.breaker.is_open(self.0.clock.now())
-    }
-
     async fn run<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, RedisError> {
-        let inner = &*self.0;
-        if !inner.breaker.permits(inner.clock.now()) {
+        let Inner { link, timeout, breakers } = &*self.0;
+        let judge = breakers.of(command);
+        if !breakers.permits(judge.as_ref()) {
             return Err(RedisError::Open);
         }
         let mut used = None;
         let work = async {
-            let handle = inner.handle().await?;
-            used = Some(Arc::clone(&handle));
-            handle.run(command).await
+            let current = used.insert(link.current().await?);
+            current.handle.run(command).await
         };
-        let result = match tokio::time::timeout(inner.timeout, work).await {
+        let result = match tokio::time::timeout(*timeout, work).await {
             Ok(result) => result,
             Err(_) => Err(RedisError::TimedOut),
         };
         match &result {
-            Ok(_) | Err(RedisError::Refused { .. }) => inner.breaker.succeeded(),
-            Err(_) => {
-                inner.breaker.failed(inner.clock.now());
-                if let Some(used) = used {
-                    inner.forget(&used);
+            Err(error) if error.is_failure() => {
+                let left_alone = breakers.failed(judge.as_ref(), error);
+                if let Some(used) = &used
+                    && (left_alone || used.handle.ends_with_its_socket())
+                {
+                    link.give_up(used);
                 }
             }
+            _ => Breakers::succeeded(judge.as_ref()),
         }
         result
     }
-}
 
-impl Inner {
-    async fn handle(&self) -> Result<Arc<Handle>, RedisError> {
-        if let Some(handle) = self.shared.load_full() {
-            return Ok(handle);
+    /// Runs what nobody should wait for in vain: not sent after a failure, until something
+    /// else went well.
+    async fn run_if_well<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, RedisError> {
+        if self.0.breakers.of(command).as_ref().is_some_and(Judge::is_doubtful) {
+            return Err(RedisError::Open);
         }
-        let _once = self.connecting.lock().await;
-        if let Some(handle) = self.shared.load_full() {
-            return Ok(handle);
-        }
-        let handle = Arc::new(self.pool.connect().await?);
-        self.shared.store(Some(Arc::clone(&handle)));
-        Ok(handle)
-    }
-
-    /// Stops using a connection that failed, unless it was replaced already.
-    fn forget(&self, handle: &Arc<Handle>) {
-        self.shared.compare_and_swap(&Some(Arc::clone(handle)), None);
-    }
-}
-
-/// What kind of failure an error of the library is.
-fn classify(error: &deadpool_redis::redis::RedisError) -> RedisError {
-    if error.is_timeout() {
-        return RedisError::TimedOut;
-    }
-    match (error.kind(), error.code()) {
-        (ErrorKind::Server(_) | ErrorKind::Extension, code) => {
-            RedisError::Refused { code: code.unwrap_or("ERR").to_owned() }
-        }
-        _ => RedisError::Unreachable,
+        self.run(command).await
     }
 }

@@ -7,6 +7,7 @@ use std::time::Instant;
 use chrono::{DateTime, Utc};
 
 use crate::audit::{Audit, AuditError, Draft, Durability, Receipt, Recording};
+use crate::auth::Standing;
 use crate::coherence::TenantView;
 use crate::domain::audit_record::{Action, Actor, AuditRecord, Outcome};
 use crate::domain::caller::Caller;
@@ -53,6 +54,8 @@ pub struct Call {
     pub caller: Caller,
     /// The caller's tenant.
     pub view: Arc<TenantView>,
+    /// How sure the caller is.
+    pub standing: Standing,
     /// The request's id.
     pub request: RequestId,
     /// When it arrived.
@@ -83,6 +86,7 @@ impl Call {
         Self {
             caller,
             view,
+            standing: Standing::Confirmed,
             request: start.request,
             at: start.at,
             arrived: start.arrived,
@@ -92,6 +96,12 @@ impl Call {
             draft,
             settled: None,
         }
+    }
+
+    /// The same of a caller of this standing.
+    #[must_use]
+    pub fn of_standing(self, standing: Standing) -> Self {
+        Self { standing, ..self }
     }
 
     /// Notes something the record is to say however the request ends.
@@ -158,6 +168,28 @@ impl Call {
 }
 
 impl Service {
+    /// The record of something that the service does by itself, of one thing unless told otherwise.
+    pub(super) fn service_record(
+        &self,
+        tenant: TenantId,
+        request: RequestId,
+        action: Action,
+    ) -> AuditRecord {
+        let Parts { ids, clock, .. } = self.parts();
+        let at = clock.now();
+        let named = (AuditId::fresh(&**ids, at), tenant);
+        AuditRecord {
+            outcome: Outcome::Done,
+            count: 1,
+            ..AuditRecord::begun(named, at, request, Actor::Service, action)
+        }
+    }
+
+    /// The id of work that nobody asked for.
+    pub(super) fn fresh_request(&self) -> RequestId {
+        RequestId::fresh(&*self.parts.ids, self.parts.clock.now())
+    }
+
     /// The record of a change made from the command line, but for what was changed.
     pub fn command_line_record(&self) -> AuditRecord {
         let Parts { ids, clock, .. } = self.parts();

@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
+
 use crate::coherence::TenantView;
 use crate::crypto::Sealed;
 use crate::domain::audit_record::{AuditRecord, Outcome};
@@ -13,14 +15,16 @@ use crate::domain::money::Usage;
 use crate::domain::prompt::Prompt;
 use crate::domain::query::QueryRequest;
 use crate::store::entries::NewEntry;
-use crate::store::{self, StoreError, entries, invalidations, keys};
+use crate::store::keys::{self, Standing};
+use crate::store::{self, entries, invalidations};
 use crate::telemetry::UpstreamOutcome;
-use crate::tiers::StoredAnswer;
+use crate::tiers::{Found, StoredAnswer, Wanted};
 use crate::upstream::{Answer, UpstreamError};
 
 use super::flight::FlightKind;
 use super::labels::{Labels, Question};
-use super::question::{Fetch, Fetched, Landing, Lookup};
+use super::lease::Turn;
+use super::question::{Fetch, Fetched, Landing, Lookup, Withheld};
 use super::{Service, ServiceError};
 
 /// Longest time a reply waits for its answer to be stored.
@@ -34,7 +38,8 @@ struct SealedEntry {
 }
 
 impl Service {
-    /// Flies one flight: the lower tiers, then the upstream, then the fill.
+    /// Flies one flight: the lower tiers, then, in turn with other replicas, the upstream and the
+    /// fill.
     pub(super) async fn land(
         self: Arc<Self>,
         job: Fetch,
@@ -42,23 +47,61 @@ impl Service {
         view: &TenantView,
     ) -> Landing {
         let lookup = &job.lookup;
-        let (stack, wanted) = (&self.parts.stack, (lookup.redis_key(), &lookup.wanted));
+        let (stack, wanted) = (&self.parts.stack, (lookup.warm_name(), &lookup.wanted));
         let found = match kind {
-            FlightKind::LookUp => stack.find_below(wanted, view, lookup.position).await,
+            FlightKind::LookUp | FlightKind::Revalidate => {
+                stack.find_below(wanted, view, lookup.position).await
+            }
             FlightKind::LookUpCold => stack.find_cold(wanted, view, lookup.position).await,
-            FlightKind::Refresh => None,
+            FlightKind::Refresh | FlightKind::Alone => None,
         };
         if let Some(found) = found {
             return Landing::Found(found);
         }
+        let lease = match self.turn(lookup, kind, view).await {
+            Turn::Own(lease) => lease,
+            Turn::Others(found) => return Landing::Found(found),
+        };
         if let Err(error) = self.check_recordable() {
             return Landing::Unrecordable(error);
         }
         let prompt = Prompt::of(&lookup.request, &lookup.model);
         let tenant = lookup.wanted.place.tenant;
         match self.ask(tenant, &lookup.request, &prompt).await {
-            Ok(answer) => Landing::Fetched(self.keep(job, answer).await),
-            Err(error) => Landing::Failed(error),
+            Ok(answer) => {
+                let kept = self.keep(&job, answer).await;
+                drop(lease);
+                match kept {
+                    Ok(fetched) => Landing::Fetched(fetched),
+                    Err(ServiceError::Restricted) => Landing::Withheld(Withheld::Restricted),
+                    Err(_) => Landing::Withheld(Withheld::Erased),
+                }
+            }
+            Err(UpstreamError::NotConfigured) => {
+                Landing::Failed { error: UpstreamError::NotConfigured, stale: None }
+            }
+            Err(error) => {
+                drop(lease);
+                let stale = self.find_stale(lookup, view).await;
+                Landing::Failed { error, stale }
+            }
+        }
+    }
+
+    /// What may be served although its time is over, now that the upstream failed. Its age is for
+    /// each caller to judge.
+    async fn find_stale(&self, lookup: &Lookup, view: &TenantView) -> Option<Found> {
+        let stale_for = self.parts.stale.if_error;
+        if stale_for.is_zero() {
+            return None;
+        }
+        let position = self.parts.coherence.position();
+        let (now, made_since) = (self.parts.clock.now(), DateTime::<Utc>::MIN_UTC);
+        let wanted = Wanted { now, made_since, stale_for, ..lookup.wanted };
+        let stack = &self.parts.stack;
+        match stack.find_hot(&wanted, view) {
+            Some(found) => Some(found),
+            None => stack.find_below((lookup.warm_name(), &wanted), view, position).await,
         }
     }
 
@@ -81,8 +124,9 @@ impl Service {
         answer
     }
 
-    /// Stores an answer when it may be stored; hands it out either way.
-    async fn keep(self: Arc<Self>, job: Fetch, answer: Answer) -> Fetched {
+    /// Stores an answer when it may be stored; hands it out either way, but for one about a person
+    /// who was erased or restricted meanwhile.
+    async fn keep(&self, job: &Fetch, answer: Answer) -> Result<Fetched, ServiceError> {
         let lookup = &job.lookup;
         let place = lookup.wanted.place;
         let created_at = self.parts.clock.now();
@@ -91,29 +135,35 @@ impl Service {
         let mut fetched =
             Fetched { entry: meta.id, place, answer: data, created_at, expires_at: None, cost };
         // A fill's record is in its own transaction: without Postgres there is none to make.
-        if !storable || !self.parts.audit.takes_postgres() {
-            return fetched;
+        let same_era = lookup.era == self.parts.coherence.era();
+        if !storable || !same_era || !self.parts.audit.takes_postgres() {
+            return Ok(fetched);
         }
-        let fill = self.fill(&job, &meta, &fetched);
+        let fill = self.fill(job, &meta, &fetched);
         match tokio::time::timeout(FILL_LIMIT, fill).await {
             Ok(Ok(Some(answer))) => {
                 fetched.expires_at = Some(meta.expires_at);
                 self.parts.metrics.stored();
                 let (labels, position) = (job.indexes.prefixes(), lookup.position);
                 let stored = StoredAnswer { place, meta, labels, answer, position };
-                self.parts.stack.insert(lookup.redis_key(), stored);
+                self.parts.stack.insert(lookup.warm_name(), stored);
             }
-            Ok(Ok(None)) => tracing::debug!("an answer was overtaken and is not stored"),
+            Ok(Ok(None)) => {
+                tracing::debug!("an answer was overtaken, or may replace none, and is not stored");
+            }
+            Ok(Err(error @ (ServiceError::Erased | ServiceError::Restricted))) => {
+                return Err(error);
+            }
             Ok(Err(error)) => tracing::warn!(%error, "an answer could not be stored"),
             Err(_) => tracing::warn!("an answer could not be stored in time"),
         }
-        fetched
+        Ok(fetched)
     }
 
     fn meta_of(
         &self,
         lookup: &Lookup,
-        created_at: chrono::DateTime<chrono::Utc>,
+        created_at: DateTime<Utc>,
         usage: Usage,
         cost: crate::domain::money::Usd,
     ) -> EntryMeta {
@@ -152,7 +202,7 @@ impl Service {
     }
 
     /// Stores an entry with its record, unless it was overtaken meanwhile by an invalidation or by
-    /// the destruction of its person's key.
+    /// the destruction of its person's key, or the one in its place is kept.
     async fn fill(
         &self,
         Fetch { lookup, indexes, fill_record }: &Fetch,
@@ -181,20 +231,24 @@ impl Service {
             .bounded(async {
                 let mut tx = store.write(place.tenant).await?;
                 let generation = invalidations::lock_for_fill(&mut tx).await?;
+                if let Some(id) = meta.subject_key {
+                    match keys::hold_subject_key(&mut tx, id).await? {
+                        Standing::Active => {}
+                        Standing::Restricted => return Err(ServiceError::Restricted),
+                        Standing::Destroyed => return Err(ServiceError::Erased),
+                    }
+                }
                 if generation != place.generation
                     || invalidations::is_invalidated_since(&mut tx, &new, lookup.position).await?
                 {
                     return Ok(false);
                 }
-                if let Some(id) = meta.subject_key
-                    && !keys::hold_subject_key(&mut tx, id).await?
-                {
+                if !entries::upsert(&mut tx, &new, meta.created_at).await? {
                     return Ok(false);
                 }
-                entries::upsert(&mut tx, &new).await?;
                 let recorded = store::audit::insert(&mut tx, &record).await?;
                 tx.commit(recorded).await?;
-                Ok::<_, StoreError>(true)
+                Ok(true)
             })
             .await?;
         Ok(stored.then_some(sealed.answer))

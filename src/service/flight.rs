@@ -4,10 +4,11 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use tokio::sync::watch;
 
-use crate::coherence::TenantView;
+use crate::coherence::{PROOF, TenantView};
 use crate::domain::candidate::{Candidate, LabelPrefixes};
 use crate::domain::entry::Place;
 use crate::domain::selector::Position;
@@ -29,8 +30,25 @@ pub(super) enum FlightKind {
     LookUp,
     /// In Postgres first: what Redis held was not good.
     LookUpCold,
-    /// At the upstream at once.
+    /// In the lower tiers first, for an answer that is not stale.
+    Revalidate,
+    /// At the upstream, or what another replica fetches meanwhile.
     Refresh,
+    /// At the upstream at once: what another replica fetched was not good.
+    Alone,
+}
+
+impl FlightKind {
+    /// The flights whose answer serves as well.
+    const fn joins(self) -> &'static [Self] {
+        match self {
+            Self::LookUp => &[Self::LookUp, Self::Revalidate],
+            Self::LookUpCold => &[Self::LookUpCold],
+            Self::Revalidate => &[Self::Revalidate],
+            Self::Refresh => &[Self::Refresh],
+            Self::Alone => &[Self::Alone],
+        }
+    }
 }
 
 /// Whether a caller started the flight it waits for.
@@ -47,6 +65,7 @@ type Result = watch::Receiver<Option<Arc<Landing>>>;
 struct Flight {
     /// The process's position when it began: nobody joins once it is overtaken.
     position: Position,
+    began: Instant,
     /// Those it stores its answer with. Who joins may have asked with other tags.
     labels: LabelPrefixes,
     result: Result,
@@ -72,27 +91,32 @@ impl Flights {
         F: Future<Output = Landing> + Send + 'static,
     {
         let key = FlightKey { place: *candidate.place, kind };
+        // Without proof, an invalidation that nobody told of may have overtaken it; so may one that
+        // is told of within that time.
         let admitted = |flight: &Flight| {
-            view.admits(&Candidate { labels: &flight.labels, ..candidate }, flight.position)
+            (view.is_proven() || flight.began.elapsed() < PROOF)
+                && view.admits(&Candidate { labels: &flight.labels, ..candidate }, flight.position)
         };
         let (seat, mut result) = {
             let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-            match running.get(&key) {
-                Some(flight) if admitted(flight) => (Seat::Follower, flight.result.clone()),
-                _ => {
-                    // One writer, many readers; readers hold the last value after it ended.
-                    let (sender, result) = watch::channel(None);
-                    let labels = candidate.labels.clone();
-                    running.insert(key, Flight { position, labels, result: result.clone() });
-                    let ticket = Ticket { flights: self.clone(), key, result: result.clone() };
-                    let flight = fly();
-                    lifecycle.spawn(async move {
-                        let landing = flight.await;
-                        drop(ticket);
-                        sender.send_replace(Some(Arc::new(landing)));
-                    });
-                    (Seat::Leader, result)
-                }
+            let joined = kind.joins().iter().find_map(|kind| {
+                running.get(&FlightKey { kind: *kind, ..key }).filter(|flight| admitted(flight))
+            });
+            if let Some(flight) = joined {
+                (Seat::Follower, flight.result.clone())
+            } else {
+                // One writer, many readers; readers hold the last value after it ended.
+                let (sender, result) = watch::channel(None);
+                let (labels, began) = (candidate.labels.clone(), Instant::now());
+                running.insert(key, Flight { position, began, labels, result: result.clone() });
+                let ticket = Ticket { flights: self.clone(), key, result: result.clone() };
+                let flight = fly();
+                lifecycle.spawn(async move {
+                    let landing = flight.await;
+                    drop(ticket);
+                    sender.send_replace(Some(Arc::new(landing)));
+                });
+                (Seat::Leader, result)
             }
         };
         let landed = result.wait_for(Option::is_some).await.ok()?;

@@ -9,10 +9,11 @@ use crate::domain::cache_key::CacheKey;
 use crate::domain::ids::EntryId;
 use crate::domain::operation::Operation;
 use crate::domain::query::SubjectId;
-use crate::domain::selector::{Change, Generation, Group, Selector};
+use crate::domain::selector::{Change, Generation, Group, Position, Selector};
 use crate::keyring::BlindKind;
 use crate::redis::RedisError;
 use crate::store::{self, StoreError, WriteTx, entries, invalidations, removals};
+use crate::tiers::WarmName;
 
 use super::{Call, Service, ServiceError};
 
@@ -65,23 +66,6 @@ pub enum Invalidated {
     ForReal,
 }
 
-/// Why nothing was invalidated.
-#[derive(Debug, thiserror::Error)]
-pub enum InvalidateError {
-    /// Something of the service failed.
-    #[error(transparent)]
-    Service(#[from] ServiceError),
-    /// It is committed, but this process has not followed the stream that far: safe to repeat.
-    #[error("the invalidation is not propagated yet")]
-    NotPropagated(#[source] StoreError),
-}
-
-impl From<StoreError> for InvalidateError {
-    fn from(error: StoreError) -> Self {
-        Self::Service(error.into())
-    }
-}
-
 impl Service {
     /// Removes, or counts, entries of the caller's tenant; returns how many. An entry that is not
     /// there counts 0.
@@ -91,15 +75,15 @@ impl Service {
         what: Invalidation,
         how: Invalidated,
         action: Action,
-    ) -> Result<u64, InvalidateError> {
+    ) -> Result<u64, ServiceError> {
         let Some(target) = self.target(call, what).await? else {
             return Ok(0);
         };
         if how == Invalidated::DryRun {
             return Ok(self.count_hit(call, target).await?);
         }
-        let gone = self.commit_invalidation(call, target, action).await?;
-        self.parts.coherence.catch_up().await.map_err(InvalidateError::NotPropagated)?;
+        let (gone, position) = self.commit_invalidation(call, target, action).await?;
+        self.parts.coherence.propagate(position).await?;
         let count = match (gone.count, &gone.selector) {
             (None, Selector::Before(generation)) => {
                 self.count_generation(call, generation.previous()).await?
@@ -129,6 +113,9 @@ impl Service {
             Invalidation::Subject(subject) => {
                 let keys = keyring.tenant_keys(tenant).await?;
                 let key = keyring.find_subject_key(&keys, &subject).await?;
+                if key.as_ref().is_some_and(|key| key.restricted) {
+                    return Err(ServiceError::Restricted);
+                }
                 return Ok(key.map(|key| Target::Group(Group::Subject(key.id))));
             }
             Invalidation::Tag(text) => (BlindKind::Tag, text),
@@ -187,7 +174,7 @@ impl Service {
         call: &Call,
         target: Target,
         action: Action,
-    ) -> Result<Gone, StoreError> {
+    ) -> Result<(Gone, Position), StoreError> {
         let (store, now) = (&self.parts.store, self.parts.clock.now());
         let work = async {
             let mut tx = store.write(call.caller.tenant).await?;
@@ -202,9 +189,10 @@ impl Service {
             }
             let row = self.parts.audit.stamp(record);
             let recorded = store::audit::insert(&mut tx, &row).await?;
-            invalidations::append(&mut tx, &Change::Entries(gone.selector), now).await?;
+            let change = Change::Entries(gone.selector);
+            let position = invalidations::append(&mut tx, &change, now).await?;
             tx.commit(recorded).await?;
-            Ok(gone)
+            Ok((gone, position))
         };
         match target {
             Target::All | Target::Group(_) => store.bounded_long(work).await,
@@ -220,9 +208,11 @@ impl Service {
         let Ok(keys) = self.parts.keyring.tenant_keys(call.caller.tenant).await else {
             return;
         };
+        let era = self.parts.coherence.era();
         let removing = async {
             for key in gone {
-                self.parts.stack.warm.remove(keys.redis_key(key)).await?;
+                let name = WarmName::new(keys.redis_key(key), keys.redis_value(), era);
+                self.parts.stack.warm.remove(name.key).await?;
             }
             Ok::<_, RedisError>(())
         };

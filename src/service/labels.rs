@@ -48,6 +48,14 @@ pub(super) struct Question<'a> {
     parameters: &'a crate::domain::json::Object,
 }
 
+/// The same, opened.
+#[derive(Deserialize)]
+pub(super) struct OpenedQuestion {
+    pub(super) query: String,
+    pub(super) context: std::collections::BTreeMap<String, String>,
+    pub(super) parameters: Box<serde_json::value::RawValue>,
+}
+
 impl<'a> Question<'a> {
     pub(super) fn of(request: &'a QueryRequest) -> Self {
         Self {

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use crate::audit::AuditError;
+use crate::coherence::TenantView;
 use crate::domain::audit_record::{Action, Outcome};
 use crate::domain::candidate::LabelPrefixes;
 use crate::domain::directives::Mode;
@@ -13,6 +14,7 @@ use crate::domain::money::Usd;
 use crate::domain::prompt::Prompt;
 use crate::domain::query::QueryRequest;
 use crate::keyring::{self, EntryKey, Plaintext};
+use crate::tiers::Found;
 use crate::upstream::UpstreamError;
 
 use super::flight::{FlightKind, Seat};
@@ -80,7 +82,10 @@ impl Service {
                 // What does not open in Redis may in Postgres; below that is only the upstream.
                 (FlightKind::LookUp, Tier::Warm) => FlightKind::LookUpCold,
                 (FlightKind::LookUp | FlightKind::LookUpCold, _) => FlightKind::Refresh,
-                (FlightKind::Refresh, _) => return Err(ServiceError::TaskLost.into()),
+                (FlightKind::Refresh, _) => FlightKind::Alone,
+                (FlightKind::Revalidate | FlightKind::Alone, _) => {
+                    return Err(ServiceError::TaskLost.into());
+                }
             };
             lookup = self.lookup(call, &request, lookup.key.clone());
         }
@@ -90,7 +95,7 @@ impl Service {
     /// and must not make a key for them.
     async fn entry_key(
         &self,
-        call: &Call,
+        call: &mut Call,
         request: &QueryRequest,
     ) -> Result<Option<EntryKey>, QueryError> {
         let keyring = &self.parts.keyring;
@@ -109,15 +114,19 @@ impl Service {
         if found.is_none() && request.directives.mode == Mode::OnlyIfCached {
             return Ok(None);
         }
+        if let Some(key) = found.as_ref().filter(|key| key.restricted) {
+            call.note(|record| record.subject_key = Some(key.id));
+            return Err(ServiceError::Restricted.into());
+        }
         Ok(Some(EntryKey::new(keys, found)))
     }
 
     async fn only_if_cached(
-        &self,
+        self: &Arc<Self>,
         call: &mut Call,
         lookup: &Lookup,
     ) -> Result<Answered, QueryError> {
-        let (stack, wanted) = (&self.parts.stack, (lookup.redis_key(), &lookup.wanted));
+        let (stack, wanted) = (&self.parts.stack, (lookup.warm_name(), &lookup.wanted));
         let mut next = stack.find_below(wanted, &call.view, lookup.position).await;
         while let Some(found) = next {
             if let Some(answered) = self.serve_found(call, lookup, &found).await? {
@@ -207,27 +216,11 @@ impl Service {
         lookup: &Lookup,
         kind: FlightKind,
     ) -> Result<Flown, QueryError> {
-        let service = Arc::clone(self);
-        let indexes = Labels::of(&lookup.request).indexes(lookup.key.tenant());
-        let labels = indexes.prefixes();
-        let job = Fetch {
-            lookup: lookup.clone(),
-            indexes,
-            fill_record: call.change(call.caller.tenant, Action::Fill),
-        };
-        let view = Arc::clone(&call.view);
-        let at = (&*call.view, lookup.position);
-        let boarded = self
-            .flights
-            .board((kind, lookup.candidate(&labels)), at, &self.parts.lifecycle, || async move {
-                service.land(job, kind, &view).await
-            })
-            .await;
+        let boarded = self.board(Self::job(call, lookup), kind, &call.view).await;
         let (seat, landing) = boarded.ok_or(ServiceError::TaskLost)?;
         match &*landing {
             Landing::Found(found) => {
-                let meta = &found.entry.stored.meta;
-                if !meta.is_fresh(lookup.wanted.now, lookup.wanted.made_since) {
+                if !is_current(seat, call) || !lookup.wanted.accepts(&found.entry.stored.meta) {
                     return Ok(Flown::Unfit(found.tier));
                 }
                 let served = self.serve_found(call, lookup, found).await?;
@@ -236,12 +229,61 @@ impl Service {
             Landing::Fetched(fetched) => {
                 self.serve_fetched(call, fetched, seat).await.map(Flown::answered)
             }
-            Landing::Failed(UpstreamError::NotConfigured) => {
+            Landing::Failed { error: UpstreamError::NotConfigured, .. } => {
                 self.nowhere(call).await.map(Flown::answered)
             }
-            Landing::Failed(error) => Err(error.clone().into()),
+            Landing::Failed { error, stale } => {
+                let stale = stale.as_ref().filter(|_| is_current(seat, call));
+                let answered = self.serve_instead(call, lookup, stale).await?;
+                answered.map(Flown::answered).ok_or_else(|| error.clone().into())
+            }
             Landing::Unrecordable(error) => Err((*error).into()),
+            Landing::Withheld(withheld) => Err((*withheld).into()),
         }
+    }
+
+    /// Serves a stale answer, if the caller accepts it, where the upstream has none.
+    async fn serve_instead(
+        &self,
+        call: &mut Call,
+        lookup: &Lookup,
+        stale: Option<&Found>,
+    ) -> Result<Option<Answered>, QueryError> {
+        let Some(found) = stale else {
+            return Ok(None);
+        };
+        let accepts_stale = lookup.request.directives.mode.reads()
+            && found.entry.stored.meta.created_at >= lookup.wanted.made_since;
+        if !accepts_stale {
+            return Ok(None);
+        }
+        self.serve(call, lookup, found, Source::Stale { tier: found.tier, asked: true }).await
+    }
+
+    /// What the flight of a question fetches and stores.
+    pub(super) fn job(call: &Call, lookup: &Lookup) -> Fetch {
+        Fetch {
+            lookup: lookup.clone(),
+            indexes: Labels::of(&lookup.request).indexes(lookup.key.tenant()),
+            fill_record: call.change(call.caller.tenant, Action::Fill),
+        }
+    }
+
+    /// Waits for the flight of a job, begun here or under way. `None`: it was lost.
+    pub(super) async fn board(
+        self: &Arc<Self>,
+        job: Fetch,
+        kind: FlightKind,
+        view: &Arc<TenantView>,
+    ) -> Option<(Seat, Arc<Landing>)> {
+        let (lookup, labels) = (job.lookup.clone(), job.indexes.prefixes());
+        let (candidate, at) = (lookup.candidate(&labels), (&**view, lookup.position));
+        let (service, flown) = (Arc::clone(self), Arc::clone(view));
+        self.flights
+            .board((kind, candidate), at, &self.parts.lifecycle, || async move {
+                service.land(job, kind, &flown).await
+            })
+            .await
     }
 
     async fn serve_fetched(
@@ -276,4 +318,9 @@ impl Service {
     pub(super) fn check_recordable(&self) -> Result<(), AuditError> {
         if self.parts.audit.is_available() { Ok(()) } else { Err(AuditError::Unavailable) }
     }
+}
+
+/// Whether what a flight found was there when this request arrived: it may have been read before.
+fn is_current(seat: Seat, call: &Call) -> bool {
+    seat == Seat::Leader || call.view.is_proven()
 }

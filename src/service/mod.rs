@@ -1,19 +1,28 @@
 //! The use cases, one a file, without a word of HTTP: what a caller may have done for it, in which
 //! order, and what is recorded.
 
+mod admit;
 mod call;
 mod denials;
 mod entries;
+mod evict;
 mod fill;
 mod flight;
+mod gdpr;
 mod invalidate;
 mod labels;
+mod lease;
 mod miss;
 mod proof;
 mod query;
 mod question;
+mod restore;
+mod retention;
+mod revalidate;
+mod rotate;
 mod statistics;
 mod stats;
+mod stream_end;
 mod tenants;
 mod tokens;
 mod trail;
@@ -23,28 +32,43 @@ mod uses;
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwapOption;
 use chrono::TimeDelta;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
-use crate::audit::{Audit, AuditError, CheckpointFile};
+use crate::audit::{Audit, AuditError, CheckpointFile, ErasureLedger};
 use crate::auth::{Hasher, Remembered};
-use crate::coherence::Coherence;
+use crate::coherence::{Coherence, PropagationError};
 use crate::crypto::KeyProvider;
 use crate::domain::clock::Clock;
+use crate::domain::entry::Windows;
 use crate::domain::ids::{Ids, TenantId};
 use crate::keyring::{Keyring, KeyringError};
 use crate::lifecycle::Lifecycle;
+use crate::redis::Leases;
 use crate::store::{Store, StoreError};
 use crate::telemetry::Metrics;
 use crate::tiers::Stack;
 use crate::upstream::Upstream;
 
+pub use admit::{Allowance, WINDOW_SECONDS};
 pub use call::{Call, CallStart, Origin, Settled};
 pub use entries::{EntriesError, EntryPage, EntryQuery, EntryView};
-pub use invalidate::{InvalidateError, Invalidated, Invalidation};
+pub use evict::{Capacity, Evicted};
+pub use gdpr::{
+    Decision, EventView, ExportDownload, Filing, GdprError, HoldView, NewHoldText, RequestPage,
+    RequestView,
+};
+pub use invalidate::{Invalidated, Invalidation};
 pub use labels::Labels;
 pub use proof::{ProofError, ProofState};
 pub use question::{Answered, QueryError, Source};
+pub use restore::{Applied, MissingSink, RestoreError, Revived};
+pub use retention::{
+    Amounts, PartFate, PartReport, Purge, PurgeError, PurgeReport, PurgeState, TenantReport,
+    WaitReason,
+};
+pub use rotate::{RotateError, Rotated};
 pub use statistics::{StatisticsView, TierView};
 pub use stats::{Stats, Totals};
 pub use tenants::{TenantError, TenantSlug};
@@ -53,8 +77,10 @@ pub use trail::{TrailPage, TrailQuery};
 pub use trail_export::TrailExport;
 pub use uses::UseWriter;
 
+use admit::Quotas;
 use denials::Denials;
 use flight::Flights;
+use revalidate::Revalidations;
 
 /// Most readers of the trail at a time, of all tenants.
 const TRAIL_READERS: usize = 3;
@@ -80,6 +106,8 @@ pub struct Parts {
     pub coherence: Arc<Coherence>,
     /// Where answers are.
     pub stack: Stack,
+    /// Which replica fetches what is missing.
+    pub leases: Arc<dyn Leases>,
     /// Who answers what is not cached.
     pub upstream: Arc<dyn Upstream>,
     /// argon2.
@@ -100,10 +128,18 @@ pub struct Parts {
     pub switch: Switch,
     /// How long answers of operations without a time of their own are good.
     pub default_ttl: TimeDelta,
+    /// How long past their time answers may still be served.
+    pub stale: Windows,
+    /// How many entries there may be in Postgres, and for how long.
+    pub capacity: Capacity,
+    /// Days that entries, requests and records are kept, of tenants that say nothing else.
+    pub retention_days: u32,
     /// Master keys, for the proof of the trail.
     pub keys: Arc<KeyProvider>,
     /// Where seals of the trail are kept outside.
     pub checkpoint: Option<CheckpointFile>,
+    /// Where erasures are kept outside.
+    pub erasures: Option<ErasureLedger>,
 }
 
 /// The use cases.
@@ -111,10 +147,17 @@ pub struct Service {
     parts: Parts,
     default_model: Arc<str>,
     flights: Flights,
+    revalidations: Arc<Revalidations>,
     stats: Stats,
     denials: Denials,
+    quotas: Quotas,
     /// How many may read the trail at a time.
     trail_turns: Semaphore,
+    /// Wakes the worker when a request was filed or decided on here. It looks now and then all the
+    /// same.
+    requests_wake: Notify,
+    /// Why what was erased may be here again. Nothing waits under it.
+    revived: ArcSwapOption<Revived>,
 }
 
 impl Service {
@@ -123,8 +166,21 @@ impl Service {
         let stats = Stats::new(parts.clock.now());
         let default_model = parts.upstream.default_model().into();
         let denials = Denials::new(parts.installation);
-        let (flights, trail_turns) = (Flights::default(), Semaphore::new(TRAIL_READERS));
-        Arc::new(Self { parts, default_model, flights, stats, denials, trail_turns })
+        let (flights, quotas) = (Flights::default(), Quotas::default());
+        let revalidations = Revalidations::new(Arc::clone(&parts.clock));
+        let trail_turns = Semaphore::new(TRAIL_READERS);
+        Arc::new(Self {
+            parts,
+            default_model,
+            flights,
+            revalidations,
+            stats,
+            denials,
+            quotas,
+            trail_turns,
+            requests_wake: Notify::new(),
+            revived: ArcSwapOption::empty(),
+        })
     }
 
     /// What it is made of, for health and metrics.
@@ -142,6 +198,9 @@ pub enum ServiceError {
     /// Postgres failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A change is committed, but perhaps not in force on every replica yet: safe to repeat.
+    #[error("the change is not known to be in force on every replica; it is committed, repeat it")]
+    NotPropagated(#[from] PropagationError),
     /// Keys failed.
     #[error(transparent)]
     Keyring(#[from] KeyringError),
@@ -151,6 +210,15 @@ pub enum ServiceError {
     /// The token was revoked, or its tenant disabled, while it was served.
     #[error("the token is no longer accepted")]
     Revoked,
+    /// The person's data are restricted.
+    #[error("the person's data are restricted: they are only kept")]
+    Restricted,
+    /// The person was erased while the request was served.
+    #[error("the person was erased meanwhile")]
+    Erased,
+    /// The package of an export could not be written.
+    #[error("the package of an export could not be written")]
+    Packing(#[from] gdpr::PackingError),
     /// A task of this process ended early.
     #[error("a task ended before its result")]
     TaskLost,

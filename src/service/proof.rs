@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::audit::verify::{Verification, Verifier, VerifyError};
-use crate::audit::{AuditError, Checkpoint, CheckpointError, CheckpointFile, PresentLedger};
-use crate::domain::audit_record::{Action, Actor, AuditRecord, Outcome};
-use crate::domain::ids::{AuditId, LedgerId, RequestId, TenantId};
+use crate::audit::{AuditError, Checkpoint, CheckpointFile, LineFileError, PresentLedger};
+use crate::domain::audit_record::{Action, AuditRecord};
+use crate::domain::ids::{LedgerId, TenantId};
 use crate::domain::seal::Seal;
 use crate::store::verifications::{self, VerificationRow};
 use crate::store::{StoreError, ledgers, seals, trail};
@@ -47,7 +47,7 @@ pub enum ProofError {
     Store(#[from] StoreError),
     /// The checkpoint file failed.
     #[error(transparent)]
-    Checkpoint(#[from] CheckpointError),
+    Checkpoint(#[from] LineFileError),
     /// No durable record of it.
     #[error(transparent)]
     Audit(#[from] AuditError),
@@ -101,11 +101,7 @@ impl Service {
     }
 
     fn own_record(&self, action: Action) -> AuditRecord {
-        let (now, ids) = (self.parts.clock.now(), &*self.parts.ids);
-        let named = (AuditId::fresh(ids, now), self.parts.installation);
-        let request = RequestId::fresh(ids, now);
-        let record = AuditRecord::begun(named, now, request, Actor::Service, action);
-        AuditRecord { outcome: Outcome::Done, ..record }
+        self.service_record(self.parts.installation, self.fresh_request(), action)
     }
 
     /// An operator takes note of why the present ledger was begun. Returns it and whether nobody

@@ -4,11 +4,13 @@
 use std::sync::Arc;
 
 use crate::audit::AuditError;
+use crate::auth::Standing;
 use crate::domain::audit_record::{AuditRecord, Outcome};
 use crate::domain::cache_key::KeyParts;
+use crate::domain::directives::Mode;
 use crate::domain::entry::{EntryMeta, SealedField, Tier};
 use crate::domain::ids::EntryId;
-use crate::domain::money::Usage;
+use crate::domain::money::{Usage, Usd};
 use crate::domain::query::QueryRequest;
 use crate::keyring::{EntryKey, KeyringError};
 use crate::tiers::{Found, Wanted};
@@ -24,7 +26,7 @@ impl Service {
         call: &mut Call,
         mut request: QueryRequest,
     ) -> Result<Answered, QueryError> {
-        if self.parts.switch == Switch::PassThrough {
+        if self.parts.switch == Switch::PassThrough || call.standing == Standing::Believed {
             request.directives.mode = request.directives.mode.passed_through();
         }
         let operation = request.operation;
@@ -51,7 +53,13 @@ impl Service {
         let keys = keyring.remembered_tenant_keys(call.caller.tenant)?;
         let subject = match &request.subject {
             None => None,
-            Some(subject) => Some(keyring.remembered_subject_key(&keys, subject)?),
+            Some(subject) => {
+                let key = keyring.remembered_subject_key(&keys, subject)?;
+                if key.restricted {
+                    return None;
+                }
+                Some(key)
+            }
         };
         let lookup = self.lookup(call, request, EntryKey::new(keys, subject));
         let found = self.parts.stack.find_hot(&lookup.wanted, &call.view)?;
@@ -69,7 +77,7 @@ impl Service {
         call.note(|record| record.subject_key = subject_key);
         let upstream = &self.parts.upstream;
         let model = self.model(request);
-        let position = self.parts.coherence.position();
+        let (position, era) = (self.parts.coherence.position(), self.parts.coherence.era());
         let parts = KeyParts::of(request, subject_key, upstream.name(), &model);
         let cache_key = key.tenant().cache_key(&parts);
         let now = self.parts.clock.now();
@@ -77,8 +85,9 @@ impl Service {
             place: call.view.place(cache_key),
             now,
             made_since: request.directives.made_since(now),
+            stale_for: request.directives.accepts_stale_for(self.parts.stale.while_revalidate),
         };
-        Lookup { request: Arc::clone(request), key, wanted, model, position }
+        Lookup { request: Arc::clone(request), key, wanted, model, position, era }
     }
 
     pub(super) fn model(&self, request: &QueryRequest) -> Arc<str> {
@@ -88,18 +97,46 @@ impl Service {
         }
     }
 
-    /// Serves what a tier holds; `None` when it is not true any more or does not open.
+    /// Serves what a tier holds; what is beyond its time is fetched anew behind the reply, unless
+    /// the caller wants nobody asked. `None` when it is not true any more or does not open.
     pub(super) async fn serve_found(
-        &self,
+        self: &Arc<Self>,
         call: &mut Call,
         lookup: &Lookup,
         found: &Found,
     ) -> Result<Option<Answered>, QueryError> {
+        let tier = found.tier;
+        let source = if found.entry.stored.meta.is_fresh(lookup.wanted.now) {
+            Source::Tier(tier)
+        } else {
+            Source::Stale { tier, asked: false }
+        };
+        let mut answered = self.serve(call, lookup, found, source).await?;
+        if let Some(Answered { source: Source::Stale { asked, .. }, .. }) = &mut answered {
+            let may_ask = lookup.request.directives.mode != Mode::OnlyIfCached;
+            *asked = may_ask && self.revalidate(call, lookup);
+        }
+        Ok(answered)
+    }
+
+    /// Serves what a tier holds as `source` says; `None` when it is not true any more or does not
+    /// open.
+    pub(super) async fn serve(
+        &self,
+        call: &mut Call,
+        lookup: &Lookup,
+        found: &Found,
+        source: Source,
+    ) -> Result<Option<Answered>, QueryError> {
         let stored = &found.entry.stored;
         let EntryMeta { id, cost, usage, .. } = stored.meta;
+        let (outcome, cost, usage) = match source {
+            Source::Stale { .. } => (Outcome::Stale, Usd::default(), Usage::default()),
+            _ => (Outcome::Hit, cost, usage),
+        };
         let receipt = call
             .settle(|record| {
-                record.outcome = Outcome::Hit;
+                record.outcome = outcome;
                 record.tier = Some(found.tier);
                 record.entry = Some(id);
                 record.count = 1;
@@ -107,7 +144,9 @@ impl Service {
                 record.cost = cost;
             })
             .await?;
-        if !call.view.admits(&stored.candidate(), stored.position) {
+        // What was read in Postgres for this very request needs no proof.
+        let proven = found.tier == Tier::Cold || call.view.is_proven();
+        if !proven || !call.view.admits(&stored.candidate(), stored.position) {
             call.unsettle();
             return Ok(None);
         }
@@ -123,11 +162,11 @@ impl Service {
         self.parts.stack.hot.count_use(&found.entry, now);
         Ok(Some(Answered {
             data: Some(data),
-            source: Source::Tier(found.tier),
+            source,
             upstream: self.parts.upstream.name().to_owned(),
             entry: Some(id),
             age_seconds: stored.meta.age(now).num_seconds(),
-            expires_in_seconds: stored.meta.time_left(now).num_seconds(),
+            expires_in_seconds: stored.meta.seconds_left(now),
             cost_saved: cost,
             tokens_saved: tokens(usage),
         }))
@@ -143,7 +182,7 @@ impl Service {
     ) -> Result<(), QueryError> {
         self.record_distrust(call, found.entry.stored.meta.id, found.tier, error).await?;
         call.unsettle();
-        self.parts.stack.discard(lookup.redis_key(), &lookup.wanted).await;
+        self.parts.stack.discard(lookup.warm_name(), &lookup.wanted).await;
         Ok(())
     }
 

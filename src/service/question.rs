@@ -16,7 +16,7 @@ use crate::domain::query::QueryRequest;
 use crate::domain::selector::Position;
 use crate::keyring::{EntryKey, KeyringError, Plaintext};
 use crate::store::StoreError;
-use crate::tiers::{Found, Wanted};
+use crate::tiers::{Found, Wanted, WarmName};
 use crate::upstream::UpstreamError;
 
 use super::ServiceError;
@@ -26,6 +26,13 @@ use super::ServiceError;
 pub enum Source {
     /// A tier.
     Tier(Tier),
+    /// A tier, beyond the answer's time.
+    Stale {
+        /// Which.
+        tier: Tier,
+        /// Whether the upstream is asked behind the reply, or was before it.
+        asked: bool,
+    },
     /// The upstream.
     Upstream {
         /// Whether the answer is in the cache now.
@@ -51,9 +58,9 @@ pub struct Answered {
     pub entry: Option<EntryId>,
     /// Whole seconds since the answer was made.
     pub age_seconds: i64,
-    /// Whole seconds the answer is still good; 0 when it is not stored.
+    /// Whole seconds the answer is still good; 0 when it is not stored, negative when it is stale.
     pub expires_in_seconds: i64,
-    /// What this reply saved.
+    /// What this reply saved: nothing when stale, since the answer is being paid for again.
     pub cost_saved: Usd,
     /// Tokens this reply saved.
     pub tokens_saved: u64,
@@ -99,6 +106,8 @@ pub(super) struct Lookup {
     pub(super) wanted: Wanted,
     pub(super) model: Arc<str>,
     pub(super) position: Position,
+    /// The history the position is of.
+    pub(super) era: u64,
 }
 
 impl Lookup {
@@ -114,8 +123,10 @@ impl Lookup {
     }
 
     /// The entry's name in Redis.
-    pub(super) fn redis_key(&self) -> [u8; 32] {
-        self.key.tenant().redis_key(&self.wanted.place.key)
+    pub(super) fn warm_name(&self) -> WarmName<'_> {
+        let keys = self.key.tenant();
+        let key = keys.redis_key(&self.wanted.place.key);
+        WarmName::new(key, keys.redis_value(), self.era)
     }
 }
 
@@ -126,9 +137,33 @@ pub(super) enum Landing {
     /// The upstream answered.
     Fetched(Fetched),
     /// The upstream did not.
-    Failed(UpstreamError),
+    Failed {
+        error: UpstreamError,
+        /// What may be served instead, to those who accept its age.
+        stale: Option<Found>,
+    },
     /// Records cannot be made, so the upstream was not asked.
     Unrecordable(AuditError),
+    /// The upstream answered about a person of whom nothing is told any more.
+    Withheld(Withheld),
+}
+
+/// Why an answer is told to nobody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Withheld {
+    /// The person was erased meanwhile.
+    Erased,
+    /// The person's data were restricted meanwhile.
+    Restricted,
+}
+
+impl From<Withheld> for QueryError {
+    fn from(withheld: Withheld) -> Self {
+        Self::Service(match withheld {
+            Withheld::Erased => ServiceError::Erased,
+            Withheld::Restricted => ServiceError::Restricted,
+        })
+    }
 }
 
 /// An upstream's answer that nobody has read yet.

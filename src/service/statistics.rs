@@ -108,9 +108,12 @@ impl Service {
             Ok(answered) => {
                 stats.responded(elapsed_us);
                 match answered.source {
-                    Source::Tier(tier) => {
+                    Source::Tier(tier) | Source::Stale { tier, .. } => {
                         stats.hit(tier, answered.tokens_saved, answered.cost_saved);
                         metrics.hit(tier, elapsed_us);
+                        if matches!(answered.source, Source::Stale { .. }) {
+                            metrics.stale();
+                        }
                         metrics.saved(answered.tokens_saved, answered.cost_saved);
                     }
                     Source::Upstream { collapsed, bypassed, .. } => {

@@ -141,7 +141,7 @@ impl TenantStats {
 }
 
 impl OperationStats {
-    /// An answer from a tier, which saved an upstream call.
+    /// An answer from a tier and what it saved.
     pub fn hit(&self, tier: Tier, tokens: u64, cost: Usd) {
         self.hits[tier.index()].fetch_add(1, Ordering::Relaxed);
         self.tokens_saved.fetch_add(tokens, Ordering::Relaxed);

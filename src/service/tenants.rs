@@ -5,7 +5,7 @@ use std::fmt;
 use crate::domain::audit_record::{Action, AuditRecord};
 use crate::domain::ids::{RequestId, TenantId};
 use crate::domain::selector::Change;
-use crate::store::tenants::{self, NewTenant, TenantRow};
+use crate::store::tenants::{self, NewTenant, TenantChange, TenantLimits, TenantRow};
 use crate::store::{self, StoreError, invalidations};
 
 use super::{Service, ServiceError};
@@ -72,6 +72,7 @@ impl Service {
         &self,
         slug: &TenantSlug,
         name: &str,
+        limits: TenantLimits,
         record: AuditRecord,
     ) -> Result<TenantRow, TenantError> {
         let now = self.parts.clock.now();
@@ -85,7 +86,7 @@ impl Service {
             ..record
         });
         let store = &self.parts.store;
-        let new = NewTenant { slug: slug.as_str(), name, created_at: now };
+        let new = NewTenant { slug: slug.as_str(), name, created_at: now, limits };
         let made = store.bounded(async {
             let mut tx = store.write(id).await?;
             tenants::insert(&mut tx, &new).await?;
@@ -126,14 +127,14 @@ impl Service {
             .await?)
     }
 
-    /// Accepts or refuses a tenant's tokens from now on.
-    pub async fn set_tenant_active(
+    /// Changes what a tenant may do and use. Every replica follows.
+    pub async fn update_tenant(
         &self,
         slug: &TenantSlug,
-        active: bool,
+        change: TenantChange,
         record: AuditRecord,
     ) -> Result<TenantRow, TenantError> {
-        if !active && slug.as_str() == TenantSlug::INSTALLATION {
+        if change.active == Some(false) && slug.as_str() == TenantSlug::INSTALLATION {
             return Err(TenantError::Installation);
         }
         let tenant = self.find_tenant(slug).await?;
@@ -142,22 +143,22 @@ impl Service {
             tenant: tenant.id,
             action: Action::TenantUpdate,
             object: Some(tenant.id.0),
-            count: 1,
+            count: change.settings(),
             ..record
         });
         let store = &self.parts.store;
-        store
+        let position = store
             .bounded(async {
                 let mut tx = store.write(tenant.id).await?;
                 invalidations::lock_for_invalidation(&mut tx, false, now).await?;
-                tenants::update_active(&mut tx, active).await?;
+                tenants::update(&mut tx, &change).await?;
                 let recorded = store::audit::insert(&mut tx, &record).await?;
-                invalidations::append(&mut tx, &Change::Tenant, now).await?;
+                let position = invalidations::append(&mut tx, &Change::Tenant, now).await?;
                 tx.commit(recorded).await?;
-                Ok::<_, StoreError>(())
+                Ok::<_, StoreError>(position)
             })
             .await?;
-        self.parts.coherence.catch_up().await?;
+        self.parts.coherence.propagate(position).await.map_err(ServiceError::from)?;
         self.find_tenant(slug).await
     }
 

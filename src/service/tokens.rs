@@ -133,24 +133,22 @@ impl Service {
             ..record
         });
         let store = &self.parts.store;
-        let found = store
+        let committed = store
             .bounded(async {
                 let mut tx = store.write(tenant).await?;
                 invalidations::lock_for_invalidation(&mut tx, false, now).await?;
                 if tokens::find(&mut tx, id).await?.is_none() {
-                    return Ok(false);
+                    return Ok(None);
                 }
                 tokens::update_revoked(&mut tx, id, now).await?;
                 let recorded = store::audit::insert(&mut tx, &record).await?;
-                invalidations::append(&mut tx, &Change::Token(id), now).await?;
+                let position = invalidations::append(&mut tx, &Change::Token(id), now).await?;
                 tx.commit(recorded).await?;
-                Ok::<_, StoreError>(true)
+                Ok::<_, StoreError>(Some(position))
             })
             .await?;
-        if !found {
-            return Err(TokenError::NotFound);
-        }
-        self.parts.coherence.catch_up().await?;
+        let position = committed.ok_or(TokenError::NotFound)?;
+        self.parts.coherence.propagate(position).await.map_err(ServiceError::from)?;
         Ok(())
     }
 

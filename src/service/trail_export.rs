@@ -4,15 +4,13 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::audit::{Draft, Recording};
-use crate::coherence::TenantView;
 use crate::domain::audit_record::{Action, AuditRecord, Outcome};
 use crate::domain::audit_row::AuditRow;
-use crate::domain::clock::Clock;
-use crate::domain::ids::{AuditId, Ids, TenantId, TokenId};
+use crate::domain::ids::TenantId;
 use crate::store::StoreError;
 use crate::store::audit_rows::{self, Order, Stretch, TrailFilter};
 
+use super::stream_end::{ServedToken, StreamEnd};
 use super::trail::note_subject;
 use super::trail_search::TrailSearch;
 use super::{Call, Service, ServiceError, TrailQuery};
@@ -26,13 +24,7 @@ pub struct TrailExport {
     search: TrailSearch,
     /// `None` on the word of the command line.
     token: Option<ServedToken>,
-    end: End,
-}
-
-/// The token that an export is for.
-struct ServedToken {
-    id: TokenId,
-    view: Arc<TenantView>,
+    end: StreamEnd,
 }
 
 impl Service {
@@ -54,7 +46,7 @@ impl Service {
             })
             .await?;
         let end = AuditRecord { status: 200, ..call.change(tenant, Action::AuditExportEnd) };
-        let token = ServedToken { id: call.caller.token, view: Arc::clone(&call.view) };
+        let token = ServedToken::of(call);
         let export = self.begin_export(filter, end, call.arrived()).await?;
         Ok(TrailExport { token: Some(token), ..export })
     }
@@ -98,13 +90,7 @@ impl Service {
                 TrailSearch::new(tenant, filter, stretch)
             }
         };
-        let end = End {
-            draft: Some(Draft::new(self.parts.audit.clone(), end)),
-            clock: Arc::clone(&self.parts.clock),
-            ids: Arc::clone(&self.parts.ids),
-            begun,
-            count: 0,
-        };
+        let end = self.stream_end(end, begun);
         Ok(TrailExport { service: Arc::clone(self), search, token: None, end })
     }
 }
@@ -114,16 +100,7 @@ impl TrailExport {
     /// then.
     pub async fn next(&mut self) -> Result<Option<Vec<AuditRow>>, ServiceError> {
         let read = self.read().await;
-        let outcome = match &read {
-            Ok(Some(_)) => return read,
-            Ok(None) => Outcome::Done,
-            Err(ServiceError::Revoked) => Outcome::Denied,
-            Err(_) => Outcome::Error,
-        };
-        if let Some(recording) = self.end.tell(outcome) {
-            let _receipt = recording.await?;
-        }
-        read
+        self.end.pass_on(read).await
     }
 
     /// Passes over windows without rows, each in a transaction and a turn of its own.
@@ -131,52 +108,14 @@ impl TrailExport {
         while self.search.rest().is_some() {
             let rows = self.search.read(&self.service, PAGE).await?;
             // Asked after the reading, which takes its time: no page leaves once it is known.
-            if self.token.as_ref().is_some_and(|token| !token.is_accepted(&self.service)) {
-                return Err(ServiceError::Revoked);
+            if let Some(token) = &self.token {
+                token.check(&self.service).await?;
             }
             if !rows.is_empty() {
-                self.end.count += i64::try_from(rows.len()).unwrap_or(0);
+                self.end.add(rows.len());
                 return Ok(Some(rows));
             }
         }
         Ok(None)
-    }
-}
-
-impl ServedToken {
-    /// As far as this process has heard; it hears of changes within 2.5 s.
-    fn is_accepted(&self, service: &Service) -> bool {
-        self.view.is_active() && !service.parts.remembered.is_revoked(self.id)
-    }
-}
-
-/// Tells the end of an export once, also when nobody asks for its rows any more.
-struct End {
-    /// `None` once told.
-    draft: Option<Draft>,
-    clock: Arc<dyn Clock>,
-    ids: Arc<dyn Ids>,
-    begun: Instant,
-    /// Rows that were given out.
-    count: i64,
-}
-
-impl End {
-    fn tell(&mut self, outcome: Outcome) -> Option<Recording> {
-        let draft = self.draft.take()?;
-        let at = self.clock.now();
-        let id = AuditId::fresh(&*self.ids, at);
-        let duration_us = i64::try_from(self.begun.elapsed().as_micros()).unwrap_or(i64::MAX);
-        let count = self.count;
-        draft.settle(|record| {
-            *record = AuditRecord { id, at, outcome, count, duration_us, ..record.clone() };
-        })
-    }
-}
-
-impl Drop for End {
-    fn drop(&mut self) {
-        // The record is written though nobody waits for it.
-        drop(self.tell(Outcome::Aborted));
     }
 }

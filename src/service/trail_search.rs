@@ -66,20 +66,29 @@ impl TrailSearch {
         service: &Service,
         limit: usize,
     ) -> Result<Vec<AuditRow>, ServiceError> {
-        let Some(rest) = self.rest else {
-            return Ok(Vec::new());
-        };
         let store = &service.parts.store;
         // A search for something rare takes its time: it must not take every connection.
         let turn = tokio::time::timeout(TURN, service.trail_turns.acquire()).await;
         let _turn = turn.map_err(|_| StoreError::TimedOut)?;
         let read = store.bounded_long(async {
             let mut tx = store.tenant(self.tenant).await?;
-            let found = self.read_window(&mut tx, rest, limit).await?;
+            let rows = self.read_in(&mut tx, limit).await?;
             tx.end().await?;
-            Ok::<_, StoreError>(found)
+            Ok::<_, StoreError>(rows)
         });
-        let (window, rows) = Box::pin(read).await?;
+        Ok(Box::pin(read).await?)
+    }
+
+    /// The same in a transaction of the caller's, which reads along indexes from then on.
+    pub(super) async fn read_in(
+        &mut self,
+        tx: &mut TenantTx,
+        limit: usize,
+    ) -> Result<Vec<AuditRow>, StoreError> {
+        let Some(rest) = self.rest else {
+            return Ok(Vec::new());
+        };
+        let (window, rows) = self.read_window(tx, rest, limit).await?;
         let full = rows.last().filter(|_| rows.len() == limit);
         (self.rest, self.window) = match (full, window) {
             (Some(last), _) => (Some(Stretch { behind: Some(last.id), ..rest }), window),

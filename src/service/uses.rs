@@ -1,15 +1,17 @@
 //! Writes down how often entries were served, behind the replies and in batches. Reads have their
-//! audit records; this is the count people see.
+//! audit records; this is the count people see, and it is exact once the service has stopped.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use uuid::Uuid;
 
-use crate::domain::ids::TenantId;
+use crate::domain::clock::Clock;
+use crate::domain::ids::{EntryId, TenantId};
 use crate::lifecycle::Lifecycle;
-use crate::store::entries::{self, Uses};
+use crate::store::uses::{self, UseBatch, Uses};
 use crate::store::{Store, StoreError};
 use crate::tiers::UseCounter;
 
@@ -19,61 +21,147 @@ const PERIOD: Duration = Duration::from_secs(5);
 /// Most entries of one batch.
 const BATCH: usize = 1_000;
 
+/// How long a stop waits for a Postgres that is away, all in all, and between tries.
+const LAST_LIMIT: Duration = Duration::from_secs(3);
+const LAST_PAUSE: Duration = Duration::from_millis(100);
+
+/// Uses taken and not known to be written. Its number stays its own however often it is tried.
+struct Batch {
+    number: i64,
+    tenant: TenantId,
+    uses: Vec<Uses>,
+}
+
 /// The task that writes.
 pub struct UseWriter {
     store: Store,
+    clock: Arc<dyn Clock>,
+    id: Uuid,
     used: mpsc::Receiver<Arc<UseCounter>>,
+    /// The newest number given.
+    numbered: i64,
+    /// In the order of their numbers. What is not taken yet waits in the counters, so that this never
+    /// holds more than one batch's entries.
+    unwritten: VecDeque<Batch>,
 }
 
 impl UseWriter {
-    /// Writes what arrives in `used`.
-    pub const fn new(store: Store, used: mpsc::Receiver<Arc<UseCounter>>) -> Self {
-        Self { store, used }
+    /// Writes what arrives in `used`, under an id that no other process has.
+    pub const fn new(
+        store: Store,
+        clock: Arc<dyn Clock>,
+        id: Uuid,
+        used: mpsc::Receiver<Arc<UseCounter>>,
+    ) -> Self {
+        Self { store, clock, id, used, numbered: 0, unwritten: VecDeque::new() }
     }
 
-    /// Runs until `lifecycle` stops; what was counted until then is written before it ends.
+    /// Runs until `lifecycle` stops, when nothing is served any more; all that was counted is written
+    /// before it ends.
     pub async fn run(mut self, lifecycle: Lifecycle) {
-        while !lifecycle.is_stopping() {
+        loop {
+            // A batch that a stop cuts off is written again below, under the same number.
             tokio::select! {
-                () = lifecycle.stopping() => {}
-                () = tokio::time::sleep(PERIOD) => {}
+                () = lifecycle.stopping() => break,
+                () = async {
+                    tokio::time::sleep(PERIOD).await;
+                    self.write_waiting().await;
+                } => {}
             }
-            self.write_all().await;
+        }
+        if tokio::time::timeout(LAST_LIMIT, self.end()).await.is_err() {
+            let batched: usize = self.unwritten.iter().map(|batch| batch.uses.len()).sum();
+            let entries = batched + self.used.len();
+            tracing::warn!(entries, "Postgres is away: use counts that wait are lost");
         }
     }
 
-    async fn write_all(&mut self) {
+    /// Writes everything and signs off.
+    async fn end(&mut self) {
         loop {
-            let mut batch: HashMap<TenantId, Vec<Uses>> = HashMap::new();
-            let mut taken = 0;
-            while taken < BATCH
-                && let Ok(counter) = self.used.try_recv()
-            {
-                taken += 1;
-                if let Some(uses) = counter.take() {
-                    batch.entry(uses.tenant).or_default().push(Uses {
-                        entry: uses.entry,
-                        count: i64::try_from(uses.count).unwrap_or(i64::MAX),
-                        last: uses.last,
-                    });
-                }
+            self.write_waiting().await;
+            if self.unwritten.is_empty() && self.used.is_empty() {
+                break;
             }
-            if taken == 0 {
+            tokio::time::sleep(LAST_PAUSE).await;
+        }
+        if self.numbered > 0
+            && let Err(error) = self.leave().await
+        {
+            tracing::debug!(%error, "a writer of use counts could not be signed off");
+        }
+    }
+
+    /// Writes what waits now; what is counted meanwhile is for the next time.
+    async fn write_waiting(&mut self) {
+        let mut waiting = self.used.len();
+        loop {
+            while let Some(batch) = self.unwritten.front() {
+                match self.write(batch).await {
+                    Ok(()) => {}
+                    Err(error)
+                        if error.is_outage() || matches!(error, StoreError::Contended(_)) =>
+                    {
+                        tracing::warn!(%error, "use counts wait to be written");
+                        return;
+                    }
+                    Err(error) => {
+                        tracing::error!(%error, entries = batch.uses.len(), "use counts are lost");
+                    }
+                }
+                self.unwritten.pop_front();
+            }
+            if waiting == 0 {
                 return;
             }
-            for (tenant, uses) in batch {
-                if let Err(error) = self.write(tenant, &uses).await {
-                    tracing::warn!(%error, entries = uses.len(), "use counts were not written");
-                }
-            }
+            let most = waiting.min(BATCH);
+            waiting -= most;
+            self.take(most);
         }
     }
 
-    async fn write(&self, tenant: TenantId, uses: &[Uses]) -> Result<(), StoreError> {
+    /// Takes the uses of the next counters. An entry may have several: it left memory and came back.
+    fn take(&mut self, most: usize) {
+        let mut taken: HashMap<TenantId, HashMap<EntryId, Uses>> = HashMap::new();
+        for _ in 0..most {
+            let Ok(counter) = self.used.try_recv() else { break };
+            let Some(more) = counter.take() else { continue };
+            let (entry, last) = (more.entry, more.last);
+            let count = i64::try_from(more.count).unwrap_or(i64::MAX);
+            taken
+                .entry(more.tenant)
+                .or_default()
+                .entry(entry)
+                .and_modify(|uses| {
+                    uses.count = uses.count.saturating_add(count);
+                    uses.last = uses.last.max(last);
+                })
+                .or_insert(Uses { entry, count, last });
+        }
+        for (tenant, uses) in taken {
+            self.numbered += 1;
+            let uses = uses.into_values().collect();
+            self.unwritten.push_back(Batch { number: self.numbered, tenant, uses });
+        }
+    }
+
+    async fn write(&self, batch: &Batch) -> Result<(), StoreError> {
+        let turn = UseBatch { writer: self.id, number: batch.number, at: self.clock.now() };
         self.store
             .bounded(async {
-                let mut tx = self.store.tenant(tenant).await?;
-                entries::update_uses(&mut tx, uses).await?;
+                let mut tx = self.store.count_uses(batch.tenant).await?;
+                uses::add(&mut tx, turn, &batch.uses).await?;
+                tx.commit().await
+            })
+            .await
+    }
+
+    async fn leave(&self) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        self.store
+            .bounded(async {
+                let mut tx = self.store.system("a writer of use counts ends").await?;
+                uses::delete_writer(&mut tx, self.id, now).await?;
                 tx.end().await
             })
             .await

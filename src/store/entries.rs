@@ -88,7 +88,8 @@ fn tokens(count: i32) -> u32 {
     u32::try_from(count).unwrap_or(0)
 }
 
-/// The answer under a key of the transaction's tenant, if it is of the given generation.
+/// The answer under a key of the transaction's tenant, if it is of the given generation and that is
+/// the present one: the reader may not have heard of a newer.
 pub async fn find_answer(
     tx: &mut TenantTx,
     key: &CacheKey,
@@ -99,7 +100,9 @@ pub async fn find_answer(
         "SELECT entry_id, operation, subject_key_id, key_version, answer_sealed, prompt_tokens,
                 completion_tokens, cost_picousd, created_at, expires_at, location_index,
                 vendor_type_indexes, tag_indexes
-         FROM ai_cache_entries WHERE tenant_id = $1 AND cache_key = $2 AND generation = $3",
+         FROM ai_cache_entries WHERE tenant_id = $1 AND cache_key = $2 AND generation = $3
+             AND withdrawn_at IS NULL
+             AND generation = (SELECT generation FROM invalidation_state WHERE tenant_id = $1)",
         tenant,
         &key.0,
         generation.0
@@ -127,14 +130,19 @@ pub async fn find_answer(
     .transpose()
 }
 
-/// Stores an entry, in place of the one under the same key if there is one.
-pub async fn upsert(tx: &mut WriteTx, entry: &NewEntry<'_>) -> Result<(), StoreError> {
+/// Stores an entry, in place of the one under the same key if there is one; `false`: that one is kept
+/// for a legal hold or a restriction, and nothing is stored.
+pub async fn upsert(
+    tx: &mut WriteTx,
+    entry: &NewEntry<'_>,
+    now: DateTime<Utc>,
+) -> Result<bool, StoreError> {
     let NewEntry { place, meta, answer, question, labels, indexes } = entry;
     let bytes = |indexes: &[BlindIndex]| -> Vec<Vec<u8>> {
         indexes.iter().map(|index| index.0.to_vec()).collect()
     };
     let count = |tokens: u32| i32::try_from(tokens).unwrap_or(i32::MAX);
-    sqlx::query!(
+    let done = sqlx::query!(
         "INSERT INTO ai_cache_entries
              (tenant_id, cache_key, entry_id, generation, operation, subject_key_id, key_version,
               answer_sealed, question_sealed, labels_sealed, location_index, vendor_type_indexes,
@@ -150,7 +158,8 @@ pub async fn upsert(tx: &mut WriteTx, entry: &NewEntry<'_>) -> Result<(), StoreE
              tag_indexes = EXCLUDED.tag_indexes, prompt_tokens = EXCLUDED.prompt_tokens,
              completion_tokens = EXCLUDED.completion_tokens, cost_picousd = EXCLUDED.cost_picousd,
              created_at = EXCLUDED.created_at, expires_at = EXCLUDED.expires_at,
-             access_count = 0, last_accessed_at = NULL",
+             access_count = 0, last_accessed_at = NULL, withdrawn_at = NULL
+         WHERE NOT is_kept(ai_cache_entries.tenant_id, ai_cache_entries.subject_key_id, $19)",
         place.tenant.0,
         &place.key.0,
         meta.id.0,
@@ -168,11 +177,12 @@ pub async fn upsert(tx: &mut WriteTx, entry: &NewEntry<'_>) -> Result<(), StoreE
         count(meta.usage.completion_tokens),
         i64::try_from(meta.cost.0).unwrap_or(i64::MAX),
         meta.created_at,
-        meta.expires_at
+        meta.expires_at,
+        now
     )
     .execute(tx.connection()?)
     .await?;
-    Ok(())
+    Ok(done.rows_affected() == 1)
 }
 
 #[derive(sqlx::FromRow)]
@@ -268,7 +278,7 @@ fn select_metadata(tx: &TenantTx) -> QueryBuilder<sqlx::Postgres> {
                 e.sealed_bytes AS size_bytes
          FROM ai_cache_entries e
          JOIN invalidation_state s ON s.tenant_id = e.tenant_id AND s.generation = e.generation
-         WHERE e.tenant_id = ",
+         WHERE e.withdrawn_at IS NULL AND e.tenant_id = ",
     );
     query.push_bind(tx.tenant().0);
     query
@@ -310,7 +320,8 @@ pub async fn count(
     let tenant = tx.tenant().0;
     let count = sqlx::query_scalar!(
         r#"SELECT count(*) AS "entries!" FROM ai_cache_entries
-           WHERE tenant_id = $1 AND generation = $2 AND expires_at > $3"#,
+           WHERE tenant_id = $1 AND generation = $2 AND expires_at > $3
+             AND withdrawn_at IS NULL"#,
         tenant,
         generation.0,
         now
@@ -330,7 +341,9 @@ pub async fn measure(
     let row = sqlx::query!(
         r#"SELECT count(*) AS "entries!",
                   coalesce(sum(sealed_bytes), 0)::bigint AS "bytes!"
-           FROM ai_cache_entries WHERE tenant_id = $1 AND generation = $2 AND expires_at > $3"#,
+           FROM ai_cache_entries
+           WHERE tenant_id = $1 AND generation = $2 AND expires_at > $3
+             AND withdrawn_at IS NULL"#,
         tenant,
         generation.0,
         now
@@ -338,42 +351,4 @@ pub async fn measure(
     .fetch_one(tx.connection()?)
     .await?;
     Ok((row.entries, row.bytes))
-}
-
-/// Uses of one entry since they were last written.
-#[derive(Debug, Clone, Copy)]
-pub struct Uses {
-    /// The entry.
-    pub entry: EntryId,
-    /// Times.
-    pub count: i64,
-    /// Last time.
-    pub last: DateTime<Utc>,
-}
-
-/// Adds uses to entries of the transaction's tenant. Entries that are gone are passed over. Use
-/// counts are statistics, the reads themselves have their records, so no record is asked for.
-/// Invalidations wait at the tenant's row: they lock many entries in an order of their own.
-pub async fn update_uses(tx: &mut TenantTx, uses: &[Uses]) -> Result<(), StoreError> {
-    let tenant = tx.tenant().0;
-    let ids: Vec<Uuid> = uses.iter().map(|uses| uses.entry.0).collect();
-    let counts: Vec<i64> = uses.iter().map(|uses| uses.count).collect();
-    let lasts: Vec<DateTime<Utc>> = uses.iter().map(|uses| uses.last).collect();
-    sqlx::query!("SELECT position FROM invalidation_state WHERE tenant_id = $1 FOR SHARE", tenant)
-        .fetch_one(tx.connection()?)
-        .await?;
-    sqlx::query!(
-        "UPDATE ai_cache_entries e
-         SET access_count = e.access_count + u.count,
-             last_accessed_at = greatest(e.last_accessed_at, u.last)
-         FROM unnest($2::uuid[], $3::bigint[], $4::timestamptz[]) AS u (id, count, last)
-         WHERE e.tenant_id = $1 AND e.entry_id = u.id",
-        tenant,
-        &ids,
-        &counts,
-        &lasts
-    )
-    .execute(tx.connection()?)
-    .await?;
-    Ok(())
 }

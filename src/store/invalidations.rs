@@ -1,6 +1,11 @@
-//! The invalidation stream and the row that fills and invalidations of one tenant meet at.
-//! A position is taken last in its transaction, under the stream's lock, so that positions commit
+//! The invalidation stream, and the lock and the row that fills and invalidations of one tenant meet
+//! at. A position is taken last in its transaction, under the stream's lock, so that positions commit
 //! in order.
+//!
+//! The row alone would let invalidations starve: who wants to share a row that is shared already joins
+//! at once, past an update that waits. Advisory locks queue, so each takes the tenant's before the row,
+//! as the first lock of its transaction: nobody waits for it holding what another needs. The row is
+//! what counts: two tenants whose advisory locks are the same merely wait for each other.
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
@@ -10,8 +15,13 @@ use crate::domain::ids::{EntryId, SubjectKeyId, TenantId, TokenId};
 use crate::domain::operation::Operation;
 use crate::domain::selector::{Change, Generation, Group, Position, Selector, Step};
 
+use sqlx::PgConnection;
+
 use super::entries::NewEntry;
-use super::{StoreError, SystemTx, WriteTx};
+use super::{StoreError, SystemTx, TenantTx, WriteTx};
+
+/// Where each step is announced. That only wakes whoever follows: what counts is what is read.
+pub(super) const CHANNEL: &str = "ai_cache_invalidations";
 
 /// Begins an invalidation of the transaction's tenant: waits for its running fills, bars new ones
 /// until the end, and begins a new generation when everything goes. To be called first.
@@ -21,6 +31,13 @@ pub async fn lock_for_invalidation(
     at: DateTime<Utc>,
 ) -> Result<Generation, StoreError> {
     let tenant = tx.tenant().0;
+    // Pairs of numbers are apart from the single ones that the service's other advisory locks are.
+    sqlx::query!(
+        r#"SELECT pg_advisory_xact_lock(hashtext('ai-cache tenant'), uuid_hash($1)) AS "locked: ()""#,
+        tenant
+    )
+    .fetch_one(tx.connection()?)
+    .await?;
     let step = i64::from(everything);
     let generation = sqlx::query_scalar!(
         "UPDATE invalidation_state SET generation = generation + $2, updated_at = $3
@@ -34,11 +51,26 @@ pub async fn lock_for_invalidation(
     Ok(Generation(generation))
 }
 
-/// Begins a fill: bars invalidations until the end. Returns the tenant's generation now.
+/// Begins a fill: bars invalidations until the end. Returns the tenant's generation now. To be called
+/// first.
 pub async fn lock_for_fill(tx: &mut WriteTx) -> Result<Generation, StoreError> {
+    lock_shared(tx).await
+}
+
+/// Bars invalidations of the transaction's tenant until the end, after those that wait already; returns
+/// the generation.
+///
+/// One statement, since it is on the way of every fill. Its snapshot may be older than the invalidation
+/// that it waits for, but the row is locked above the join with the function, hence after the wait, and
+/// `FOR SHARE` follows a row that was updated since the snapshot to its newest version (READ COMMITTED):
+/// that is the one returned. What else must be seen is for a later statement.
+pub(super) async fn lock_shared(tx: &mut TenantTx) -> Result<Generation, StoreError> {
     let tenant = tx.tenant().0;
     let generation = sqlx::query_scalar!(
-        "SELECT generation FROM invalidation_state WHERE tenant_id = $1 FOR SHARE",
+        "SELECT s.generation
+         FROM pg_advisory_xact_lock_shared(hashtext('ai-cache tenant'), uuid_hash($1)) turn,
+              invalidation_state s
+         WHERE s.tenant_id = $1 FOR SHARE OF s",
         tenant
     )
     .fetch_one(tx.connection()?)
@@ -46,7 +78,8 @@ pub async fn lock_for_fill(tx: &mut WriteTx) -> Result<Generation, StoreError> {
     Ok(Generation(generation))
 }
 
-/// Whether an entry to be stored was invalidated after `since`, by its key or with a group.
+/// Whether an entry to be stored was invalidated after `since`, by its key or with a group. So it
+/// is, too, when the stream does not tell any more, or never knew that position.
 pub async fn is_invalidated_since(
     tx: &mut WriteTx,
     entry: &NewEntry<'_>,
@@ -59,7 +92,9 @@ pub async fn is_invalidated_since(
                           AND (kind = 'entry' AND cache_key = $3
                                OR kind = 'operation' AND operation = $4
                                OR kind = 'subject' AND subject_key_id = $5
-                               OR kind = 'label' AND label_index = ANY ($6))) AS "found!""#,
+                               OR kind = 'label' AND label_index = ANY ($6)))
+                  OR EXISTS (SELECT FROM stream_tail WHERE $2 NOT BETWEEN trimmed_to AND position)
+                  AS "found!""#,
         tenant,
         since.0,
         &entry.place.key.0,
@@ -150,14 +185,18 @@ pub async fn append(
     )
     .execute(tx.connection()?)
     .await?;
+    sqlx::query!("SELECT pg_notify($1, '')", CHANNEL).fetch_one(tx.connection()?).await?;
     Ok(Position(position))
 }
 
-/// The newest position.
-pub async fn get_tail(tx: &mut SystemTx) -> Result<Position, StoreError> {
-    let position =
-        sqlx::query_scalar!("SELECT position FROM stream_tail").fetch_one(tx.connection()?).await?;
-    Ok(Position(position))
+/// Removes up to `limit` of the oldest steps that came before `before`; returns how many. Who has
+/// not followed them sees that they are missing.
+pub async fn trim(tx: &mut SystemTx, before: DateTime<Utc>, limit: i64) -> Result<u64, StoreError> {
+    let removed =
+        sqlx::query_scalar!(r#"SELECT trim_invalidations($1, $2) AS "removed!""#, before, limit)
+            .fetch_one(tx.connection()?)
+            .await?;
+    Ok(u64::try_from(removed).unwrap_or(0))
 }
 
 /// A row of the stream.
@@ -172,6 +211,7 @@ struct RawStep {
     operation: Option<String>,
     label_index: Option<Vec<u8>>,
     subject_key_id: Option<Uuid>,
+    at: DateTime<Utc>,
 }
 
 impl RawStep {
@@ -213,21 +253,26 @@ impl RawStep {
     }
 }
 
-/// At most `limit` steps after `position`, in order.
-pub async fn list_after(
-    tx: &mut SystemTx,
+/// At most `limit` steps after `position`, in order, each with its time.
+pub(super) async fn list_after(
+    connection: &mut PgConnection,
     position: Position,
     limit: i64,
-) -> Result<Vec<Step>, StoreError> {
+) -> Result<Vec<(Step, DateTime<Utc>)>, StoreError> {
     let rows = sqlx::query_as!(
         RawStep,
         "SELECT position, tenant_id, kind, generation, entry_id, cache_key, token_id, operation,
-                label_index, subject_key_id
+                label_index, subject_key_id, at
          FROM invalidations WHERE position > $1 ORDER BY position LIMIT $2",
         position.0,
         limit
     )
-    .fetch_all(tx.connection()?)
+    .fetch_all(connection)
     .await?;
-    rows.into_iter().map(RawStep::parse).collect()
+    rows.into_iter()
+        .map(|row| {
+            let at = row.at;
+            Ok((row.parse()?, at))
+        })
+        .collect()
 }

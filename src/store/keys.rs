@@ -57,6 +57,8 @@ pub struct SubjectKeyRow {
     pub wrapped: Sealed,
     /// Under which master key.
     pub master_key_id: String,
+    /// Whether the person's data are only kept, neither served nor changed.
+    pub restricted: bool,
 }
 
 /// Every key of the transaction's tenant.
@@ -110,7 +112,8 @@ pub async fn find_subject_key(
 ) -> Result<Option<SubjectKeyRow>, StoreError> {
     let tenant = tx.tenant().0;
     let row = sqlx::query!(
-        r#"SELECT subject_key_id, wrapped AS "wrapped!", master_key_id FROM subject_keys
+        r#"SELECT subject_key_id, wrapped AS "wrapped!", master_key_id,
+                  restricted_at IS NOT NULL AS "restricted!" FROM subject_keys
            WHERE tenant_id = $1 AND blind_id = $2 AND state = 'active'"#,
         tenant,
         &blind.0
@@ -121,18 +124,19 @@ pub async fn find_subject_key(
         id: SubjectKeyId(row.subject_key_id),
         wrapped: Sealed::from_bytes(row.wrapped),
         master_key_id: row.master_key_id,
+        restricted: row.restricted,
     }))
 }
 
-/// The random names of a person: of the active key, and of destroyed ones as long as they can still
-/// be told to be the person's.
+/// The random names of a person: of the active key, since a destroyed one is nobody's any more.
 pub async fn list_subject_key_ids(
     tx: &mut TenantTx,
     blind: BlindIndex,
 ) -> Result<Vec<SubjectKeyId>, StoreError> {
     let tenant = tx.tenant().0;
     let ids = sqlx::query_scalar!(
-        "SELECT subject_key_id FROM subject_keys WHERE tenant_id = $1 AND blind_id = $2",
+        "SELECT subject_key_id FROM subject_keys
+         WHERE tenant_id = $1 AND blind_id = $2 AND state = 'active'",
         tenant,
         &blind.0
     )
@@ -149,7 +153,8 @@ pub async fn list_subject_keys(
     let tenant = tx.tenant().0;
     let ids: Vec<uuid::Uuid> = ids.iter().map(|id| id.0).collect();
     let rows = sqlx::query!(
-        r#"SELECT subject_key_id, wrapped AS "wrapped!", master_key_id FROM subject_keys
+        r#"SELECT subject_key_id, wrapped AS "wrapped!", master_key_id,
+                  restricted_at IS NOT NULL AS "restricted!" FROM subject_keys
            WHERE tenant_id = $1 AND subject_key_id = ANY ($2) AND state = 'active'"#,
         tenant,
         &ids
@@ -162,6 +167,7 @@ pub async fn list_subject_keys(
             id: SubjectKeyId(row.subject_key_id),
             wrapped: Sealed::from_bytes(row.wrapped),
             master_key_id: row.master_key_id,
+            restricted: row.restricted,
         })
         .collect())
 }
@@ -191,16 +197,107 @@ pub async fn insert_subject_key(
     Ok(done.rows_affected() == 1)
 }
 
-/// Holds a person's key against destruction until the transaction ends; `false` when it is gone.
-pub async fn hold_subject_key(tx: &mut WriteTx, id: SubjectKeyId) -> Result<bool, StoreError> {
+/// Whether a person's entries may be stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// They may, until the transaction ends.
+    Active,
+    /// They are only kept.
+    Restricted,
+    /// The key was destroyed.
+    Destroyed,
+}
+
+/// Holds a person's key against destruction and restriction until the transaction ends.
+pub async fn hold_subject_key(tx: &mut WriteTx, id: SubjectKeyId) -> Result<Standing, StoreError> {
     let tenant = tx.tenant().0;
-    let row = sqlx::query_scalar!(
-        "SELECT subject_key_id FROM subject_keys
-         WHERE tenant_id = $1 AND subject_key_id = $2 AND state = 'active' FOR SHARE",
+    let restricted = sqlx::query_scalar!(
+        r#"SELECT restricted_at IS NOT NULL AS "restricted!" FROM subject_keys
+           WHERE tenant_id = $1 AND subject_key_id = $2 AND state = 'active' FOR SHARE"#,
         tenant,
         id.0
     )
     .fetch_optional(tx.connection()?)
     .await?;
-    Ok(row.is_some())
+    Ok(match restricted {
+        Some(false) => Standing::Active,
+        Some(true) => Standing::Restricted,
+        None => Standing::Destroyed,
+    })
+}
+
+/// Restricts a person's data since then, or no more; `false`: the key is destroyed.
+pub async fn update_restricted(
+    tx: &mut WriteTx,
+    id: SubjectKeyId,
+    since: Option<DateTime<Utc>>,
+) -> Result<bool, StoreError> {
+    let tenant = tx.tenant().0;
+    let done = sqlx::query!(
+        "UPDATE subject_keys SET restricted_at = $3
+         WHERE tenant_id = $1 AND subject_key_id = $2 AND state = 'active'",
+        tenant,
+        id.0,
+        since
+    )
+    .execute(tx.connection()?)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Destroys the key with that id if it is active; returns whether it was. The tenant's fills must be
+/// barred.
+pub async fn update_destroyed_by_id(
+    tx: &mut WriteTx,
+    id: SubjectKeyId,
+    at: DateTime<Utc>,
+) -> Result<bool, StoreError> {
+    let tenant = tx.tenant().0;
+    let done = sqlx::query!(
+        "UPDATE subject_keys
+         SET state = 'destroyed', wrapped = NULL, blind_id = NULL, restricted_at = NULL,
+             destroyed_at = $3
+         WHERE tenant_id = $1 AND subject_key_id = $2 AND state = 'active'",
+        tenant,
+        id.0,
+        at
+    )
+    .execute(tx.connection()?)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// The key that is destroyed.
+#[derive(Debug, Clone)]
+pub struct DestroyedKey {
+    /// The person's random name.
+    pub id: SubjectKeyId,
+    /// What wrapped it.
+    pub master_key_id: String,
+}
+
+/// Destroys a person's active key: its wrapped bytes, and what tells whose it was. `None`: the person
+/// has none. The tenant's fills must be barred.
+pub async fn update_destroyed(
+    tx: &mut WriteTx,
+    blind: BlindIndex,
+    at: DateTime<Utc>,
+) -> Result<Option<DestroyedKey>, StoreError> {
+    let tenant = tx.tenant().0;
+    let row = sqlx::query!(
+        "UPDATE subject_keys
+         SET state = 'destroyed', wrapped = NULL, blind_id = NULL, restricted_at = NULL,
+             destroyed_at = $3
+         WHERE tenant_id = $1 AND blind_id = $2 AND state = 'active'
+         RETURNING subject_key_id, master_key_id",
+        tenant,
+        &blind.0,
+        at
+    )
+    .fetch_optional(tx.connection()?)
+    .await?;
+    Ok(row.map(|row| DestroyedKey {
+        id: SubjectKeyId(row.subject_key_id),
+        master_key_id: row.master_key_id,
+    }))
 }

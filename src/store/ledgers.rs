@@ -144,3 +144,49 @@ pub async fn is_accepted(tx: &mut SystemTx, ledger: LedgerId) -> Result<bool, St
     .await?;
     Ok(accepted.unwrap_or(false))
 }
+
+/// How the database stands to what was erased elsewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ErasuresStanding {
+    /// Whether erasures are kept in a file outside, which must be there.
+    pub outside: bool,
+    /// Whether it was restored or copied, and that file not applied since.
+    pub to_apply: bool,
+}
+
+/// How the database stands to what was erased elsewhere.
+pub async fn erasures_standing(tx: &mut SystemTx) -> Result<ErasuresStanding, StoreError> {
+    let row = sqlx::query!(
+        r#"SELECT coalesce(bool_or(erasures_outside), false) AS "outside!",
+                  coalesce(bool_or(erasures_applied_at IS NULL
+                                   AND reason NOT IN ('first', 'other-timeline')), false)
+                  AS "to_apply!"
+           FROM audit_ledgers"#
+    )
+    .fetch_one(tx.connection()?)
+    .await?;
+    Ok(ErasuresStanding { outside: row.outside, to_apply: row.to_apply })
+}
+
+/// Notes whether erasures are kept in a file outside from now on.
+pub async fn note_erasures_outside(tx: &mut SystemTx, outside: bool) -> Result<(), StoreError> {
+    let query = sqlx::query!(
+        "UPDATE audit_ledgers SET erasures_outside = $1 WHERE erasures_outside <> $1",
+        outside
+    );
+    query.execute(tx.connection()?).await?;
+    Ok(())
+}
+
+/// Notes that what was erased elsewhere was erased here too.
+pub async fn note_erasures_applied(
+    tx: &mut SystemTx,
+    now: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    let query = sqlx::query!(
+        "UPDATE audit_ledgers SET erasures_applied_at = $1 WHERE erasures_applied_at IS NULL",
+        now
+    );
+    query.execute(tx.connection()?).await?;
+    Ok(())
+}

@@ -2,21 +2,30 @@
 //! the transactions of `tx` only. Never handles plaintext and never logs a driver's details.
 
 pub mod audit;
+pub mod audit_parts;
 pub mod audit_rows;
 pub mod entries;
+pub mod erasures;
+pub mod evictions;
+pub mod follow;
+pub mod gdpr;
 pub mod guard;
+pub mod holds;
 pub mod invalidations;
 pub mod keys;
 pub mod ledgers;
 pub mod migrate;
 pub mod removals;
 pub mod replicas;
+pub mod retention;
 pub mod seals;
 pub mod tenants;
 pub mod tokens;
 pub mod trail;
 pub mod tx;
+pub mod uses;
 pub mod verifications;
+pub mod wrapping;
 
 use std::future::Future;
 use std::time::Duration;
@@ -24,7 +33,7 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions, PgPool};
 
-pub use tx::{Recorded, SystemTx, TenantTx, WriteTx};
+pub use tx::{Recorded, SystemTx, TenantTx, UseTx, WriteTx};
 
 /// Why Postgres did not do what was asked. Says nothing about rows.
 #[derive(Debug, thiserror::Error)]
@@ -159,6 +168,15 @@ impl Store {
         work: impl Future<Output = Result<T, E>>,
     ) -> Result<T, E> {
         within(LONG_LIMIT, work).await
+    }
+
+    /// Runs one unit of work that may read a month of the trail: at most for `limit`.
+    pub async fn bounded_for<T, E: From<StoreError>>(
+        &self,
+        limit: Duration,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        within(limit, work).await
     }
 
     /// Whether Postgres answers.

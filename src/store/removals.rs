@@ -1,7 +1,9 @@
-//! Entries that invalidations remove, with exact counts of those that were good until then.
+//! Entries that invalidations remove, with exact counts of those that were good until then. What a
+//! legal hold or a restriction keeps is withdrawn instead: its row stays, and nobody is served it.
 
 use chrono::{DateTime, Utc};
 use sqlx::{Executor, Postgres, QueryBuilder};
+use uuid::Uuid;
 
 use crate::domain::cache_key::{BlindIndex, CacheKey};
 use crate::domain::ids::EntryId;
@@ -31,8 +33,18 @@ pub async fn delete(
 ) -> Result<Option<Removed>, StoreError> {
     let tenant = tx.tenant().0;
     let row = sqlx::query!(
-        r#"DELETE FROM ai_cache_entries WHERE tenant_id = $1 AND entry_id = $2
-           RETURNING cache_key, (generation = $3 AND expires_at > $4) AS "was_good!""#,
+        r#"WITH gone AS (
+               DELETE FROM ai_cache_entries WHERE tenant_id = $1 AND entry_id = $2
+                   AND NOT is_kept(tenant_id, subject_key_id, $4)
+               RETURNING cache_key,
+                   generation = $3 AND expires_at > $4 AND withdrawn_at IS NULL AS was_good),
+           withdrawn AS (
+               UPDATE ai_cache_entries SET withdrawn_at = $4
+               WHERE tenant_id = $1 AND entry_id = $2 AND withdrawn_at IS NULL
+                   AND is_kept(tenant_id, subject_key_id, $4)
+               RETURNING cache_key, generation = $3 AND expires_at > $4 AS was_good)
+           SELECT cache_key AS "cache_key!", was_good AS "was_good!" FROM gone
+           UNION ALL SELECT cache_key, was_good FROM withdrawn"#,
         tenant,
         id.0,
         generation.0,
@@ -60,21 +72,54 @@ pub async fn delete_group(
     generation: Generation,
     now: DateTime<Utc>,
 ) -> Result<RemovedGroup, StoreError> {
-    let mut query =
-        QueryBuilder::new("WITH gone AS (DELETE FROM ai_cache_entries WHERE tenant_id = ");
-    query.push_bind(tx.tenant().0);
-    push_group(tx, &mut query, group).await?;
-    query.push(" RETURNING cache_key, (generation = ").push_bind(generation.0);
-    query.push(" AND expires_at > ").push_bind(now);
+    let (tenant, condition) = (tx.tenant().0, Condition::of(tx, group).await?);
+    let keeps = keeps_something(tx).await?;
+    let mut query = QueryBuilder::new("");
+    let tell = |query: &mut QueryBuilder<Postgres>| {
+        query.push(" RETURNING cache_key, (generation = ").push_bind(generation.0);
+        query.push(" AND expires_at > ").push_bind(now);
+    };
+    query.push("WITH gone AS (DELETE FROM ai_cache_entries WHERE tenant_id = ").push_bind(tenant);
+    condition.push(&mut query);
+    if keeps {
+        query.push(" AND NOT is_kept(tenant_id, subject_key_id, ").push_bind(now).push(")");
+    }
+    tell(&mut query);
+    query.push(" AND withdrawn_at IS NULL) AS was_good), withdrawn AS (");
+    if keeps {
+        query.push("UPDATE ai_cache_entries SET withdrawn_at = ").push_bind(now);
+        query.push(" WHERE withdrawn_at IS NULL AND tenant_id = ").push_bind(tenant);
+        condition.push(&mut query);
+        query.push(" AND is_kept(tenant_id, subject_key_id, ").push_bind(now).push(")");
+        tell(&mut query);
+        query.push(") AS was_good");
+    } else {
+        query.push("SELECT ''::bytea AS cache_key, false AS was_good LIMIT 0");
+    }
     query.push(
-        ") AS was_good)
-         SELECT count(*) FILTER (WHERE was_good), ARRAY(SELECT cache_key FROM gone LIMIT ",
+        "), removed AS (SELECT * FROM gone UNION ALL SELECT * FROM withdrawn)
+         SELECT count(*) FILTER (WHERE was_good), ARRAY(SELECT cache_key FROM removed LIMIT ",
     );
-    query.push_bind(MOST_KEYS).push(") FROM gone");
+    query.push_bind(MOST_KEYS).push(") FROM removed");
     let (count, keys): (i64, Vec<Vec<u8>>) =
         query.build_query_as().fetch_one(tx.connection()?).await?;
     let keys = keys.into_iter().map(parse_key).collect::<Result<_, _>>()?;
     Ok(RemovedGroup { count: u64::try_from(count).unwrap_or(0), keys })
+}
+
+/// Whether there is anything that may keep entries of the transaction's tenant: mostly not, and then
+/// none of them needs to be asked about.
+async fn keeps_something(tx: &mut TenantTx) -> Result<bool, StoreError> {
+    let tenant = tx.tenant().0;
+    let keeps = sqlx::query_scalar!(
+        r#"SELECT EXISTS (SELECT FROM legal_holds WHERE tenant_id = $1 AND lifted_at IS NULL)
+               OR EXISTS (SELECT FROM subject_keys
+                          WHERE tenant_id = $1 AND restricted_at IS NOT NULL) AS "keeps!""#,
+        tenant
+    )
+    .fetch_one(tx.connection()?)
+    .await?;
+    Ok(keeps)
 }
 
 /// How many entries of a group of the transaction's tenant are good at `now`.
@@ -85,34 +130,41 @@ pub async fn count_group(
 ) -> Result<u64, StoreError> {
     let tenant = tx.tenant().0;
     let mut query = QueryBuilder::new(
-        "SELECT count(*) FROM ai_cache_entries WHERE generation =
+        "SELECT count(*) FROM ai_cache_entries WHERE withdrawn_at IS NULL AND generation =
              (SELECT generation FROM invalidation_state WHERE tenant_id = ",
     );
     query.push_bind(tenant).push(") AND expires_at > ").push_bind(now);
     query.push(" AND tenant_id = ").push_bind(tenant);
-    push_group(tx, &mut query, group).await?;
+    Condition::of(tx, group).await?.push(&mut query);
     let count: i64 = query.build_query_scalar().fetch_one(tx.connection()?).await?;
     Ok(u64::try_from(count).unwrap_or(0))
 }
 
-async fn push_group(
-    tx: &mut TenantTx,
-    query: &mut QueryBuilder<Postgres>,
-    group: &Group,
-) -> Result<(), StoreError> {
-    match group {
-        Group::Operation(operation) => {
-            query.push(" AND operation = ").push_bind(operation.name());
-        }
-        Group::Subject(id) => {
-            query.push(" AND subject_key_id = ").push_bind(id.0);
-        }
-        Group::Label(index) => {
-            let keys = list_labelled(tx, index).await?;
-            query.push(" AND cache_key = ANY (").push_bind(keys).push(")");
-        }
+/// What entries of a group have in common, as rows say it.
+enum Condition {
+    Operation(&'static str),
+    Subject(Uuid),
+    Keys(Vec<Vec<u8>>),
+}
+
+impl Condition {
+    async fn of(tx: &mut TenantTx, group: &Group) -> Result<Self, StoreError> {
+        Ok(match group {
+            Group::Operation(operation) => Self::Operation(operation.name()),
+            Group::Subject(id) => Self::Subject(id.0),
+            Group::Label(index) => Self::Keys(list_labelled(tx, index).await?),
+        })
     }
-    Ok(())
+
+    fn push(&self, query: &mut QueryBuilder<Postgres>) {
+        match self {
+            Self::Operation(name) => query.push(" AND operation = ").push_bind(*name),
+            Self::Subject(id) => query.push(" AND subject_key_id = ").push_bind(*id),
+            Self::Keys(keys) => {
+                query.push(" AND cache_key = ANY (").push_bind(keys.clone()).push(")")
+            }
+        };
+    }
 }
 
 /// Keys of the transaction's tenant's entries with a label. Searched as the role without row-level

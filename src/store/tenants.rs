@@ -1,11 +1,14 @@
 //! Tenants and how far each has been invalidated.
 
 use chrono::{DateTime, Utc};
+use sqlx::{Executor, PgConnection};
+use uuid::Uuid;
 
+use crate::domain::deadline::Zone;
 use crate::domain::ids::TenantId;
 use crate::domain::selector::{Generation, Position};
 
-use super::{StoreError, SystemTx, WriteTx};
+use super::{StoreError, SystemTx, TenantTx, WriteTx};
 
 /// A tenant as stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,10 +23,34 @@ pub struct TenantRow {
     pub active: bool,
     /// When it was made.
     pub created_at: DateTime<Utc>,
+    /// What it may use.
+    pub limits: TenantLimits,
+    /// How its data subjects' requests and their data are treated.
+    pub rules: TenantRules,
     /// Entries of older generations are gone.
     pub generation: Generation,
     /// Its newest invalidation.
     pub position: Position,
+}
+
+/// What a tenant may use. 0: no limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TenantLimits {
+    /// Requests of its app tokens in a minute, over all replicas.
+    pub requests_per_minute: u32,
+    /// Entries in Postgres.
+    pub max_entries: u64,
+}
+
+/// How a tenant's data subjects' requests and their data are treated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TenantRules {
+    /// Whether another person must approve a request before it is executed.
+    pub approval: bool,
+    /// Where days and months of deadlines are counted.
+    pub zone: Zone,
+    /// How many days its data are kept; 0: as the installation says.
+    pub retention_days: u32,
 }
 
 /// A tenant to be made.
@@ -35,17 +62,58 @@ pub struct NewTenant<'a> {
     pub name: &'a str,
     /// When.
     pub created_at: DateTime<Utc>,
+    /// What it may use.
+    pub limits: TenantLimits,
+}
+
+/// What is to be different of a tenant; `None` stays.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TenantChange {
+    /// Whether its tokens are accepted.
+    pub active: Option<bool>,
+    /// Requests in a minute.
+    pub requests_per_minute: Option<u32>,
+    /// Entries in Postgres.
+    pub max_entries: Option<u64>,
+    /// Whether another person must approve a data subject's request.
+    pub gdpr_approval: Option<bool>,
+    /// Where days and months of deadlines are counted.
+    pub zone: Option<Zone>,
+    /// How many days its data are kept.
+    pub retention_days: Option<u32>,
+}
+
+impl TenantChange {
+    /// How many settings it gives.
+    pub fn settings(&self) -> i64 {
+        let Self { active, requests_per_minute, max_entries, gdpr_approval, zone, retention_days } =
+            self;
+        [
+            active.is_some(),
+            requests_per_minute.is_some(),
+            max_entries.is_some(),
+            gdpr_approval.is_some(),
+            zone.is_some(),
+            retention_days.is_some(),
+        ]
+        .into_iter()
+        .map(i64::from)
+        .sum()
+    }
 }
 
 /// Adds the transaction's tenant. A taken slug is the constraint `tenants_slug_unique`.
 pub async fn insert(tx: &mut WriteTx, tenant: &NewTenant<'_>) -> Result<(), StoreError> {
     let id = tx.tenant().0;
     sqlx::query!(
-        "INSERT INTO tenants (tenant_id, slug, name, created_at) VALUES ($1, $2, $3, $4)",
+        "INSERT INTO tenants (tenant_id, slug, name, created_at, requests_per_minute, max_entries)
+         VALUES ($1, $2, $3, $4, $5, $6)",
         id,
         tenant.slug,
         tenant.name,
         tenant.created_at,
+        requests(tenant.limits.requests_per_minute),
+        count(tenant.limits.max_entries),
     )
     .execute(tx.connection()?)
     .await?;
@@ -59,58 +127,157 @@ pub async fn insert(tx: &mut WriteTx, tenant: &NewTenant<'_>) -> Result<(), Stor
     Ok(())
 }
 
+fn requests(limit: u32) -> i32 {
+    i32::try_from(limit).unwrap_or(i32::MAX)
+}
+
+fn count(limit: u64) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
+}
+
 macro_rules! rows {
-    ($tx:expr, $method:ident, $condition:literal $(, $argument:expr)*) => {
+    ($connection:expr, $method:ident, $condition:literal $(, $argument:expr)*) => {
         sqlx::query!(
             r#"SELECT t.tenant_id, t.slug, t.name, t.state = 'active' AS "active!", t.created_at,
-                      s.generation, s.position
+                      t.requests_per_minute, t.max_entries, t.gdpr_approval, t.time_zone,
+                      t.retention_days, s.generation, s.position
                FROM tenants t JOIN invalidation_state s USING (tenant_id)"# + $condition
             $(, $argument)*
         )
-        .$method($tx.connection()?)
+        .$method($connection)
         .await?
     };
 }
 
+fn parse_rules(approval: bool, zone: &str, days: i32) -> Result<TenantRules, StoreError> {
+    Ok(TenantRules {
+        approval,
+        zone: Zone::parse(zone).ok_or(StoreError::UnknownValue("time zone"))?,
+        retention_days: u32::try_from(days).unwrap_or(0),
+    })
+}
+
+/// Whether the transaction's tenant is here: not when a backup is older than it.
+pub async fn is_here(tx: &mut TenantTx) -> Result<bool, StoreError> {
+    let id = tx.tenant().0;
+    let here = sqlx::query_scalar!(
+        r#"SELECT EXISTS (SELECT FROM tenants WHERE tenant_id = $1) AS "here!""#,
+        id
+    )
+    .fetch_one(tx.connection()?)
+    .await?;
+    Ok(here)
+}
+
+/// The rules of the transaction's tenant.
+pub async fn get_rules(tx: &mut TenantTx) -> Result<TenantRules, StoreError> {
+    let id = tx.tenant().0;
+    let row = sqlx::query!(
+        "SELECT gdpr_approval, time_zone, retention_days FROM tenants WHERE tenant_id = $1",
+        id
+    )
+    .fetch_one(tx.connection()?)
+    .await?;
+    parse_rules(row.gdpr_approval, &row.time_zone, row.retention_days)
+}
+
+/// The name for people of the transaction's tenant.
+pub async fn get_name(tx: &mut TenantTx) -> Result<String, StoreError> {
+    let id = tx.tenant().0;
+    let name = sqlx::query_scalar!("SELECT name FROM tenants WHERE tenant_id = $1", id)
+        .fetch_one(tx.connection()?)
+        .await?;
+    Ok(name)
+}
+
 macro_rules! row {
     ($row:expr) => {
-        TenantRow {
+        Ok::<_, StoreError>(TenantRow {
+            rules: parse_rules($row.gdpr_approval, &$row.time_zone, $row.retention_days)?,
             id: TenantId($row.tenant_id),
             slug: $row.slug,
             name: $row.name,
             active: $row.active,
             created_at: $row.created_at,
+            limits: TenantLimits {
+                requests_per_minute: u32::try_from($row.requests_per_minute).unwrap_or(0),
+                max_entries: u64::try_from($row.max_entries).unwrap_or(0),
+            },
             generation: Generation($row.generation),
             position: Position($row.position),
-        }
+        })
     };
 }
 
 /// The tenant with that id.
 pub async fn find(tx: &mut SystemTx, id: TenantId) -> Result<Option<TenantRow>, StoreError> {
-    let row = rows!(tx, fetch_optional, " WHERE t.tenant_id = $1", id.0);
-    Ok(row.map(|row| row!(row)))
+    let row = rows!(tx.connection()?, fetch_optional, " WHERE t.tenant_id = $1", id.0);
+    row.map(|row| row!(row)).transpose()
+}
+
+/// The tenants with these ids.
+pub(super) async fn list_by_ids(
+    connection: &mut PgConnection,
+    ids: &[TenantId],
+) -> Result<Vec<TenantRow>, StoreError> {
+    let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
+    let rows = rows!(connection, fetch_all, " WHERE t.tenant_id = ANY ($1)", &ids);
+    rows.into_iter().map(|row| row!(row)).collect()
+}
+
+/// Tenants with a retention period of their own, and it in days.
+pub async fn list_retention(tx: &mut SystemTx) -> Result<Vec<(TenantId, u32)>, StoreError> {
+    let rows =
+        sqlx::query!("SELECT tenant_id, retention_days FROM tenants WHERE retention_days > 0")
+            .fetch_all(tx.connection()?)
+            .await?;
+    let days = |days| u32::try_from(days).unwrap_or(0);
+    Ok(rows.into_iter().map(|row| (TenantId(row.tenant_id), days(row.retention_days))).collect())
 }
 
 /// The tenant with that slug.
 pub async fn find_by_slug(tx: &mut SystemTx, slug: &str) -> Result<Option<TenantRow>, StoreError> {
-    let row = rows!(tx, fetch_optional, " WHERE t.slug = $1", slug);
-    Ok(row.map(|row| row!(row)))
+    let row = rows!(tx.connection()?, fetch_optional, " WHERE t.slug = $1", slug);
+    row.map(|row| row!(row)).transpose()
 }
 
 /// Every tenant, by slug.
 pub async fn list(tx: &mut SystemTx) -> Result<Vec<TenantRow>, StoreError> {
-    let rows = rows!(tx, fetch_all, " ORDER BY t.slug");
-    Ok(rows.into_iter().map(|row| row!(row)).collect())
+    let rows = rows!(tx.connection()?, fetch_all, " ORDER BY t.slug");
+    rows.into_iter().map(|row| row!(row)).collect()
 }
 
-/// Sets whether the transaction's tenant's tokens are accepted; returns whether there is such a
-/// tenant.
-pub async fn update_active(tx: &mut WriteTx, active: bool) -> Result<bool, StoreError> {
+/// Changes the transaction's tenant; returns whether there is such a tenant. Limits are set as the
+/// role that may: in a tenant's name nobody can.
+pub async fn update(tx: &mut WriteTx, change: &TenantChange) -> Result<bool, StoreError> {
     let id = tx.tenant().0;
-    let state = if active { "active" } else { "disabled" };
-    let done = sqlx::query!("UPDATE tenants SET state = $2 WHERE tenant_id = $1", id, state)
-        .execute(tx.connection()?)
-        .await?;
-    Ok(done.rows_affected() == 1)
+    let TenantChange { active, requests_per_minute, max_entries, .. } = *change;
+    let TenantChange { gdpr_approval, zone, retention_days, .. } = *change;
+    let state = active.map(|active| if active { "active" } else { "disabled" });
+    let state = sqlx::query!(
+        "UPDATE tenants SET state = coalesce($2, state) WHERE tenant_id = $1",
+        id,
+        state
+    )
+    .execute(tx.connection()?)
+    .await?;
+    tx.connection()?.execute("SET LOCAL ROLE ai_cache_system").await?;
+    sqlx::query!(
+        "UPDATE tenants SET requests_per_minute = coalesce($2, requests_per_minute),
+                            max_entries = coalesce($3, max_entries),
+                            gdpr_approval = coalesce($4, gdpr_approval),
+                            time_zone = coalesce($5, time_zone),
+                            retention_days = coalesce($6, retention_days)
+         WHERE tenant_id = $1",
+        id,
+        requests_per_minute.map(requests),
+        max_entries.map(count),
+        gdpr_approval,
+        zone.map(Zone::name),
+        retention_days.map(requests)
+    )
+    .execute(tx.connection()?)
+    .await?;
+    tx.connection()?.execute("SET LOCAL ROLE NONE").await?;
+    Ok(state.rows_affected() == 1)
 }

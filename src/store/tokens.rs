@@ -52,6 +52,13 @@ pub struct TokenSecret {
     pub tenant_active: bool,
 }
 
+impl TokenSecret {
+    /// Whether neither the token nor its tenant was switched off.
+    pub const fn is_usable(&self) -> bool {
+        self.token.revoked_at.is_none() && self.tenant_active
+    }
+}
+
 fn parse_roles(names: &[String]) -> Result<Roles, StoreError> {
     names.iter().map(|name| Role::parse(name).ok_or(StoreError::UnknownValue("role"))).collect()
 }

@@ -106,8 +106,9 @@ pub async fn list_partitions(tx: &mut SystemTx) -> Result<Vec<(u32, String)>, St
     Ok(rows.into_iter().map(|row| (row.oid.0, row.name)).collect())
 }
 
-/// Whether a month's partition was dropped by a purge, and was due by `now`: its own name says when
-/// all its rows were past their class.
+/// Whether a month's partition was dropped by a purge that was due by `now`, and of which the trail
+/// has a record: its own name says when all its rows were past their class. The record itself may
+/// have gone in its turn, after ten years.
 pub async fn is_purged(
     tx: &mut SystemTx,
     part: &str,
@@ -115,11 +116,17 @@ pub async fn is_purged(
 ) -> Result<bool, StoreError> {
     let purged = sqlx::query_scalar!(
         r#"SELECT EXISTS (
-               SELECT FROM audit_purges,
-                      regexp_match($1, '^audit_logs_y([0-9]+)_([0-9]{4}_[0-9]{2})$') AS m
-               WHERE part_name = $1 AND purged_at <= $2
-                 AND to_date(m[2], 'YYYY_MM')
-                     + make_interval(years => m[1]::integer, months => 1) <= purged_at
+               SELECT FROM audit_purges p
+               WHERE p.part_name = $1 AND p.purged_at <= $2 AND audit_part_due($1) <= p.purged_at
+                 AND (is_audit_purge_recorded($1, p.record_id)
+                      OR EXISTS (SELECT FROM audit_purges o
+                                 WHERE audit_part_month(o.part_name) > audit_part_month($1)
+                                   AND audit_part_class(o.part_name) = 10
+                                   AND audit_part_due(o.part_name) <= o.purged_at
+                                   AND o.purged_at <= $2
+                                   AND p.record_id >= first_uuidv7_of(audit_part_month(o.part_name))
+                                   AND p.record_id < first_uuidv7_of(
+                                       audit_part_month(o.part_name) + interval '1 month')))
            ) AS "purged!""#,
         part,
         now

@@ -10,17 +10,22 @@ use crate::domain::ids::{AuditId, TenantId};
 
 use super::{Store, StoreError};
 
+/// How a transaction begins.
+const BEGIN: &str = "BEGIN";
+const BEGIN_READ: &str = "BEGIN READ ONLY";
+const BEGIN_SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+
 /// A connection inside a transaction.
 struct OpenTx(Option<PoolConnection<Postgres>>);
 
 impl OpenTx {
     /// Begins on a connection that works: idle ones may have died with a server that is back, or
     /// with the runtime that opened them. Before BEGIN nothing has happened that could be repeated.
-    async fn begin(store: &Store) -> Result<Self, StoreError> {
+    async fn begin(store: &Store, begin: &'static str) -> Result<Self, StoreError> {
         let mut idle = store.pool.options().get_max_connections();
         loop {
             let mut tx = Self(Some(store.pool.acquire().await?));
-            match tx.connection()?.execute("BEGIN").await.map_err(StoreError::from) {
+            match tx.connection()?.execute(begin).await.map_err(StoreError::from) {
                 Ok(_) => return Ok(tx),
                 Err(StoreError::Unreachable(_)) if idle > 0 => idle -= 1,
                 Err(error) => return Err(error),
@@ -64,7 +69,7 @@ impl TenantTx {
         self.tx.connection()
     }
 
-    /// Ends a transaction that changed nothing.
+    /// Ends the transaction, which changed nothing: Postgres refuses changes in one that reads.
     pub async fn end(self) -> Result<(), StoreError> {
         self.tx.end().await
     }
@@ -84,6 +89,13 @@ impl WriteTx {
         }
         self.tx.end().await
     }
+
+    /// Undoes everything and gives the connection back, which one that is only dropped does not.
+    pub async fn roll_back(mut self) -> Result<(), StoreError> {
+        self.connection()?.execute("ROLLBACK").await?;
+        self.tx.tx.0.take();
+        Ok(())
+    }
 }
 
 impl Deref for WriteTx {
@@ -97,6 +109,31 @@ impl Deref for WriteTx {
 impl DerefMut for WriteTx {
     fn deref_mut(&mut self) -> &mut TenantTx {
         &mut self.tx
+    }
+}
+
+/// Changes one tenant's use counts and nothing else. Commits without a record: each read that is counted
+/// has its own, which is what the trail must tell, and the counts are a sum of them.
+pub struct UseTx(TenantTx);
+
+impl UseTx {
+    /// Commits.
+    pub async fn commit(self) -> Result<(), StoreError> {
+        self.0.tx.end().await
+    }
+}
+
+impl Deref for UseTx {
+    type Target = TenantTx;
+
+    fn deref(&self) -> &TenantTx {
+        &self.0
+    }
+}
+
+impl DerefMut for UseTx {
+    fn deref_mut(&mut self) -> &mut TenantTx {
+        &mut self.0
     }
 }
 
@@ -122,7 +159,31 @@ impl SystemTx {
 impl Store {
     /// Opens a transaction that reads the rows of `tenant`.
     pub async fn tenant(&self, tenant: TenantId) -> Result<TenantTx, StoreError> {
-        let mut tx = OpenTx::begin(self).await?;
+        self.begin_as(tenant, BEGIN_READ).await
+    }
+
+    /// Opens a transaction that reads the rows of `tenant` as they are now, however long it takes and
+    /// whatever is changed meanwhile. Postgres ends it when it is idle for 15 s.
+    pub async fn snapshot(&self, tenant: TenantId) -> Result<TenantTx, StoreError> {
+        self.begin_as(tenant, BEGIN_SNAPSHOT).await
+    }
+
+    /// Opens a transaction that changes the rows of `tenant`.
+    pub async fn write(&self, tenant: TenantId) -> Result<WriteTx, StoreError> {
+        Ok(WriteTx { tx: self.begin_as(tenant, BEGIN).await?, recorded: None })
+    }
+
+    /// Opens a transaction that changes the use counts of `tenant`.
+    pub async fn count_uses(&self, tenant: TenantId) -> Result<UseTx, StoreError> {
+        Ok(UseTx(self.begin_as(tenant, BEGIN).await?))
+    }
+
+    async fn begin_as(
+        &self,
+        tenant: TenantId,
+        begin: &'static str,
+    ) -> Result<TenantTx, StoreError> {
+        let mut tx = OpenTx::begin(self, begin).await?;
         sqlx::query!(
             "SELECT set_config('app.tenant_id', $1, true) AS tenant",
             tenant.0.to_string()
@@ -132,15 +193,10 @@ impl Store {
         Ok(TenantTx { tx, tenant })
     }
 
-    /// Opens a transaction that changes the rows of `tenant`.
-    pub async fn write(&self, tenant: TenantId) -> Result<WriteTx, StoreError> {
-        Ok(WriteTx { tx: self.tenant(tenant).await?, recorded: None })
-    }
-
     /// Opens a transaction across tenants; `reason` says what needs it.
     pub async fn system(&self, reason: &'static str) -> Result<SystemTx, StoreError> {
         tracing::trace!(reason, "system transaction");
-        let mut tx = OpenTx::begin(self).await?;
+        let mut tx = OpenTx::begin(self, BEGIN).await?;
         tx.connection()?.execute("SET LOCAL ROLE ai_cache_system").await?;
         Ok(SystemTx(tx))
     }

@@ -6,4 +6,4 @@ mod metrics;
 pub mod names;
 
 pub use logging::{Format, LoggingError, init, layer};
-pub use metrics::{AuthFailure, Metrics, MetricsError, UpstreamOutcome};
+pub use metrics::{AuthFailure, Eviction, Metrics, MetricsError, UpstreamOutcome};

@@ -6,6 +6,8 @@ pub const REQUESTS: &str = "ai_cache_requests_total";
 pub const HITS: &str = "ai_cache_hits_total";
 /// Answers that were not in the cache.
 pub const MISSES: &str = "ai_cache_misses_total";
+/// Hits whose answer was beyond its time.
+pub const STALE: &str = "ai_cache_stale_total";
 /// Hits out of all answers since the process began, 0 to 1.
 pub const HIT_RATE: &str = "ai_cache_hit_rate";
 /// Time of a query's reply in milliseconds.
@@ -16,6 +18,12 @@ pub const MEMORY_USAGE: &str = "ai_cache_memory_usage";
 pub const MEMORY_LIMIT: &str = "ai_cache_memory_limit";
 /// Entries of the hot tier.
 pub const HOT_ENTRIES: &str = "ai_cache_hot_entries";
+/// Walks through the hot tier that free what invalidations removed.
+pub const HOT_SWEEPS: &str = "ai_cache_hot_sweeps_total";
+/// Whether it is known that no invalidation was missed: 1 or 0.
+pub const PROVEN: &str = "ai_cache_proven";
+/// For how many seconds that has not been known; 0 while it is.
+pub const UNPROVEN: &str = "ai_cache_unproven_seconds";
 /// Calls of the upstream by how they ended.
 pub const UPSTREAM_CALLS: &str = "ai_cache_upstream_calls_total";
 /// Misses that another caller's fetch answered.
@@ -24,6 +32,8 @@ pub const COLLAPSED: &str = "ai_cache_collapsed_total";
 pub const STORED: &str = "ai_cache_stored_total";
 /// Entries removed by invalidations.
 pub const INVALIDATIONS: &str = "ai_cache_invalidations_total";
+/// Entries removed from Postgres to keep it small, by why.
+pub const EVICTED: &str = "ai_cache_evicted_total";
 /// US dollars not spent again.
 pub const COST_SAVED: &str = "ai_cache_cost_saved_usd_total";
 /// Tokens not bought again.
@@ -52,6 +62,8 @@ pub const AUDIT_FINDINGS: &str = "ai_cache_audit_findings";
 pub const AUDIT_VERIFIED: &str = "ai_cache_audit_verified_timestamp_seconds";
 /// Rows in partitions that are there for rows without a month's own.
 pub const AUDIT_DEFAULT_ROWS: &str = "ai_cache_audit_default_partition_rows";
+/// Open requests of data subjects that are due within so many days.
+pub const GDPR_DUE: &str = "ai_cache_gdpr_requests_due";
 /// Stored values that did not open.
 pub const INTEGRITY_FAILURES: &str = "ai_cache_integrity_failures_total";
 /// Failed commands of Redis.
@@ -69,5 +81,8 @@ pub const STATUS_CLASS: &str = "status_class";
 pub const RESULT: &str = "result";
 /// ok, error or timeout.
 pub const OUTCOME: &str = "outcome";
-/// missing, malformed, refused, limited or unavailable.
+/// Of a request without a caller: missing, malformed, refused, limited or unavailable. Of evicted
+/// entries: unusable or idle.
 pub const REASON: &str = "reason";
+/// 7, 2, or 0 for those past their time.
+pub const WITHIN_DAYS: &str = "within_days";

@@ -2,7 +2,7 @@
 //! reader waits for another tenant's writer.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use chrono::{DateTime, Utc};
 use quick_cache::Weighter;
@@ -12,7 +12,6 @@ use tokio::sync::mpsc;
 use crate::domain::cache_key::CacheKey;
 use crate::domain::entry::Place;
 use crate::domain::ids::{EntryId, TenantId};
-use crate::domain::selector::{Position, Selector};
 
 use super::StoredAnswer;
 
@@ -20,9 +19,10 @@ use super::StoredAnswer;
 /// and the allocator's rounding. Measured by `ai-cache scale`.
 const OVERHEAD: u64 = 464;
 
-/// Entries whose uses may wait to be written down. Those of more are not counted until the writer
-/// has caught up.
-const USED_QUEUE: usize = 65_536;
+/// Entries whose uses may wait to be written down. Of more the uses wait with the entry, and are
+/// lost when it leaves memory before it is used again. Of entries that have left it takes about
+/// 100 bytes each.
+const USED_QUEUE: usize = 500_000;
 
 /// An answer in memory and how often it was served since that was last written down.
 #[derive(Debug)]
@@ -39,6 +39,9 @@ pub struct UseCounter {
     entry: EntryId,
     count: AtomicU64,
     last_us: AtomicI64,
+    /// Whether it waits in the queue. Whoever changes it changes or reads the count too, in an order
+    /// that all see alike (SeqCst): a use either finds it out of the queue or is taken with the rest.
+    queued: AtomicBool,
 }
 
 /// Uses of one entry since they were last taken.
@@ -67,8 +70,8 @@ impl Weighter<(TenantId, CacheKey), Arc<HotEntry>> for Weigh {
 /// The hot tier.
 pub struct Hot {
     entries: Cache<(TenantId, CacheKey), Arc<HotEntry>, Weigh>,
-    /// Counters with uses to be written down, each in it once at most. Bounded and lossy: it is
-    /// statistics.
+    /// Counters with uses to be written down, each in it once at most. Bounded; a use waits for
+    /// nothing.
     used: mpsc::Sender<Arc<UseCounter>>,
     capacity: u64,
 }
@@ -112,33 +115,27 @@ impl Hot {
         self.entries.remove(&(tenant, *key));
     }
 
-    /// Drops what an invalidation at `position` removed, to free its memory: it is not admitted any
-    /// more anyway.
-    pub fn apply(&self, tenant: TenantId, position: Position, selector: &Selector) {
-        match selector {
-            Selector::Entry { key: Some(key), .. } => self.remove(tenant, key),
-            Selector::Entry { key: None, .. } => {}
-            Selector::Before(newest) => self.entries.retain(|(owner, _), entry| {
-                *owner != tenant || entry.stored.place.generation >= *newest
-            }),
-            Selector::Group(_) => self.entries.retain(|(owner, _), entry| {
-                let stored = &entry.stored;
-                *owner != tenant
-                    || stored.position >= position
-                    || !stored.candidate().is_hit_by(selector)
-            }),
-        }
+    /// Drops what `keep` does not want. Walks through everything, a shard at a time.
+    pub fn retain(&self, keep: impl Fn(&StoredAnswer) -> bool) {
+        self.entries.retain(|_, entry| keep(&entry.stored));
+    }
+
+    /// Drops everything.
+    pub fn clear(&self) {
+        self.entries.clear();
     }
 
     /// Counts a use.
     pub fn count_use(&self, entry: &Arc<HotEntry>, now: DateTime<Utc>) {
         let uses = &entry.uses;
         uses.last_us.fetch_max(now.timestamp_micros(), Ordering::Relaxed);
-        if uses.count.fetch_add(1, Ordering::AcqRel) == 0
+        uses.count.fetch_add(1, Ordering::SeqCst);
+        if !uses.queued.load(Ordering::SeqCst)
+            && !uses.queued.swap(true, Ordering::SeqCst)
             && self.used.try_send(Arc::clone(uses)).is_err()
         {
-            // Begun anew, so that a later use queues it again.
-            uses.count.store(0, Ordering::Release);
+            // A later use queues it.
+            uses.queued.store(false, Ordering::SeqCst);
         }
     }
 
@@ -193,12 +190,14 @@ impl UseCounter {
             entry: stored.meta.id,
             count: AtomicU64::new(0),
             last_us: AtomicI64::new(0),
+            queued: AtomicBool::new(false),
         }
     }
 
     /// Takes the uses counted so far. A use counted from now on queues the counter again.
     pub fn take(&self) -> Option<Uses> {
-        let count = self.count.swap(0, Ordering::AcqRel);
+        self.queued.store(false, Ordering::SeqCst);
+        let count = self.count.swap(0, Ordering::SeqCst);
         let last = DateTime::from_timestamp_micros(self.last_us.load(Ordering::Relaxed))?;
         let Self { tenant, entry, .. } = *self;
         (count > 0).then_some(Uses { tenant, entry, count, last })

@@ -4,12 +4,13 @@
 mod cold;
 mod hot;
 mod stack;
+mod sweeper;
 mod warm;
 mod wire;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::crypto::Sealed;
+use crate::crypto::{MacKey, Sealed};
 use crate::domain::candidate::{Candidate, LabelPrefixes};
 use crate::domain::entry::{EntryMeta, Place};
 use crate::domain::selector::Position;
@@ -17,6 +18,7 @@ use crate::domain::selector::Position;
 pub use cold::Cold;
 pub use hot::{Hot, HotEntry, UseCounter, Uses};
 pub use stack::{Found, Stack};
+pub use sweeper::Sweeper;
 pub use warm::{RedisTier, Warm, WarmOff};
 
 /// A sealed answer as the tiers hold it.
@@ -26,8 +28,7 @@ pub struct StoredAnswer {
     pub place: Place,
     /// Its plain metadata.
     pub meta: EntryMeta,
-    /// Its labels. Of a value out of Redis they are not known: nothing binds them to what is sealed,
-    /// so a Redis that lies could hide one and have an invalidated answer served.
+    /// Its labels.
     pub labels: LabelPrefixes,
     /// Answer, model and usage.
     pub answer: Sealed,
@@ -63,4 +64,34 @@ pub struct Wanted {
     pub now: DateTime<Utc>,
     /// The earliest acceptable time of making.
     pub made_since: DateTime<Utc>,
+    /// How long past its time it may be.
+    pub stale_for: TimeDelta,
+}
+
+impl Wanted {
+    /// Whether an entry's times are acceptable.
+    pub fn accepts(&self, meta: &EntryMeta) -> bool {
+        meta.is_fresh(self.now - self.stale_for) && meta.created_at >= self.made_since
+    }
+}
+
+/// How a reader finds and knows a tenant's answer in Redis.
+#[derive(Debug, Clone, Copy)]
+pub struct WarmName<'a> {
+    /// What it is stored under.
+    pub key: [u8; 32],
+    /// Proves that it was stored for this tenant.
+    pub mac: &'a MacKey,
+    /// The history its position is of.
+    pub era: u64,
+}
+
+impl<'a> WarmName<'a> {
+    /// Of an answer that replicas name `key`. In another era it has another name.
+    pub fn new(mut key: [u8; 32], mac: &'a MacKey, era: u64) -> Self {
+        for (byte, of_era) in key.iter_mut().zip(era.to_be_bytes()) {
+            *byte ^= of_era;
+        }
+        Self { key, mac, era }
+    }
 }

@@ -7,7 +7,7 @@ use crate::domain::entry::Tier;
 use crate::domain::selector::Position;
 
 use super::hot::HotEntry;
-use super::{Cold, Hot, StoredAnswer, Wanted, Warm};
+use super::{Cold, Hot, StoredAnswer, Wanted, Warm, WarmName};
 
 /// An answer and where it was found.
 #[derive(Clone)]
@@ -32,7 +32,8 @@ impl Stack {
     /// Asks memory.
     pub fn find_hot(&self, wanted: &Wanted, view: &TenantView) -> Option<Found> {
         let entry = self.hot.get(&wanted.place)?;
-        acceptable(&entry.stored, wanted, view).then_some(Found { tier: Tier::Hot, entry })
+        let good = view.is_proven() && acceptable(&entry.stored, wanted, view);
+        good.then_some(Found { tier: Tier::Hot, entry })
     }
 
     /// Asks Redis, then Postgres, and keeps what is found in the tiers above. `position` is the
@@ -40,22 +41,27 @@ impl Stack {
     /// miss needs it anyway, and says so.
     pub async fn find_below(
         &self,
-        (redis_key, wanted): ([u8; 32], &Wanted),
+        (name, wanted): (WarmName<'_>, &Wanted),
         view: &TenantView,
         position: Position,
     ) -> Option<Found> {
-        if let Some(stored) = self.warm.get(redis_key, wanted).await
-            && acceptable(&stored, wanted, view)
+        if view.is_proven()
+            && let Some(mut stored) = self.warm.get(name, wanted).await
+            && {
+                // Another replica may have followed further than this one.
+                stored.position = stored.position.min(position);
+                acceptable(&stored, wanted, view)
+            }
         {
             return Some(Found { tier: Tier::Warm, entry: self.hot.insert(stored) });
         }
-        self.find_cold((redis_key, wanted), view, position).await
+        self.find_cold((name, wanted), view, position).await
     }
 
     /// The same without Redis, when what Redis held was not good.
     pub async fn find_cold(
         &self,
-        (redis_key, wanted): ([u8; 32], &Wanted),
+        (name, wanted): (WarmName<'_>, &Wanted),
         view: &TenantView,
         position: Position,
     ) -> Option<Found> {
@@ -69,20 +75,20 @@ impl Stack {
         if !acceptable(&stored, wanted, view) {
             return None;
         }
-        self.warm.put(redis_key, &stored);
+        self.warm.put(name, &stored);
         Some(Found { tier: Tier::Cold, entry: self.hot.insert(stored) })
     }
 
     /// Keeps a fresh answer that is in Postgres.
-    pub fn insert(&self, redis_key: [u8; 32], stored: StoredAnswer) {
-        self.warm.put(redis_key, &stored);
+    pub fn insert(&self, name: WarmName<'_>, stored: StoredAnswer) {
+        self.warm.put(name, &stored);
         self.hot.insert(stored);
     }
 
     /// Drops an answer that did not open, so that it is not found again in memory or Redis.
-    pub async fn discard(&self, redis_key: [u8; 32], wanted: &Wanted) {
+    pub async fn discard(&self, name: WarmName<'_>, wanted: &Wanted) {
         self.hot.remove(wanted.place.tenant, &wanted.place.key);
-        if self.warm.remove(redis_key).await.is_err() {
+        if self.warm.remove(name.key).await.is_err() {
             tracing::warn!("a value that does not open could not be removed from Redis");
         }
     }
@@ -90,6 +96,6 @@ impl Stack {
 
 fn acceptable(stored: &StoredAnswer, wanted: &Wanted, view: &TenantView) -> bool {
     stored.place.generation == wanted.place.generation
-        && stored.meta.is_fresh(wanted.now, wanted.made_since)
+        && wanted.accepts(&stored.meta)
         && view.admits(&stored.candidate(), stored.position)
 }

@@ -1,6 +1,7 @@
 //! Redis: sealed answers shared by the replicas. Slow or broken, it is a miss; writing to it never
 //! delays a reply.
 
+use std::iter::Peekable;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,27 +10,35 @@ use chrono::{DateTime, Utc};
 use tokio::sync::mpsc;
 
 use crate::domain::clock::Clock;
+use crate::domain::entry::Windows;
 use crate::lifecycle::Lifecycle;
 use crate::redis::{Redis, RedisError};
 use crate::telemetry::Metrics;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, join_all};
 
-use super::{StoredAnswer, Wanted, wire};
+use super::{StoredAnswer, Wanted, WarmName, wire};
 
 /// Values that may wait to be written. More are dropped: Redis is a convenience.
 const QUEUE: usize = 1_024;
+
+/// Values that are written at the same time, on the connection that all commands share: one after the
+/// other, a round trip each would be too slow for a busy service.
+const AT_ONCE: usize = 64;
+
+/// Bytes of them, unless one alone is larger: who reads on that connection waits behind them.
+const BYTES_AT_ONCE: usize = 1024 * 1024;
 
 /// The shared tier.
 pub trait Warm: Send + Sync + 'static {
     /// What is stored under a name; any failure is a miss.
     fn get<'a>(
         &'a self,
-        redis_key: [u8; 32],
+        name: WarmName<'a>,
         wanted: &'a Wanted,
     ) -> BoxFuture<'a, Option<StoredAnswer>>;
 
     /// Stores an answer some time soon.
-    fn put(&self, redis_key: [u8; 32], stored: &StoredAnswer);
+    fn put(&self, name: WarmName<'_>, stored: &StoredAnswer);
 
     /// Removes what is stored under a name, or fails.
     fn remove(&self, redis_key: [u8; 32]) -> BoxFuture<'_, Result<(), RedisError>>;
@@ -43,11 +52,11 @@ pub trait Warm: Send + Sync + 'static {
 pub struct WarmOff;
 
 impl Warm for WarmOff {
-    fn get<'a>(&'a self, _: [u8; 32], _: &'a Wanted) -> BoxFuture<'a, Option<StoredAnswer>> {
+    fn get<'a>(&'a self, _: WarmName<'a>, _: &'a Wanted) -> BoxFuture<'a, Option<StoredAnswer>> {
         Box::pin(std::future::ready(None))
     }
 
-    fn put(&self, _: [u8; 32], _: &StoredAnswer) {}
+    fn put(&self, _: WarmName<'_>, _: &StoredAnswer) {}
 
     fn remove(&self, _: [u8; 32]) -> BoxFuture<'_, Result<(), RedisError>> {
         Box::pin(std::future::ready(Ok(())))
@@ -61,13 +70,14 @@ impl Warm for WarmOff {
 struct Write {
     key: Vec<u8>,
     value: Bytes,
-    expires_at: DateTime<Utc>,
+    usable_until: DateTime<Utc>,
 }
 
 /// Redis as the shared tier.
 pub struct RedisTier {
     redis: Redis,
     metrics: Arc<Metrics>,
+    windows: Windows,
     writes: mpsc::Sender<Write>,
 }
 
@@ -77,19 +87,20 @@ impl RedisTier {
         redis: Redis,
         clock: Arc<dyn Clock>,
         metrics: Arc<Metrics>,
+        windows: Windows,
         lifecycle: &Lifecycle,
     ) -> Self {
         // Bounded and lossy: a reply never waits for Redis. The task ends with the service; what
         // is still queued then is only missing from Redis.
         let (writes, queue) = mpsc::channel(QUEUE);
-        let tier = Self { redis: redis.clone(), metrics: Arc::clone(&metrics), writes };
+        let tier = Self { redis: redis.clone(), metrics: Arc::clone(&metrics), windows, writes };
         lifecycle.spawn(write_all(queue, redis, clock, metrics, lifecycle.clone()));
         tier
     }
 }
 
 /// Redis keys carry a prefix so that the installation's own can be told from others'.
-fn name(redis_key: [u8; 32]) -> Vec<u8> {
+fn prefixed(redis_key: [u8; 32]) -> Vec<u8> {
     [b"ai-cache:".as_slice(), &redis_key].concat()
 }
 
@@ -100,41 +111,77 @@ async fn write_all(
     metrics: Arc<Metrics>,
     lifecycle: Lifecycle,
 ) {
+    let mut was_refused = false;
+    let mut batch: Vec<Write> = Vec::with_capacity(AT_ONCE);
     loop {
-        let write = tokio::select! {
+        let count = tokio::select! {
             () = lifecycle.stopping() => return,
-            write = queue.recv() => write,
+            count = queue.recv_many(&mut batch, AT_ONCE) => count,
         };
-        let Some(write) = write else { return };
-        let Ok(ttl) = (write.expires_at - clock.now()).to_std() else {
-            continue;
-        };
-        if redis.set(&write.key, &write.value, ttl).await.is_err() {
-            metrics.redis_error();
+        if count == 0 {
+            return;
         }
+        let now = clock.now();
+        let mut waiting = batch.drain(..).peekable();
+        let (mut is_refused, mut is_kept) = (false, false);
+        while waiting.peek().is_some() {
+            let writing = take_some(&mut waiting).into_iter().filter_map(|write| {
+                let ttl = (write.usable_until - now).to_std().ok()?;
+                let redis = &redis;
+                Some(async move { redis.set(&write.key, &write.value, ttl).await })
+            });
+            for written in join_all(writing).await {
+                is_kept |= written.is_ok();
+                let Err(error) = written else { continue };
+                metrics.redis_error();
+                // Of other failures the breaker tells.
+                if matches!(error, RedisError::Refused { .. }) {
+                    if !was_refused && !is_refused {
+                        tracing::warn!(%error, "Redis keeps no new values");
+                    }
+                    is_refused = true;
+                }
+            }
+        }
+        if was_refused && !is_refused && is_kept {
+            tracing::info!("Redis keeps new values again");
+        }
+        was_refused = is_refused || was_refused && !is_kept;
     }
+}
+
+/// The next values that go at once: one at least, if there is one.
+fn take_some(waiting: &mut Peekable<impl Iterator<Item = Write>>) -> Vec<Write> {
+    let (mut some, mut bytes) = (Vec::new(), 0);
+    while let Some(write) =
+        waiting.next_if(|write| bytes == 0 || bytes + write.value.len() <= BYTES_AT_ONCE)
+    {
+        bytes += write.value.len();
+        some.push(write);
+    }
+    some
 }
 
 impl Warm for RedisTier {
     fn get<'a>(
         &'a self,
-        redis_key: [u8; 32],
+        name: WarmName<'a>,
         wanted: &'a Wanted,
     ) -> BoxFuture<'a, Option<StoredAnswer>> {
         Box::pin(async move {
-            let Ok(bytes) = self.redis.get(&name(redis_key)).await else {
+            let Ok(bytes) = self.redis.get(&prefixed(name.key)).await else {
                 self.metrics.redis_error();
                 return None;
             };
-            wire::decode(&wanted.place, bytes?)
+            wire::decode(&name, &wanted.place, bytes?)
         })
     }
 
-    fn put(&self, redis_key: [u8; 32], stored: &StoredAnswer) {
+    fn put(&self, name: WarmName<'_>, stored: &StoredAnswer) {
         let write = Write {
-            key: name(redis_key),
-            value: wire::encode(stored),
-            expires_at: stored.meta.expires_at,
+            key: prefixed(name.key),
+            value: wire::encode(&name, stored),
+            usable_until: self.windows.usable_until(stored.meta.expires_at),
         };
         if self.writes.try_send(write).is_err() {
             self.metrics.redis_error();
@@ -142,7 +189,7 @@ impl Warm for RedisTier {
     }
 
     fn remove(&self, redis_key: [u8; 32]) -> BoxFuture<'_, Result<(), RedisError>> {
-        Box::pin(async move { self.redis.delete(&[name(redis_key)]).await.map(drop) })
+        Box::pin(async move { self.redis.delete(&[prefixed(redis_key)]).await.map(drop) })
     }
 
     fn ping(&self) -> BoxFuture<'_, Option<Result<Duration, RedisError>>> {

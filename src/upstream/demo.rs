@@ -26,6 +26,9 @@ const SENTENCES: [&str; 8] = [
 /// What every answer begins with.
 const LABEL: &str = "[demo answer]";
 
+/// Longest time that writing an answer takes.
+const READY: Duration = Duration::from_secs(1);
+
 /// The demonstration upstream.
 #[derive(Debug, Clone)]
 pub struct Demo {
@@ -63,6 +66,10 @@ impl Upstream for Demo {
 
     fn default_model(&self) -> &'static str {
         "demo"
+    }
+
+    fn limit(&self) -> Duration {
+        self.delay + READY
     }
 
     fn complete<'a>(&'a self, prompt: &'a Prompt) -> BoxFuture<'a, Result<Answer, UpstreamError>> {

@@ -28,6 +28,9 @@ pub trait Upstream: Send + Sync + 'static {
     /// The model it uses when a request names none.
     fn default_model(&self) -> &str;
 
+    /// Longest time that answering takes; zero when it never answers.
+    fn limit(&self) -> Duration;
+
     /// Answers one prompt.
     fn complete<'a>(&'a self, prompt: &'a Prompt) -> BoxFuture<'a, Result<Answer, UpstreamError>>;
 }

@@ -1,5 +1,7 @@
 //! No upstream: the cache is filled by its callers (cache-aside).
 
+use std::time::Duration;
+
 use futures_util::future::BoxFuture;
 
 use crate::domain::prompt::Prompt;
@@ -17,6 +19,10 @@ impl Upstream for Nothing {
 
     fn default_model(&self) -> &'static str {
         ""
+    }
+
+    fn limit(&self) -> Duration {
+        Duration::ZERO
     }
 
     fn complete<'a>(&'a self, _: &'a Prompt) -> BoxFuture<'a, Result<Answer, UpstreamError>> {

@@ -124,9 +124,17 @@ impl OpenAi {
         match &outcome {
             Err(
                 UpstreamError::TimedOut | UpstreamError::Unreachable | UpstreamError::Failed { .. },
-            ) => self.breaker.failed(self.clock.now()),
+            ) => {
+                if self.breaker.failed(self.clock.now()) {
+                    tracing::warn!("the upstream fails and is left alone");
+                }
+            }
             // Any other reply, also one that helps nobody, shows that it is there.
-            _ => self.breaker.succeeded(),
+            _ => {
+                if self.breaker.succeeded() {
+                    tracing::info!("the upstream is used again");
+                }
+            }
         }
         outcome
     }
@@ -214,6 +222,10 @@ impl Upstream for OpenAi {
 
     fn default_model(&self) -> &str {
         &self.model
+    }
+
+    fn limit(&self) -> Duration {
+        self.timeout
     }
 
     fn complete<'a>(&'a self, prompt: &'a Prompt) -> BoxFuture<'a, Result<Answer, UpstreamError>> {

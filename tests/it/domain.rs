@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a failure in a test's helper is the test's failure")]
 
 mod cache_key;
+mod deadline;
 mod decimal;
 mod directives;
 mod encoding;

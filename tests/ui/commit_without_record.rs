@@ -3,7 +3,7 @@
 use ai_cache::store::WriteTx;
 
 async fn change(tx: WriteTx) {
-    let _committed = tx.commit().await;
+    let _committed = tx.commit().await; //~ E0061
 }
 
 fn main() {}

@@ -3,7 +3,7 @@
 use ai_cache::keyring::Plaintext;
 
 fn forge(bytes: Vec<u8>) -> Plaintext {
-    Plaintext(bytes)
+    Plaintext(bytes) //~ E0423
 }
 
 fn main() {}

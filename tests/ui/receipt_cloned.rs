@@ -3,7 +3,7 @@
 use ai_cache::audit::Receipt;
 
 fn copy(receipt: &Receipt) -> Receipt {
-    Receipt::clone(receipt)
+    Receipt::clone(receipt) //~ E0277
 }
 
 fn main() {}

@@ -7,7 +7,7 @@ use ai_cache::keyring::release;
 
 fn read_twice(receipt: Receipt, tenant: TenantId, entry: EntryId, answer: &Secret) {
     let _first = release(receipt, tenant, entry, answer);
-    let _second = release(receipt, tenant, entry, answer);
+    let _second = release(receipt, tenant, entry, answer); //~ E0382
 }
 
 fn main() {}

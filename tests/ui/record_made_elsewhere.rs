@@ -4,7 +4,7 @@ use ai_cache::domain::ids::AuditId;
 use ai_cache::store::{Recorded, WriteTx};
 
 async fn change(tx: WriteTx, id: AuditId) {
-    let _committed = tx.commit(Recorded(id)).await;
+    let _committed = tx.commit(Recorded(id)).await; //~ E0423
 }
 
 fn main() {}

@@ -3,7 +3,7 @@
 use ai_cache::crypto::Secret;
 
 fn show(answer: &Secret) -> String {
-    format!("{answer}")
+    format!("{answer}") //~ E0277
 }
 
 fn main() {}

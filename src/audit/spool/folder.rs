@@ -128,30 +128,42 @@ pub(super) fn try_out(folder: &Path) -> Result<(), SpoolError> {
     sync_dir(folder)
 }
 
-/// The folders of dead processes that left something, and what they left. Those that hold nothing go,
-/// also one whose process died before it had a name.
-pub(super) fn adopt(dir: &Path) -> Result<(Vec<Folder>, Vec<Arc<Segment>>), SpoolError> {
-    let (mut folders, mut left) = (Vec::new(), Vec::new());
+/// What dead processes left.
+#[derive(Default)]
+pub(super) struct Adopted {
+    /// The folders of those that left something.
+    pub(super) folders: Vec<Folder>,
+    /// What they left.
+    pub(super) segments: Vec<Arc<Segment>>,
+    /// All of the dead.
+    pub(super) dead: Vec<WriterId>,
+}
+
+/// Takes over the folders of dead processes. Those that hold nothing go, also one whose process died
+/// before it had a name.
+pub(super) fn adopt(dir: &Path) -> Result<Adopted, SpoolError> {
+    let mut adopted = Adopted::default();
     let mut paths = Vec::new();
     for entry in fs::read_dir(dir).map_err(failed("list", dir))? {
         let entry = entry.map_err(failed("list", dir))?;
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        let is_ours = WriterId::parse(name.strip_prefix(UNNAMED).unwrap_or(&name)).is_some();
-        paths.extend((is_ours && entry.path().is_dir()).then(|| entry.path()));
+        let owner = WriterId::parse(name.strip_prefix(UNNAMED).unwrap_or(&name));
+        paths.extend(owner.filter(|_| entry.path().is_dir()).map(|owner| (entry.path(), owner)));
     }
     paths.sort();
-    for path in paths {
+    for (path, owner) in paths {
         let Some(folder) = lock(&path)? else { continue };
+        adopted.dead.push(owner);
         let segments = segments_in(&path)?;
         if segments.is_empty() {
             folder.remove();
         } else {
-            left.extend(segments.into_iter().map(Arc::new));
-            folders.push(folder);
+            adopted.segments.extend(segments.into_iter().map(Arc::new));
+            adopted.folders.push(folder);
         }
     }
-    Ok((folders, left))
+    Ok(adopted)
 }
 
 fn segments_in(folder: &Path) -> Result<Vec<Segment>, SpoolError> {

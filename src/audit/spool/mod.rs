@@ -17,7 +17,7 @@ use crate::domain::clock::Clock;
 use crate::domain::ids::WriterId;
 use crate::store::audit::StampedRecord;
 
-use folder::{Folder, adopt, sync_dir};
+use folder::{Adopted, Folder, adopt, sync_dir};
 
 /// A segment is closed when it is this long, so that drained ones can go.
 const SEGMENT_BYTES: u64 = 8 * 1024 * 1024;
@@ -110,6 +110,8 @@ pub(super) struct Spool {
     clock: Arc<dyn Clock>,
     own: Folder,
     adopted: Vec<Folder>,
+    /// Processes that were found dead.
+    pub(super) dead: Vec<WriterId>,
     /// What is written to. Never again after anything about it failed.
     open: Option<Segment>,
     /// What waits to be drained, in the order it was written; that of dead processes first.
@@ -130,14 +132,26 @@ impl Spool {
     ) -> Result<Self, SpoolError> {
         let dir = &settings.dir;
         folder::make_dir(dir)?;
-        let (adopted, closed) = adopt(dir)?;
+        let Adopted { folders: adopted, segments: closed, dead } = adopt(dir)?;
         let own = Folder::make(dir, &id.to_string())?;
         folder::try_out(&own.path)?;
         let bytes = closed.iter().map(|segment| segment.bytes).sum();
         let now = clock.now();
         let oldest = closed.iter().map(|segment| segment.begun().unwrap_or(now)).min();
         let (open, leftover, next) = (None, Vec::new(), 1);
-        Ok(Self { settings, clock, own, adopted, open, closed, leftover, next, bytes, oldest })
+        Ok(Self {
+            settings,
+            clock,
+            own,
+            adopted,
+            dead,
+            open,
+            closed,
+            leftover,
+            next,
+            bytes,
+            oldest,
+        })
     }
 
     /// Makes a batch durable. After a failure the outcome is unknown.

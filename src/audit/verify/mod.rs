@@ -6,6 +6,7 @@ mod chain;
 mod finding;
 mod offline;
 mod outside;
+mod purged;
 mod rows;
 mod tally;
 
@@ -22,8 +23,7 @@ use crate::store::ledgers::{self, Home, Ledger};
 use crate::store::trail::TrailRow;
 use crate::store::{Store, StoreError, SystemTx, seals, trail};
 
-use super::checkpoint::{CheckpointError, CheckpointFile};
-use super::sealer::MOST_LAG;
+use super::{checkpoint::CheckpointFile, line_file::LineFileError, sealer::MOST_LAG};
 
 pub use finding::{Finding, FindingKind, Verification};
 pub use offline::verify_lines;
@@ -47,7 +47,7 @@ pub enum VerifyError {
     Store(#[from] StoreError),
     /// The checkpoint file failed.
     #[error(transparent)]
-    Checkpoint(#[from] CheckpointError),
+    Checkpoint(#[from] LineFileError),
 }
 
 /// What is verified, and against what.
@@ -99,6 +99,7 @@ impl Verifier<'_> {
         }
         let known: Vec<LedgerId> = ledgers.iter().map(|ledger| ledger.id).collect();
         run.strays(&known).await?;
+        run.excuse_purged().await?;
         run.sequences.report(&mut run.verification);
         if let Some(file) = self.checkpoint {
             outside::compare(self.store, file, &mut run.verification).await?;
@@ -231,7 +232,7 @@ impl Run<'_> {
         };
         for SealPart { name, count, hash } in &seal.content.parts {
             let mut tally = there.remove(name).unwrap_or_default();
-            if tally.count == 0 && !self.partitions.values().any(|known| known == name) {
+            if tally.count == 0 && self.is_gone(tx, name).await? {
                 self.gone(tx, name).await?;
                 continue;
             }
@@ -266,19 +267,6 @@ impl Run<'_> {
             let detail = "it does not name the transaction that put it there".to_owned();
             self.verification.find(FindingKind::RowAltered, format!("row {row}"), detail);
         }
-    }
-
-    /// A partition is gone: was that in order? Told once.
-    async fn gone(&mut self, tx: &mut SystemTx, part: &str) -> Result<(), StoreError> {
-        if !self.gone.contains_key(part) {
-            let purged = trail::is_purged(tx, part, self.verifier.now).await?;
-            self.gone.insert(part.to_owned(), purged);
-            if !purged {
-                let detail = "it is gone, and no purge that was due says why".to_owned();
-                self.verification.find(FindingKind::PurgeUnjustified, part, detail);
-            }
-        }
-        Ok(())
     }
 
     /// Checks the rows that no seal covers: those since the last seal, and any whose transaction

@@ -7,6 +7,7 @@ use crate::crypto::{KeyProvider, MacKey, sha256};
 use crate::domain::audit_record::AuditRecord;
 use crate::domain::audit_row::AuditRow;
 use crate::domain::ids::{LedgerId, WriterId};
+use crate::store::audit_parts::PurgedWriter;
 
 use super::finding::{FindingKind, Verification};
 
@@ -62,9 +63,12 @@ fn record_of(row: &AuditRow) -> Option<AuditRecord> {
     if half { None } else { row.record().ok() }
 }
 
-/// Which numbers of each writer were seen, as ranges.
+/// Which numbers of each writer were seen, as ranges, and how many purges took.
 #[derive(Default)]
-pub(super) struct Sequences(HashMap<(LedgerId, WriterId), BTreeMap<i64, i64>>);
+pub(super) struct Sequences {
+    seen: HashMap<(LedgerId, WriterId), BTreeMap<i64, i64>>,
+    purged: HashMap<(LedgerId, WriterId), i64>,
+}
 
 impl Sequences {
     /// Returns whether the row's number is new.
@@ -72,7 +76,7 @@ impl Sequences {
         let Some(place) = row.place() else {
             return true;
         };
-        let ranges = self.0.entry((row.ledger_id, place.writer)).or_default();
+        let ranges = self.seen.entry((row.ledger_id, place.writer)).or_default();
         let seq = place.seq;
         let before = ranges.range(..=seq).next_back().map(|(from, to)| (*from, *to));
         let from = match before {
@@ -85,14 +89,24 @@ impl Sequences {
         true
     }
 
+    /// So many of a writer's numbers may be missing.
+    pub(super) fn excuse(&mut self, purged: &PurgedWriter) {
+        *self.purged.entry((purged.ledger, purged.writer)).or_default() += purged.rows;
+    }
+
     pub(super) fn report(&self, verification: &mut Verification) {
-        for ((_, writer), ranges) in &self.0 {
+        for ((ledger, writer), ranges) in &self.seen {
+            let purged = self.purged.get(&(*ledger, *writer)).copied().unwrap_or(0);
+            if missing(ranges) <= purged {
+                continue;
+            }
             let mut expected = 1;
             for (from, to) in ranges {
                 if *from > expected {
                     let (first, last) = (expected, from - 1);
                     let detail = format!(
-                        "records {first} to {last} are missing; a spool may still hold them"
+                        "records {first} to {last} are missing; a spool may still hold them, and \
+                         purges took {purged} of the writer's"
                     );
                     verification.find(FindingKind::SeqGap, format!("writer {writer}"), detail);
                 }
@@ -100,4 +114,10 @@ impl Sequences {
             }
         }
     }
+}
+
+/// How many numbers are missing up to the greatest that was seen.
+fn missing(ranges: &BTreeMap<i64, i64>) -> i64 {
+    let there: i64 = ranges.iter().map(|(from, to)| to - from + 1).sum();
+    ranges.last_key_value().map_or(0, |(_, last)| last - there)
 }

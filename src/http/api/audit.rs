@@ -55,21 +55,16 @@ pub struct AuditPageBody {
     next_cursor: Option<String>,
 }
 
-fn parse_time(text: &str) -> Option<DateTime<Utc>> {
-    DateTime::parse_from_rfc3339(text).ok().map(DateTime::into)
-}
-
 fn parse_actor(text: &str) -> Option<ActorFilter> {
     let kind = Actor::KINDS.into_iter().find(|kind| *kind == text).map(ActorFilter::Kind);
     kind.or_else(|| TokenId::parse(text).map(ActorFilter::Token))
 }
 
 fn filters(parameters: &mut Parameters) -> TrailQuery {
-    let time = "a time of RFC 3339, such as 2026-01-31T00:00:00Z";
     let actor = "a token's id, or one of token, anonymous, command-line, service";
     let query = TrailQuery {
-        from: parameters.parsed("from", time, parse_time),
-        to: parameters.parsed("to", time, parse_time),
+        from: parameters.time("from"),
+        to: parameters.time("to"),
         action: parameters.parsed("action", "a known action", Action::parse),
         actor: parameters.parsed("actor", actor, parse_actor),
         subject: parameters.parsed("subjectId", "1 to 256 bytes", SubjectId::parse),

@@ -2,7 +2,10 @@
 
 pub mod audit;
 pub mod entries;
+pub mod gdpr;
+pub mod holds;
 pub mod invalidate;
+pub mod purge;
 pub mod query;
 pub mod statistics;
 pub mod tenants;

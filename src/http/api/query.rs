@@ -159,7 +159,7 @@ pub async fn post_query(
 
 fn reply(answered: &Answered, request: RequestId) -> HttpResponse {
     let (cached, source) = match answered.source {
-        Source::Tier(tier) => (true, tier.name()),
+        Source::Tier(tier) | Source::Stale { tier, .. } => (true, tier.name()),
         Source::Upstream { .. } | Source::Nowhere => (false, answered.upstream.as_str()),
     };
     let data = answered.data.as_ref().map_or(b"null".as_slice(), |data| data.as_bytes());
@@ -168,9 +168,10 @@ fn reply(answered: &Answered, request: RequestId) -> HttpResponse {
     let _infallible = write!(
         tail,
         ",\"cached\":{cached},\"cacheSource\":\"{source}\",\"cacheAge\":{},\"expiresIn\":{},\
-         \"stale\":false,\"match\":{},\"entryId\":",
+         \"stale\":{},\"match\":{},\"entryId\":",
         answered.age_seconds,
-        answered.expires_in_seconds,
+        answered.expires_in_seconds.max(0),
+        matches!(answered.source, Source::Stale { .. }),
         if cached { "\"exact\"" } else { "null" },
     );
     let _infallible = match answered.entry {
@@ -198,9 +199,13 @@ fn reply(answered: &Answered, request: RequestId) -> HttpResponse {
 
 /// RFC 9211.
 fn cache_status(answered: &Answered) -> String {
+    let left = answered.expires_in_seconds;
     match answered.source {
-        Source::Tier(tier) => {
-            format!("ai-cache; hit; ttl={}; detail={}", answered.expires_in_seconds, tier.name())
+        Source::Tier(tier) | Source::Stale { tier, asked: false } => {
+            format!("ai-cache; hit; ttl={left}; detail={}", tier.name())
+        }
+        Source::Stale { tier, asked: true } => {
+            format!("ai-cache; fwd=stale; ttl={left}; detail={}", tier.name())
         }
         Source::Upstream { bypassed: true, .. } => "ai-cache; fwd=bypass".to_owned(),
         Source::Upstream { stored, collapsed, bypassed: false } => {
@@ -215,6 +220,7 @@ fn cache_status(answered: &Answered) -> String {
 const fn x_cache(source: Source) -> &'static str {
     match source {
         Source::Tier(_) => "HIT",
+        Source::Stale { .. } => "STALE",
         Source::Upstream { bypassed: true, .. } => "BYPASS",
         Source::Upstream { .. } | Source::Nowhere => "MISS",
     }

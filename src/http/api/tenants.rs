@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 
 use crate::domain::audit_record::Action;
 use crate::domain::caller::Role;
+use crate::domain::deadline::Zone;
 use crate::domain::fields::Fields;
 use crate::domain::ids::TokenId;
 use crate::domain::json::Json;
@@ -16,26 +17,42 @@ use crate::http::body;
 use crate::http::current::Current;
 use crate::http::problem::{Problem, ProblemBody};
 use crate::service::TenantSlug;
-use crate::store::tenants::TenantRow;
+use crate::store::tenants::{TenantChange, TenantLimits, TenantRow};
 
 use super::tokens::{self, MadeTokenBody, NewTokenBody, TokenListBody};
 
 /// A tenant to be made.
 #[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
 #[expect(dead_code, reason = "the shape in the API document; `parse_new` reads the body")]
 pub struct NewTenantBody {
     /// 1 to 63 of a-z, 0-9 and -.
     slug: String,
     /// 1 to 200 bytes, for people.
     name: String,
+    /// Requests of its app tokens in a minute, over all replicas. 0, the default: no limit.
+    requests_per_minute: Option<u32>,
+    /// Entries it may have in Postgres. 0, the default: no limit of its own.
+    max_entries: Option<u64>,
 }
 
-/// What to change of a tenant.
+/// What to change of a tenant: at least one thing.
 #[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
 #[expect(dead_code, reason = "the shape in the API document; `parse_change` reads the body")]
 pub struct TenantChangeBody {
     /// Whether the tenant's tokens are accepted.
-    active: bool,
+    active: Option<bool>,
+    /// Requests of its app tokens in a minute, over all replicas. 0: no limit.
+    requests_per_minute: Option<u32>,
+    /// Entries it may have in Postgres. 0: no limit of its own.
+    max_entries: Option<u64>,
+    /// Whether another person must approve a data subject's request before it is executed.
+    gdpr_approval: Option<bool>,
+    /// IANA name of the zone in which days and months of deadlines are counted.
+    time_zone: Option<String>,
+    /// How many days its data are kept, up to 36500. 0: as the installation says.
+    retention_days: Option<u32>,
 }
 
 /// A tenant.
@@ -52,6 +69,16 @@ pub struct TenantBody {
     active: bool,
     /// When it was made.
     created_at: DateTime<Utc>,
+    /// Requests of its app tokens in a minute, over all replicas. 0: no limit.
+    requests_per_minute: u32,
+    /// Entries it may have in Postgres. 0: no limit of its own.
+    max_entries: u64,
+    /// Whether another person must approve a data subject's request before it is executed.
+    gdpr_approval: bool,
+    /// IANA name of the zone in which days and months of deadlines are counted.
+    time_zone: String,
+    /// How many days its data are kept. 0: as the installation says.
+    retention_days: u32,
 }
 
 /// Every tenant.
@@ -69,9 +96,21 @@ impl From<TenantRow> for TenantBody {
             name: row.name,
             active: row.active,
             created_at: row.created_at,
+            requests_per_minute: row.limits.requests_per_minute,
+            max_entries: row.limits.max_entries,
+            gdpr_approval: row.rules.approval,
+            time_zone: row.rules.zone.name().to_owned(),
+            retention_days: row.rules.retention_days,
         }
     }
 }
+
+/// A billion a minute, and a million million: more than any machine gives.
+const MOST_REQUESTS: u64 = 1_000_000_000;
+const MOST_ENTRIES: u64 = 1_000_000_000_000;
+
+/// A hundred years.
+const MOST_DAYS: u64 = 36_500;
 
 const NAME_RULE: &str = "1 to 200 bytes of UTF-8 without control characters";
 
@@ -81,23 +120,52 @@ fn parse_name(text: &str) -> Option<String> {
     (shown && (1..=200).contains(&text.len())).then(|| text.to_owned())
 }
 
-fn parse_new(body: Json) -> Result<(TenantSlug, String), Problem> {
+/// The limits that a body names.
+fn parse_limits(fields: &mut Fields) -> (Option<u32>, Option<u64>) {
+    let requests = fields.number("requestsPerMinute", 0..=MOST_REQUESTS);
+    let requests = requests.and_then(|number| u32::try_from(number).ok());
+    (requests, fields.number("maxEntries", 0..=MOST_ENTRIES))
+}
+
+fn parse_new(body: Json) -> Result<(TenantSlug, String, TenantLimits), Problem> {
     let mut fields = Fields::root(body)?;
     let slug = fields.parsed("slug", TenantSlug::RULE, TenantSlug::parse);
     let name = fields.parsed("name", NAME_RULE, parse_name);
+    let (requests_per_minute, max_entries) = parse_limits(&mut fields);
     fields.finish()?;
+    let limits = TenantLimits {
+        requests_per_minute: requests_per_minute.unwrap_or(0),
+        max_entries: max_entries.unwrap_or(0),
+    };
     match (slug, name) {
-        (Some(slug), Some(name)) => Ok((slug, name)),
+        (Some(slug), Some(name)) => Ok((slug, name, limits)),
         (None, _) => Err(Problem::invalid_field("/slug", "is required")),
         (_, None) => Err(Problem::invalid_field("/name", "is required")),
     }
 }
 
-fn parse_change(body: Json) -> Result<bool, Problem> {
+fn parse_change(body: Json) -> Result<TenantChange, Problem> {
     let mut fields = Fields::root(body)?;
     let active = fields.flag("active");
+    let (requests_per_minute, max_entries) = parse_limits(&mut fields);
+    let gdpr_approval = fields.flag("gdprApproval");
+    let zone = fields.parsed("timeZone", "an IANA name such as Europe/Berlin", Zone::parse);
+    let retention_days = fields.number("retentionDays", 0..=MOST_DAYS);
+    let retention_days = retention_days.and_then(|days| u32::try_from(days).ok());
     fields.finish()?;
-    active.ok_or_else(|| Problem::invalid_field("/active", "is required"))
+    let change = TenantChange {
+        active,
+        requests_per_minute,
+        max_entries,
+        gdpr_approval,
+        zone,
+        retention_days,
+    };
+    if change == TenantChange::default() {
+        let rule = "must name something to change";
+        return Err(Problem::invalid_field("", rule));
+    }
+    Ok(change)
 }
 
 fn slug_of(text: &str) -> Result<TenantSlug, Problem> {
@@ -139,17 +207,17 @@ pub async fn post_tenant(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let (slug, name) = parse_new(body::json(&state, &request, payload).await?)?;
+    let (slug, name, limits) = parse_new(body::json(&state, &request, payload).await?)?;
     let call = current.call()?;
     let record = call.change(call.caller.tenant, Action::TenantCreate);
-    let row = state.service.create_tenant(&slug, &name, record).await?;
+    let row = state.service.create_tenant(&slug, &name, limits, record).await?;
     let location = format!("{}/{slug}", request.path());
     Ok(HttpResponse::Created()
         .insert_header((header::LOCATION, location))
         .json(TenantBody::from(row)))
 }
 
-/// Accepts or refuses a tenant's tokens from now on.
+/// Changes what a tenant may do and use, from now on and on every replica.
 #[utoipa::path(
     tag = "operators",
     params(("slug" = String, Path, description = "The tenant")),
@@ -170,10 +238,10 @@ pub async fn patch_tenant(
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     let slug = slug_of(&path)?;
-    let active = parse_change(body::json(&state, &request, payload).await?)?;
+    let change = parse_change(body::json(&state, &request, payload).await?)?;
     let call = current.call()?;
     let record = call.change(call.caller.tenant, Action::TenantUpdate);
-    let row = state.service.set_tenant_active(&slug, active, record).await?;
+    let row = state.service.update_tenant(&slug, change, record).await?;
     Ok(HttpResponse::Ok().json(TenantBody::from(row)))
 }
 

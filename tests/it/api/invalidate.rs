@@ -1,8 +1,10 @@
 //! `POST /api/ai-cache/invalidate` (api.md "Filling, reading, listing entries").
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ai_cache::domain::caller::Role;
+use ai_cache::store::StoreSettings;
 use chrono::TimeDelta;
 use serde_json::{Value, json};
 
@@ -173,7 +175,9 @@ async fn an_entry_whose_row_was_replaced_can_still_be_invalidated() {
 /// Changes of one tenant that meet at its row take their locks in one order.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn invalidations_and_revocations_at_once_do_not_deadlock() {
-    let app = TestApp::builder().settings(|settings| settings.store.pool_size = 16).start().await;
+    // Sixty wait for one another's locks: a busy machine takes its time, a deadlock ends one at once.
+    let patient = StoreSettings { pool_size: 16, limit: Duration::from_secs(20) };
+    let app = TestApp::builder().settings(|settings| settings.store = patient).start().await;
     let tenant = app.tenant("acme").await;
     let operator = app.operator().await;
     let mut tokens = Vec::new();

@@ -13,7 +13,7 @@ mod failures;
 mod invalidate;
 mod lifetime;
 mod modes;
-mod open;
+pub mod open;
 mod paths;
 mod query;
 pub mod raw;

@@ -10,7 +10,8 @@ use super::raw::{exchange, request};
 use crate::support::{TestApp, wait_until};
 
 /// The value of a series.
-fn series(text: &str, name: &str) -> f64 {
+/// The value of a series, told with its labels.
+pub fn series(text: &str, name: &str) -> f64 {
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     line.unwrap_or_else(|| panic!("{name} is not there:\n{text}")).parse().unwrap()
 }
@@ -24,7 +25,7 @@ async fn health_tells_that_all_is_well() {
         assert_eq!(app.client.get(path).await.expect(200).body, json!({ "status": "ok" }));
     }
     let ready = app.client.get("/health/ready").await.expect(200);
-    let wanted = json!({ "status": "ready", "postgres": "up", "audit": "up" });
+    let wanted = json!({ "status": "ready", "postgres": "up", "audit": "up", "erasures": "up" });
     assert_eq!(ready.body, wanted);
     tenant.app.ask("a question").await.expect(200);
     for _ in 0..3 {
@@ -60,7 +61,7 @@ async fn metrics_have_their_exact_names_and_true_values() {
     // The refused request waits for nothing, its record comes when it comes.
     let reply = wait_until("every record is counted", || async {
         let reply = app.client.get("/api/metrics").await.expect(200);
-        (series(&reply.text, "ai_cache_audit_records_total") > 5.0).then_some(reply)
+        (series(&reply.text, "ai_cache_audit_records_total") > 6.0).then_some(reply)
     })
     .await;
     assert_eq!(reply.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
@@ -73,6 +74,11 @@ async fn metrics_have_their_exact_names_and_true_values() {
         ("ai_cache_hits_total{tier=\"cold\"}".to_owned(), 0.0),
         ("ai_cache_misses_total".to_owned(), 1.0),
         ("ai_cache_stored_total".to_owned(), 1.0),
+        ("ai_cache_stale_total".to_owned(), 0.0),
+        ("ai_cache_evicted_total{reason=\"unusable\"}".to_owned(), 0.0),
+        ("ai_cache_evicted_total{reason=\"idle\"}".to_owned(), 0.0),
+        ("ai_cache_proven".to_owned(), 1.0),
+        ("ai_cache_unproven_seconds".to_owned(), 0.0),
         ("ai_cache_upstream_calls_total{outcome=\"ok\"}".to_owned(), 2.0),
         ("ai_cache_response_time_count{result=\"hit\"}".to_owned(), 3.0),
         ("ai_cache_response_time_count{result=\"miss\"}".to_owned(), 1.0),

@@ -12,6 +12,7 @@ fn concrete(template: &str) -> String {
     template
         .replace("{entryId}", "01890a5d-ac96-774b-bcce-b302099a8057")
         .replace("{tokenId}", "01890a5d-ac96-774b-bcce-b302099a8057")
+        .replace("{requestId}", "01890a5d-ac96-774b-bcce-b302099a8057")
         .replace("{slug}", "acme")
 }
 

@@ -112,6 +112,7 @@ async fn a_tenant_that_is_asked_for_wrongly_is_not_made() {
         (json!({ "slug": "acme", "name": "" }), "/name"),
         (json!({ "slug": "acme", "name": "x".repeat(201) }), "/name"),
         (json!({ "slug": "acme", "name": "x", "active": true }), "/active"),
+        (json!({ "slug": "acme", "name": "x", "maxEntries": -1 }), "/maxEntries"),
     ] {
         let reply = operator.post(TENANTS, &body).await.expect(422);
         assert!(reply.pointers().contains(&pointer), "{body}: {}", reply.text);
@@ -124,8 +125,10 @@ async fn a_tenant_that_is_asked_for_wrongly_is_not_made() {
     let reply = operator.post(TENANTS, &asking).await;
     assert_eq!((reply.status, reply.pointers()), (422, vec!["/name"]), "{}", reply.text);
     for (body, pointer) in [
-        (json!({}), "/active"),
+        (json!({}), ""),
         (json!({ "active": 1 }), "/active"),
+        (json!({ "requestsPerMinute": 1.5 }), "/requestsPerMinute"),
+        (json!({ "maxEntries": "many" }), "/maxEntries"),
         (json!({ "name": "x" }), "/name"),
     ] {
         let path = format!("{TENANTS}/installation");
@@ -164,5 +167,32 @@ async fn the_installations_own_tenant_cannot_be_switched_off() {
     let refused = operator.send_json("PATCH", path, &json!({ "active": false })).await.expect(409);
     assert_eq!(refused.problem(), "conflict");
     operator.send_json("PATCH", path, &json!({ "active": true })).await.expect(200);
+    app.stop().await;
+}
+
+/// The record of a change says how many settings it gave.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_record_of_a_change_counts_its_settings() {
+    let app = TestApp::start().await;
+    let operator = app.operator().await;
+    let tenant = app.tenant("acme").await;
+    let bodies = [
+        json!({ "active": true }),
+        json!({ "active": true, "requestsPerMinute": 0 }),
+        json!({ "active": true, "requestsPerMinute": 5, "maxEntries": 7 }),
+    ];
+    for body in bodies {
+        let path = format!("{TENANTS}/acme");
+        operator.send_json("PATCH", &path, &body).await.expect(200);
+    }
+    let counts = format!(
+        "SELECT item_count FROM ai_cache_audit_logs
+         WHERE action = 'tenant-update' AND tenant_id = '{}' ORDER BY id",
+        tenant.id
+    );
+    let rows = app.db.superuser().await.query(&counts, &[]).await.unwrap();
+    let counts: Vec<i64> = rows.iter().map(|row| row.get(0)).collect();
+    println!("settings given: {counts:?}");
+    assert_eq!(counts, [1, 2, 3]);
     app.stop().await;
 }

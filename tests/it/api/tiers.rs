@@ -3,13 +3,14 @@
 use ai_cache::embedded::Listen;
 use serde_json::{Value, json};
 
-use crate::support::services::start_redis;
+use crate::support::services::{COUNT_VALUES, start_redis};
 use crate::support::{Reply, TestApp, wait_until};
 
 async fn keys_in_redis(url: &str) -> u64 {
     let client = deadpool_redis::redis::Client::open(url).unwrap();
     let mut connection = client.get_multiplexed_async_connection().await.unwrap();
-    deadpool_redis::redis::cmd("DBSIZE").query_async(&mut connection).await.unwrap()
+    let mut count = deadpool_redis::redis::cmd("EVAL");
+    count.arg(COUNT_VALUES).arg(0).query_async(&mut connection).await.unwrap()
 }
 
 /// Issue 2 "Must show": after a restart of the service, `cold`; then from memory.

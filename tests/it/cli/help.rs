@@ -25,6 +25,10 @@ async fn the_help_of_the_program_is_this() {
       tenant   Make and list tenants
       token    Make, list and revoke tokens
       audit    Prove and read the audit trail
+      gdpr     File, decide on and prove data subjects' requests
+      purge    Remove what is past its retention; 1: it waits for --confirm
+      keys     Rotate keys
+      restore  Make a restored database fit to be served from
       config   Look at the settings
       bench    Measure how many answers a second come from the cache
       scale    Measure what a million small entries take of memory
@@ -232,6 +236,86 @@ async fn the_help_of_audit_export_is_this() {
           --from <FROM>      Not before this time, such as 2026-01-31T00:00:00Z
           --to <TO>          Before this time
       -h, --help             Print help
+    "#);
+}
+
+#[tokio::test]
+async fn the_help_of_purge_is_this() {
+    assert_snapshot!(help("purge").await, @r#"
+    Remove what is past its retention; 1: it waits for --confirm
+
+    Usage: ai-cache purge [OPTIONS]
+
+    Options:
+          --config <FILE>  Settings as NAME=value lines; the environment comes first, .env last
+          --dry-run        Only tell what is due
+          --confirm        Remove it although it is much or a clock jumped
+          --json           Print JSON
+      -h, --help           Print help
+    "#);
+}
+
+#[tokio::test]
+async fn the_help_of_keys_is_this() {
+    assert_snapshot!(help("keys").await, @r#"
+    Rotate keys
+
+    Usage: ai-cache keys [OPTIONS] <COMMAND>
+
+    Commands:
+      rotate  Wrap persons' keys under a new key and destroy the old one; 1: some do not open
+      help    Print this message or the help of the given subcommand(s)
+
+    Options:
+          --config <FILE>  Settings as NAME=value lines; the environment comes first, .env last
+      -h, --help           Print help
+    "#);
+}
+
+#[tokio::test]
+async fn the_help_of_keys_rotate_is_this() {
+    assert_snapshot!(help("keys rotate").await, @r#"
+    Wrap persons' keys under a new key and destroy the old one; 1: some do not open
+
+    Usage: ai-cache keys rotate [OPTIONS] --wrapping
+
+    Options:
+          --config <FILE>  Settings as NAME=value lines; the environment comes first, .env last
+          --wrapping       The wrapping key of persons' keys
+          --json           Print JSON
+      -h, --help           Print help
+    "#);
+}
+
+#[tokio::test]
+async fn the_help_of_restore_is_this() {
+    assert_snapshot!(help("restore").await, @r#"
+    Make a restored database fit to be served from
+
+    Usage: ai-cache restore [OPTIONS] <COMMAND>
+
+    Commands:
+      apply-ledger  Erase again what the erasure ledger's file says was erased; 1: not all of it could be read
+      help          Print this message or the help of the given subcommand(s)
+
+    Options:
+          --config <FILE>  Settings as NAME=value lines; the environment comes first, .env last
+      -h, --help           Print help
+    "#);
+}
+
+#[tokio::test]
+async fn the_help_of_restore_apply_ledger_is_this() {
+    assert_snapshot!(help("restore apply-ledger").await, @r#"
+    Erase again what the erasure ledger's file says was erased; 1: not all of it could be read
+
+    Usage: ai-cache restore apply-ledger [OPTIONS]
+
+    Options:
+          --accept-missing-sink  Go on without the file, or with lines that cannot be read: what they say may be back
+          --config <FILE>        Settings as NAME=value lines; the environment comes first, .env last
+          --json                 Print JSON
+      -h, --help                 Print help
     "#);
 }
 

@@ -105,6 +105,8 @@ async fn kill_9_under_load_loses_no_record_of_a_reply() {
         assert!(replies >= ENOUGH);
     }
     let serving = serve(&program, &db).await;
+    let replicas = db.count("SELECT count(*) FROM replicas").await;
+    assert_eq!(replicas, 1, "invalidations wait for none of the dead");
     let caller = serving.client().with_token(&token);
     let again = caller.ask("question 0").await.expect(200);
     assert_eq!(again.body["cached"], true, "{}", again.text);
@@ -199,6 +201,8 @@ async fn an_end_with_a_filled_spool_loses_no_record_of_a_reply(
     };
     let (ids, took) = tokio::join!(join_all(load), end);
     let ids: Vec<String> = ids.into_iter().flatten().collect();
+    let log = std::fs::read_to_string(program.path("serve.log")).unwrap();
+    assert!(!log.contains("some tasks did not end in time"), "{log}");
     drop(hung);
     if outage == Outage::Down {
         hurt.bring_back().await;

@@ -3,10 +3,12 @@
 
 mod audit;
 mod disk;
+mod gdpr;
 mod help;
 mod kills;
 mod migrate;
 pub mod program;
+mod purge;
 mod refusals;
 mod serve;
 mod tokens;

@@ -254,6 +254,11 @@ impl Serving {
         rest.split('\'').next().unwrap()
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id().unwrap()
+    }
+
     fn signal(&self, signal: Signal) {
         if let Some(id) = self.child.id() {
             kill(Pid::from_raw(i32::try_from(id).unwrap()), signal).unwrap();

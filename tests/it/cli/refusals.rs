@@ -152,7 +152,8 @@ async fn a_key_file_that_others_can_use_is_refused_by_its_mode(
 #[case(",")]
 #[tokio::test]
 async fn malformed_keys_are_refused_without_printing_them(#[case] keys: &str) {
-    let rule = "master keys must be written id:base64 of 32 bytes, separated by commas or lines";
+    let rule = "master keys must be written id:base64 of 32 bytes, separated by commas or lines, \
+                one of them with an id that does not begin with wrap-";
     let program = Program::new();
     let variables = [NOWHERE, ("AI_CACHE_MASTER_KEYS", keys)];
     let done = program.run(&["serve"], &variables).await;

@@ -9,6 +9,7 @@ use ai_cache::domain::clock::{Clock, SystemClock};
 use ai_cache::domain::ids::TokenId;
 use ai_cache::domain::token::BearerToken;
 use ai_cache::service::TenantSlug;
+use ai_cache::store::tenants::TenantChange;
 use chrono::TimeDelta;
 use reqwest::Response;
 use serde_json::{Value, json};
@@ -184,7 +185,29 @@ async fn an_export_is_cut_short_when_its_tenant_is_disabled() {
     let (rows, count) = cut_by(async |app, _, _| {
         let (service, slug) = (app.service(), TenantSlug::parse("acme").unwrap());
         let record = service.command_line_record();
-        service.set_tenant_active(&slug, false, record).await.unwrap();
+        let change = TenantChange { active: Some(false), ..TenantChange::default() };
+        service.update_tenant(&slug, change, record).await.unwrap();
+    })
+    .await;
+    println!("cut after {rows} of 60,000 records, {count} handed over");
+}
+
+/// A replica that may have missed the revocation asks Postgres instead of believing what it heard.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_export_is_cut_short_by_a_revocation_that_its_replica_could_not_hear_of() {
+    let (rows, count) = cut_by(async |app, _, token| {
+        let superuser = app.db.superuser().await;
+        let deafen = format!(
+            "REVOKE ALL ON replicas, invalidations, stream_tail FROM ai_cache_system, {}",
+            ai_cache::embedded::APP_ROLE
+        );
+        superuser.batch_execute(&deafen).await.unwrap();
+        wait_until("nothing is proven any more", || async {
+            (!app.service().parts().coherence.is_proven()).then_some(())
+        })
+        .await;
+        let revoke = format!("UPDATE api_tokens SET revoked_at = now() WHERE token_id = '{token}'");
+        assert_eq!(superuser.execute(&revoke, &[]).await.unwrap(), 1);
     })
     .await;
     println!("cut after {rows} of 60,000 records, {count} handed over");

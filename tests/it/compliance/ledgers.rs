@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use ai_cache::audit::verify::FindingKind;
 use ai_cache::domain::clock::{Clock as _, SystemClock};
+use ai_cache::service::MissingSink;
 use chrono::TimeDelta;
 
 use crate::resilience::hurt::Hurt;
@@ -16,9 +17,16 @@ use crate::support::{Builder, TestApp, TestClock, wait_until};
 
 use super::proof::{builder, checkpoint_file, lag_above, sealed, verify, write};
 
-fn copy(from: &Path, to: &Path) {
+pub(super) fn copy(from: &Path, to: &Path) {
     let done = Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap();
     assert!(done.success());
+}
+
+/// Nobody was ever erased, and there is no ledger that could say so.
+async fn do_without_erasures(app: &TestApp) {
+    let service = app.service();
+    let record = service.command_line_record();
+    service.apply_erasure_ledger(MissingSink::Accepted, record).await.unwrap();
 }
 
 /// A copy of the data folder is started after the original has gone on.
@@ -48,8 +56,15 @@ async fn a_copied_data_folder_begins_a_ledger_that_an_operator_must_accept() {
     assert_eq!(not_ready.body["audit"], "down");
     let ledgers = "SELECT count(*) FROM audit_ledgers WHERE reason = 'behind-checkpoint'";
     assert_eq!(hurt.count(ledgers).await, 1);
-    let state = tenant.compliance.at(&app.base());
-    let state = state.get("/api/ai-cache/audit/verification").await.expect(200);
+    let compliance = tenant.compliance.at(&app.base());
+    let asked = "/api/ai-cache/audit/verification";
+    assert_eq!(compliance.get(asked).await.expect(503).problem(), "erasures-pending");
+    do_without_erasures(&app).await;
+    let state = wait_until("the replica knows", || async {
+        let state = compliance.get(asked).await;
+        (state.status == 200).then_some(state)
+    })
+    .await;
     assert_eq!(state.body["ledgerReason"], "behind-checkpoint");
     assert_eq!(state.body["ledgerAccepted"], false);
     let service = app.service();
@@ -146,6 +161,7 @@ async fn accept(app: &TestApp) {
     let service = app.service();
     let (_, first) = service.accept_ledger(service.command_line_record()).await.unwrap();
     assert!(first);
+    do_without_erasures(app).await;
     wait_until("it is ready", || async {
         (app.client.get("/health/ready").await.status == 200).then_some(())
     })

@@ -2,12 +2,22 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails here")]
 
 mod denials;
+mod erasure_kills;
+mod erasures;
 mod export;
+mod export_downloads;
+mod exports;
 mod forging;
+mod holds;
 mod ledgers;
 mod proof;
 mod records;
+pub mod requests;
+mod restores;
+mod restrictions;
+mod retention;
 mod scale;
 mod tampering;
 mod trail;
 mod trail_pages;
+mod wrapping;

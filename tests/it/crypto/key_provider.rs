@@ -197,6 +197,50 @@ fn the_audit_key_hangs_on_the_active_master_key_alone() {
 }
 
 #[test]
+fn wrapping_keys_wrap_persons_keys_alone() {
+    let keys = provider(&[item("wrap-7", 7), item("k1", 1), item("wrap-6", 6), item("k0", 2)]);
+    assert_eq!(keys.active_id().as_str(), "k1");
+    let (id, wrapped) = keys.wrap_persons(&super::key(9), b"person").unwrap();
+    assert_eq!(id.as_str(), "wrap-7");
+    assert_eq!(unwrapped(&keys, "wrap-7", &wrapped, b"person"), Some([9; 32]));
+    let tenants = keys.wrap(&super::key(8), b"tenant").unwrap();
+    assert_eq!(unwrapped(&keys, "k1", &tenants, b"tenant"), Some([8; 32]));
+    let mac = |keys: &KeyProvider| keys.audit_mac_key().mac(b"record");
+    assert_eq!(mac(&keys), mac(&provider(&[item("k1", 1)])));
+    // As before there were any.
+    let (id, _) = provider(&[item("k1", 1)]).wrap_persons(&super::key(9), b"").unwrap();
+    assert_eq!(id.as_str(), "k1");
+    let alone = KeyProvider::from_text(&item("wrap-1", 1)).unwrap_err();
+    assert!(matches!(alone, KeyProviderError::Malformed));
+}
+
+#[test]
+fn a_file_is_read_anew_and_changed_by_one_at_a_time() {
+    let folder = Folder::new("changed");
+    let path = folder.file(format!("{},{}", item("k1", 1), item("wrap-1", 2)).as_bytes(), 0o600);
+    let keys = KeyProvider::from_file(&path).unwrap();
+    let follower = KeyProvider::from_file(&path).unwrap();
+    let file = keys.lock().unwrap().unwrap();
+    assert!(matches!(follower.lock(), Err(KeyProviderError::Busy(_))));
+    assert_eq!(file.add_wrapping_key(2).unwrap().as_str(), "wrap-2");
+    let (id, wrapped) = keys.wrap_persons(&super::key(9), b"").unwrap();
+    assert_eq!(id.as_str(), "wrap-2");
+    let (id, before) = follower.wrap_persons(&super::key(9), b"").unwrap();
+    assert_eq!(id.as_str(), "wrap-1");
+    // A name it does not know makes it look.
+    assert_eq!(unwrapped(&follower, "wrap-2", &wrapped, b""), Some([9; 32]));
+    assert_eq!(follower.wrap_persons(&super::key(9), b"").unwrap().0.as_str(), "wrap-2");
+    file.remove_wrapping_keys(&[MasterKeyId::parse("wrap-1").unwrap()]).unwrap();
+    assert_eq!(unwrapped(&keys, "wrap-1", &before, b""), None);
+    assert!(follower.refresh().unwrap() && !follower.refresh().unwrap());
+    assert_eq!(unwrapped(&follower, "wrap-1", &before, b""), None);
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
+    drop(file);
+    assert!(follower.lock().unwrap().is_some());
+    assert!(provider(&[item("k1", 1)]).lock().unwrap().is_none());
+}
+
+#[test]
 fn debug_output_names_the_active_key_and_shows_none() {
     let shown = format!("{:?}", provider(&[item("k1", 77), item("k2", 78)]));
     assert!(shown.contains("k1"));

@@ -105,3 +105,21 @@ fn a_year_is_the_longest_time_to_live() {
     let longest = body(&format!("{{\"ttlSeconds\":{MAX_TTL_SECONDS}}}"));
     assert_eq!(longest.ttl, Some(TimeDelta::days(365)));
 }
+
+/// RFC 9111 §5.2.1.1: who names a greatest age does not wish for a stale answer, wherever they say
+/// it; nothing else a request says widens the window.
+#[rstest]
+#[case("{}", "", 60)]
+#[case("{}", "max-stale=900, stale-while-revalidate=900, only-if-cached", 60)]
+#[case("{\"ttlSeconds\":5}", "", 60)]
+#[case("{\"maxAgeSeconds\":900}", "", 0)]
+#[case("{}", "max-age=900", 0)]
+fn a_greatest_age_refuses_stale_answers(
+    #[case] cache: &str,
+    #[case] header: &str,
+    #[case] seconds: i64,
+) {
+    let directives = body(cache).with_header(header);
+    let left = directives.accepts_stale_for(TimeDelta::seconds(60));
+    assert_eq!(left, TimeDelta::seconds(seconds));
+}

@@ -6,7 +6,7 @@ use ai_cache::domain::audit_record::{
     Action, Actor, AuditRecord, Outcome, RetentionClass, WriterPlace,
 };
 use ai_cache::domain::cache_key::CacheKey;
-use ai_cache::domain::entry::{EntryMeta, Place, SealedField, Tier};
+use ai_cache::domain::entry::{EntryMeta, Place, SealedField, Tier, Windows};
 use ai_cache::domain::ids::{
     AuditId, EntryId, LedgerId, RequestId, SubjectKeyId, TenantId, TokenId, WriterId,
 };
@@ -71,16 +71,27 @@ fn an_entry_is_bound_to_each_part_of_its_place_and_metadata() {
 }
 
 #[test]
-fn an_entry_is_fresh_until_it_expires_and_for_those_who_accept_its_age() {
+fn an_entry_is_fresh_until_it_expires() {
     let meta = meta();
-    let any_age = DateTime::<Utc>::MIN_UTC;
-    assert!(meta.is_fresh(at(59), any_age));
-    assert!(!meta.is_fresh(at(60), any_age));
-    assert!(meta.is_fresh(at(30), at(0)));
-    assert!(!meta.is_fresh(at(30), at(1)));
+    assert!(meta.is_fresh(at(59)));
+    assert!(!meta.is_fresh(at(60)));
     assert_eq!(meta.age(at(-5)), TimeDelta::zero());
-    assert_eq!(meta.time_left(at(99)), TimeDelta::zero());
-    assert_eq!(meta.age(at(5)) + meta.time_left(at(5)), TimeDelta::seconds(60));
+    assert_eq!(meta.age(at(5)).num_seconds() + meta.seconds_left(at(5)), 60);
+    assert_eq!(meta.seconds_left(at(99)), -39);
+    let almost = TimeDelta::milliseconds(1);
+    let left = [at(59) + almost, at(60) - almost, at(60), at(60) + almost];
+    assert_eq!(left.map(|now| meta.seconds_left(now)), [0, 0, 0, -1]);
+}
+
+/// RFC 5861: the longer of the two windows says how long an entry may be of use.
+#[test]
+fn an_entry_is_of_use_until_the_longer_window_ends() {
+    let seconds = TimeDelta::seconds;
+    let windows =
+        |first, second| Windows { while_revalidate: seconds(first), if_error: seconds(second) };
+    assert_eq!(windows(5, 30).usable_until(at(60)), at(90));
+    assert_eq!(windows(30, 5).usable_until(at(60)), at(90));
+    assert_eq!(Windows::default().usable_until(at(60)), at(60));
 }
 
 fn token_actor(roles: &str, network: Option<&str>) -> Actor {

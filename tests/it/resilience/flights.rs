@@ -140,7 +140,7 @@ async fn an_invalidation_behind_a_flight_costs_one_call_for_all() {
 }
 
 /// What another replica's invalidation of everything leaves behind, but for its record.
-fn invalidation_of(tenant: TenantId) -> String {
+pub fn invalidation_of(tenant: TenantId) -> String {
     let tenant = tenant.0;
     format!(
         "BEGIN;

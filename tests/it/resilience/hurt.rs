@@ -1,30 +1,32 @@
-//! A Postgres of one test alone, to be killed, hung and brought back.
+//! A Postgres of one test alone, to be killed, hung and brought back, beside a Redis that goes on.
 
 use std::path::{Path, PathBuf};
 
 use ai_cache::domain::clock::SystemClock;
 use ai_cache::domain::ids::SystemIds;
 use ai_cache::embedded::{
-    APP_ROLE, DATABASE, Lifetime, OWNER_ROLE, Postgres, PostgresOptions, SUPERUSER,
+    APP_ROLE, DATABASE, Lifetime, Listen, OWNER_ROLE, Postgres, PostgresOptions, Redis, SUPERUSER,
 };
 use ai_cache::store::migrate;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio_postgres::Client;
 
-use crate::support::services::{connect, scratch, search_path};
+use crate::support::services::{connect, scratch, search_path, start_redis};
 use crate::support::wait_until;
 
 /// A migrated Postgres in a folder of its own.
 pub struct Hurt {
     folder: PathBuf,
     postgres: Option<Postgres>,
+    redis: Redis,
 }
 
 impl Hurt {
     /// A fresh one.
     pub async fn start() -> Self {
-        let mut hurt = Self { folder: scratch("hurt"), postgres: None };
+        let redis = start_redis(Listen::Unix).await;
+        let mut hurt = Self { folder: scratch("hurt"), postgres: None, redis };
         hurt.bring_back().await;
         let postgres = hurt.postgres.as_ref().unwrap();
         postgres.ensure_roles_and_database().await.unwrap();
@@ -36,6 +38,11 @@ impl Hurt {
     /// Its URL for the service's role.
     pub fn url(&self) -> String {
         self.postgres.as_ref().unwrap().url(APP_ROLE, DATABASE)
+    }
+
+    /// The URL of the Redis beside it.
+    pub fn redis_url(&self) -> String {
+        self.redis.url()
     }
 
     /// Its URL for the superuser.
@@ -131,6 +138,7 @@ impl Hurt {
         if let Some(postgres) = self.postgres.take() {
             postgres.stop().await.unwrap();
         }
+        self.redis.stop().await.unwrap();
         std::fs::remove_dir_all(&self.folder).unwrap();
     }
 }

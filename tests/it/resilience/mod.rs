@@ -2,15 +2,34 @@
 #![expect(clippy::unwrap_used, reason = "a test fails here")]
 
 mod clock;
+mod cluster;
+mod coherence;
 mod counts;
 mod cut_commits;
+mod cut_off;
 mod differing;
-mod flights;
+pub mod flights;
+mod floor;
+mod forgetting;
 mod given_up;
 mod groups;
 mod hang;
 pub mod hurt;
+mod leases;
+mod plans;
+mod pool;
 mod postgres;
-mod redis;
+mod quotas;
+pub mod redis;
+mod redis_faults;
+mod redis_hangups;
+mod redis_pace;
+mod redis_tls;
 mod redis_values;
+mod size;
+mod soak;
 pub mod spool;
+mod stale;
+mod tiers;
+mod turns;
+mod uses;

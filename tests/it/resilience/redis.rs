@@ -16,7 +16,7 @@ use rstest::rstest;
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::support::services::{scratch, search_path};
+use crate::support::services::{COUNT_VALUES, LIST_VALUES, scratch, search_path};
 use crate::support::{Client, Reply, TestApp, TestDb, wait_until};
 
 /// Longest time of a command. Shorter than the limits that the library of Redis has by itself.
@@ -40,9 +40,19 @@ pub async fn run<T: FromRedisValue>(redis: &Redis, command: &Cmd) -> T {
     command.query_async(&mut connection).await.unwrap()
 }
 
+/// How many sealed answers it holds.
+pub async fn count_values(redis: &Redis) -> usize {
+    run(redis, cmd("EVAL").arg(COUNT_VALUES).arg(0)).await
+}
+
+/// Their names.
+pub async fn list_values(redis: &Redis) -> Vec<Vec<u8>> {
+    run(redis, cmd("EVAL").arg(LIST_VALUES).arg(0)).await
+}
+
 pub async fn wait_for_keys(redis: &Redis, count: usize) {
     wait_until("every value is in Redis", || async {
-        (run::<usize>(redis, &cmd("DBSIZE")).await == count).then_some(())
+        (count_values(redis).await == count).then_some(())
     })
     .await;
 }
@@ -291,7 +301,7 @@ async fn a_redis_killed_under_load_harms_no_reply_and_is_used_again() {
     redis.stop().await.unwrap();
     let redis = redis_in(&folder).await;
     let asked = first.wait_until_shared_with(&second).await;
-    let held: usize = run(&redis, &cmd("DBSIZE")).await;
+    let held = count_values(&redis).await;
     let fresh = first.another(&redis).await;
     let found = fresh.ask(&format!("question {asked} since Redis is back")).await.reply;
     println!("used after {asked} questions, {held} values in it");
@@ -384,8 +394,8 @@ async fn no_reply_waits_for_a_write_to_a_hung_redis() {
     println!("3 missed: {missed:?}; errors counted {errors}");
     assert_eq!((unread.bad(), missed.bad()), (0, 0));
     assert_eq!((unread.upstream, missed.upstream), (20, 3));
-    assert_eq!(unread.waited, 0, "a reply that reads nothing of Redis waits for nothing of it");
-    assert!(missed.waited > 0, "Redis was asked");
+    assert!(unread.waited <= 1, "one asks for a lease; a reply that reads nothing waits no more");
+    assert!(unread.waited + missed.waited > 0, "Redis was asked");
     assert!(missed.slowest < LIMIT * 2, "the read's limit and no second wait");
     first.app.stop().await;
     redis.stop().await.unwrap();

@@ -7,11 +7,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use ai_cache::coherence::PROOF;
 use ai_cache::domain::caller::Role;
 use chrono::TimeDelta;
 use futures_util::future::join_all;
 use rstest::rstest;
 use serde_json::json;
+use tokio::time::Instant;
 
 use super::hurt::Hurt;
 use crate::support::services::scratch;
@@ -29,6 +31,8 @@ struct Load {
     spooled: AtomicUsize,
     replies: AtomicUsize,
     refused: AtomicUsize,
+    /// Hits whose record was in the spool: Redis proved that they were still true.
+    proven: AtomicUsize,
 }
 
 pub(super) fn is_spooled(reply: &Reply) -> bool {
@@ -53,6 +57,7 @@ async fn ask_on(caller: Client, number: usize, load: Arc<Load>) -> Vec<String> {
         load.replies.fetch_add(1, Ordering::SeqCst);
         if is_spooled(&reply) {
             load.spooled.fetch_add(1, Ordering::SeqCst);
+            load.proven.fetch_add(usize::from(reply.body["cached"] == true), Ordering::SeqCst);
         }
     }
     ids
@@ -83,7 +88,7 @@ pub(super) async fn start(hurt: &Hurt, spool: &Path) -> (TestApp, Tenant) {
 
 fn builder(hurt: &Hurt, spool: &Path) -> Builder {
     let (url, dir) = (hurt.url(), spool.to_owned());
-    TestApp::builder().settings(|settings| {
+    TestApp::builder().redis_url(&hurt.redis_url()).settings(|settings| {
         settings.database_url = url;
         settings.spool.as_mut().unwrap().dir = dir;
     })
@@ -111,11 +116,21 @@ async fn kill_9_of_postgres_under_load_loses_no_record_and_hits_are_served() {
     let (app, tenant) = start(&hurt, &spool).await;
     let load = Arc::new(Load::default());
     let callers = (0..CALLERS).map(|number| ask_on(tenant.app.clone(), number, Arc::clone(&load)));
+    let mut proven = 0;
     let faults = async {
         for _ in 0..rounds(1, 5) {
             at_least(&load.replies, 300).await;
             hurt.kill();
             at_least(&load.spooled, 300).await;
+            // Longer than what Postgres said proves anything.
+            let killed = Instant::now();
+            wait_until("only Redis proves hits", || async {
+                (killed.elapsed() > PROOF * 2).then_some(())
+            })
+            .await;
+            let before = load.proven.load(Ordering::SeqCst);
+            at_least(&load.proven, 50).await;
+            proven += load.proven.load(Ordering::SeqCst) - before;
             app.client.get("/health/ready").await.expect(200);
             let all = json!({ "invalidateAll": true });
             tenant.admin.post("/api/ai-cache/invalidate", &all).await.expect(503);
@@ -128,10 +143,11 @@ async fn kill_9_of_postgres_under_load_loses_no_record_and_hits_are_served() {
     let (ids, ()) = tokio::join!(join_all(callers), faults);
     let ids: Vec<String> = ids.into_iter().flatten().collect();
     let records = hurt.records(&ids).await;
-    let (spooled, refused) =
-        (load.spooled.load(Ordering::SeqCst), load.refused.load(Ordering::SeqCst));
+    let [spooled, refused] =
+        [&load.spooled, &load.refused].map(|count| count.load(Ordering::SeqCst));
     println!(
-        "{} replies with data, {records} records of theirs; {spooled} in the outage, {refused} refused",
+        "{} replies with data, {records} records of theirs; {spooled} in the outage, {proven} of \
+         them hits by Redis' word alone, {refused} refused",
         ids.len()
     );
     assert_eq!(records, ids.len());

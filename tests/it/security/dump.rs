@@ -15,7 +15,7 @@ use crate::support::upstream::TestUpstream;
 use crate::support::{Client, TestDb};
 
 use super::disguise::{Search, with_bytea_decoded};
-use super::{connect, redis_values, set_in_redis};
+use super::{connect, everything_in_redis, set_in_redis};
 
 const QUERIES: usize = 200;
 const MARK: &str = "quokkaquartz";
@@ -105,7 +105,7 @@ impl World {
 
     /// Postgres, Redis, logs and files, and their names.
     async fn dumps(&self, keys: usize, serving: &Serving) -> [(&'static str, Vec<u8>); 4] {
-        let values = redis_values(&connect(&self.redis).await, keys).await;
+        let values = everything_in_redis(&connect(&self.redis).await, keys).await;
         let logs = [
             serving.log().into_bytes(),
             serving.announced.join("\n").into_bytes(),

@@ -17,6 +17,7 @@ use deadpool_redis::redis::aio::MultiplexedConnection;
 use deadpool_redis::redis::cmd;
 use serde_json::Value;
 
+use crate::support::services::LIST_VALUES;
 use crate::support::{Reply, wait_until};
 
 async fn connect(redis: &Redis) -> MultiplexedConnection {
@@ -24,13 +25,13 @@ async fn connect(redis: &Redis) -> MultiplexedConnection {
     client.get_multiplexed_async_connection().await.unwrap()
 }
 
-/// Everything in Redis, once there are `count` keys.
+/// The sealed answers in Redis, once there are `count`.
 async fn redis_values(connection: &MultiplexedConnection, count: usize) -> Vec<(Vec<u8>, Vec<u8>)> {
     let keys = wait_until("every value is in Redis", || {
         let mut connection = connection.clone();
         async move {
             let keys: Vec<Vec<u8>> =
-                cmd("KEYS").arg("*").query_async(&mut connection).await.unwrap();
+                cmd("EVAL").arg(LIST_VALUES).arg(0).query_async(&mut connection).await.unwrap();
             (keys.len() == count).then_some(keys)
         }
     });
@@ -40,6 +41,28 @@ async fn redis_values(connection: &MultiplexedConnection, count: usize) -> Vec<(
         values.push((key, get.query_async(&mut connection.clone()).await.unwrap()));
     }
     values
+}
+
+/// All that is in Redis, once there are `count` keys or more: floors and leases come besides answers.
+async fn everything_in_redis(
+    connection: &MultiplexedConnection,
+    count: usize,
+) -> Vec<(Vec<u8>, Vec<u8>)> {
+    wait_until("everything is in Redis", || {
+        let mut connection = connection.clone();
+        async move {
+            let keys: Vec<Vec<u8>> =
+                cmd("KEYS").arg("*").query_async(&mut connection).await.unwrap();
+            let mut found = Vec::new();
+            for key in keys {
+                let get = cmd("GET").arg(&key).clone();
+                let value: Option<Vec<u8>> = get.query_async(&mut connection).await.unwrap();
+                found.extend(value.map(|value| (key, value)));
+            }
+            (found.len() >= count).then_some(found)
+        }
+    })
+    .await
 }
 
 async fn set_in_redis(connection: &MultiplexedConnection, key: &[u8], value: &[u8]) {

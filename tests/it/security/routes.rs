@@ -7,6 +7,7 @@ use ai_cache::domain::ids::TenantId;
 use ai_cache::http::route::AUTHENTICATED;
 use serde_json::json;
 
+use crate::compliance::requests::file;
 use crate::support::client::DOCUMENT;
 use crate::support::{Client, Reply, TestApp};
 
@@ -61,11 +62,13 @@ fn filled(path: &str, ids: &[(&str, &str)]) -> String {
     path
 }
 
-/// Asks a route with an empty object for a body where it takes one.
+/// Asks a route with an empty object for a body where it takes one; with a reason where it wants one.
 async fn attempt(caller: &Client, method: &str, path: &str) -> Reply {
+    let body =
+        if path.contains("/gdpr/requests/") { json!({ "reason": "mine" }) } else { json!({}) };
     match method {
         "GET" | "DELETE" => caller.send(method, path).await,
-        _ => caller.send_json(method, path, &json!({})).await,
+        _ => caller.send_json(method, path, &body).await,
     }
 }
 
@@ -128,7 +131,7 @@ async fn no_route_answers_a_caller_without_its_role() {
         app.client.with_header("authorization", &good),
         basic,
     ];
-    let ids = [("entryId", RANDOM), ("tokenId", RANDOM), ("slug", "acme")];
+    let ids = [("entryId", RANDOM), ("tokenId", RANDOM), ("slug", "acme"), ("requestId", RANDOM)];
     let (mut tried, mut answered) = (0, 0);
     for route in guarded() {
         let path = filled(&route.path, &ids);
@@ -155,7 +158,7 @@ async fn no_route_answers_a_caller_without_its_role() {
 async fn no_spelling_of_a_path_passes_the_guard() {
     let app = TestApp::start().await;
     let tenant = app.tenant("acme").await;
-    let ids = [("entryId", RANDOM), ("tokenId", RANDOM), ("slug", "acme")];
+    let ids = [("entryId", RANDOM), ("tokenId", RANDOM), ("slug", "acme"), ("requestId", RANDOM)];
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
     let (app_token, compliance) =
         (app.token(tenant.id, &[Role::App]).await, app.token(tenant.id, &[Role::Compliance]).await);
@@ -215,8 +218,15 @@ async fn another_tenants_things_are_not_found() {
     let tokens = theirs.admin.get("/api/ai-cache/tokens").await.expect(200);
     let token = tokens.body["tokens"][0]["id"].as_str().unwrap().to_owned();
     let all = app.client.with_token(&app.token(ours.id, &Role::ALL).await);
-    let foreign = [("entryId", entry.as_str()), ("tokenId", &token), ("slug", "ours")];
-    let unknown = [("entryId", RANDOM), ("tokenId", RANDOM), ("slug", "ours")];
+    let request = file(&theirs.compliance, "erase", "couple-1").await;
+    let foreign = [
+        ("entryId", entry.as_str()),
+        ("tokenId", &token),
+        ("slug", "ours"),
+        ("requestId", &request),
+    ];
+    let unknown =
+        [("entryId", RANDOM), ("tokenId", RANDOM), ("slug", "ours"), ("requestId", RANDOM)];
     let mut tried = 0;
     for route in guarded() {
         let path = filled(&route.path, &foreign);
@@ -228,7 +238,7 @@ async fn another_tenants_things_are_not_found() {
         let random = attempt(&all, &route.method, &filled(&route.path, &unknown)).await.expect(404);
         assert_eq!(words(&found), words(&random), "{} {}", route.method, route.path);
     }
-    assert!(tried >= 4, "{tried}");
+    assert!(tried >= 10, "{tried}");
 
     // Ids in bodies.
     let invalidate = "/api/ai-cache/invalidate";

@@ -1,5 +1,6 @@
 //! What the service's own role can reach in Postgres when it goes around the service (G5, W10, W1).
 
+use ai_cache::store::{StoreError, tokens};
 use serde_json::json;
 use tokio_postgres::Client;
 
@@ -235,5 +236,30 @@ async fn exactly_the_seven_tables_carry_the_products_name() {
     assert_eq!(names(&client, query).await, seven);
     assert_eq!(count(&service, later).await, 4, "one a retention class");
     assert_eq!(names(&client, query).await, seven);
+    app.stop().await;
+}
+
+/// A transaction that reads cannot change a row even if a statement in it would: it ends without a
+/// record.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transaction_that_reads_changes_nothing() {
+    const READ_ONLY: &str = "25006";
+    let app = TestApp::start().await;
+    let tenant = app.tenant("acme").await;
+    // Whoever looks at a token leaves a trace.
+    let trap = "CREATE TABLE traces (at timestamptz);
+                CREATE FUNCTION leave_trace() RETURNS boolean LANGUAGE sql VOLATILE SECURITY DEFINER
+                    AS 'INSERT INTO public.traces VALUES (now()) RETURNING true';
+                CREATE POLICY traced ON api_tokens AS RESTRICTIVE USING (leave_trace())";
+    app.db.superuser().await.batch_execute(trap).await.unwrap();
+    let store = &app.service().parts().store;
+    let mut reading = store.tenant(tenant.id).await.unwrap();
+    let refused = tokens::list(&mut reading).await.unwrap_err();
+    drop(reading);
+    let mut writing = store.write(tenant.id).await.unwrap();
+    let listed = tokens::list(&mut writing).await.unwrap().len();
+    drop(writing);
+    println!("reading: {refused}; writing: {listed} tokens listed");
+    assert!(matches!(refused, StoreError::Statement { code, .. } if code == READ_ONLY));
     app.stop().await;
 }

@@ -187,7 +187,7 @@ async fn an_entry_brought_back_from_before_an_invalidation_does_not_open() {
     admin.post("/api/ai-cache/invalidate", &all).await.expect(200);
     app.stop().await;
     let restore = "DELETE FROM ai_cache_entries;
-        ALTER TABLE aside.old DROP COLUMN sealed_bytes;
+        ALTER TABLE aside.old DROP COLUMN sealed_bytes, DROP COLUMN withdrawn_at;
         UPDATE aside.old SET generation = (SELECT generation FROM invalidation_state s
                                      WHERE s.tenant_id = old.tenant_id);
         INSERT INTO ai_cache_entries TABLE aside.old";

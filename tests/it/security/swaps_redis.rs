@@ -3,19 +3,23 @@
 use ai_cache::domain::caller::Role;
 use ai_cache::embedded::Listen;
 use rstest::rstest;
-use serde_json::json;
+use serde_json::{Value, json};
 
+use crate::support::TestApp;
 use crate::support::services::start_redis;
 
 use super::swaps::{FIRST, Kept, Outcome, SECOND, keep};
 use super::{connect, redis_values, set_in_redis};
 
-/// Where a value's fields begin: form, entry, person, operation, key version, made, expires, tokens
-/// asked, tokens answered, cost, position, sealed bytes.
-const EXPIRES_AT: usize = 1 + 16 + 1 + 16 + 1 + 4 + 8;
+/// Where a value's fields begin: form, entry, person, operation, key version, generation, made,
+/// expires, tokens asked, tokens answered, cost, position, count of labels, MAC, sealed bytes.
+const GENERATION: usize = 1 + 16 + 1 + 16 + 1 + 4;
+const EXPIRES_AT: usize = GENERATION + 8 + 8;
 const COST: usize = EXPIRES_AT + 8 + 4 + 4;
 const POSITION: usize = COST + 8;
-const SEALED: usize = POSITION + 8;
+const LABELS: usize = POSITION + 8;
+const MAC: usize = LABELS + 2;
+const SEALED: usize = MAC + 32;
 
 /// How many of the answers were served from Redis.
 async fn warm_hits(kept: &Kept) -> i64 {
@@ -73,7 +77,11 @@ async fn ask_after(change: impl FnOnce(&mut Vec<u8>)) -> Outcome {
 /// A value with one bit changed: in what it is bound to or in its sealed bytes.
 #[rstest]
 #[case::entry(1)]
+#[case::generation(GENERATION + 7)]
 #[case::dearer(COST + 7)]
+#[case::position(POSITION + 7)]
+#[case::labels(LABELS + 1)]
+#[case::proof(MAC + 31)]
 #[case::first_sealed_byte(SEALED)]
 #[case::middle(SEALED + 100)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -118,8 +126,48 @@ async fn a_value_brought_back_from_before_an_invalidation_does_not_open() {
     let all = json!({ "invalidateAll": true });
     admin.post("/api/ai-cache/invalidate", &all).await.expect(200);
     app.stop().await;
-    value[POSITION..SEALED].copy_from_slice(&i64::MAX.to_be_bytes());
+    value[POSITION..LABELS].copy_from_slice(&i64::MAX.to_be_bytes());
     set_in_redis(&connection, &key, &value).await;
     assert_eq!(kept.ask_afresh().await, Outcome { wrong: 0, fresh: 1, failures: 1 });
     redis.stop().await.unwrap();
+}
+
+/// Invalidates at a process without Redis, so that Redis keeps what is gone, and asks a process that
+/// remembers nothing, once `change` had its way with the value.
+async fn ask_after_invalidation(selector: Value, change: impl FnOnce(&mut Vec<u8>)) -> Outcome {
+    let redis = start_redis(Listen::Unix).await;
+    let (app, kept) = Box::pin(keep(Some(&redis.url()), &["acme"], &[FIRST])).await;
+    let connection = connect(&redis).await;
+    let (key, mut value) = redis_values(&connection, 1).await.remove(0);
+    let tenants = app.service().list_tenants().await.unwrap();
+    let tenant = tenants.iter().find(|tenant| tenant.slug == "acme").unwrap().id;
+    let token = app.token(tenant, &[Role::Admin]).await;
+    app.stop().await;
+    let away = TestApp::builder().db(&kept.db).start().await;
+    let admin = away.client.with_token(&token);
+    admin.post("/api/ai-cache/invalidate", &selector).await.expect(200);
+    away.stop().await;
+    change(&mut value);
+    set_in_redis(&connection, &key, &value).await;
+    let outcome = Box::pin(kept.ask_afresh()).await;
+    redis.stop().await.unwrap();
+    outcome
+}
+
+/// What an invalidation left in Redis is no answer, and no sign of tampering either.
+#[rstest]
+#[case::everything(json!({ "invalidateAll": true }))]
+#[case::a_group(json!({ "operation": "wedding-query" }))]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_value_from_before_an_invalidation_is_a_miss(#[case] selector: Value) {
+    let outcome = ask_after_invalidation(selector, |_| ()).await;
+    assert_eq!(outcome, Outcome { wrong: 0, fresh: 1, failures: 0 });
+}
+
+/// A Redis that lies cannot give it a position after the invalidation.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_value_given_a_newer_position_is_not_served() {
+    let newer = |value: &mut Vec<u8>| value[LABELS - 1] += 100;
+    let outcome = ask_after_invalidation(json!({ "operation": "wedding-query" }), newer).await;
+    assert_eq!(outcome, Outcome { wrong: 0, fresh: 1, failures: 1 });
 }

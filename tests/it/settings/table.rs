@@ -98,7 +98,18 @@ pub(super) const TABLE: &[Row] = &[
     secret(row(
         "AI_CACHE_REDIS_URL",
         "redis://a:1,redis://b:2",
-        &["http://a:1", "redis://a:1,b:2"],
+        &[
+            "http://a:1",
+            "redis://a:1,b:2",
+            "redis://a:1,",
+            "redis://",
+            "redis://:pw@",
+            "redis://a:1,rediss://b:2",
+            "rediss://a:1/#insecure",
+            "rediss+cluster://a:1/#insecure",
+            "unix://a",
+            "unix:///a,unix:///b",
+        ],
         |config| {
             config
                 .redis
@@ -115,8 +126,17 @@ pub(super) const TABLE: &[Row] = &[
     row("AI_CACHE_MEMORY_SIZE_MB", "64", &["0", "-64", "64MB", "1048577"], |config| {
         config.cache.memory_bytes == 64 * 1_024 * 1_024
     }),
+    row("AI_CACHE_MAX_ENTRIES", "5000", &["0", "-1", "1e6", "1000000000001"], |config| {
+        config.cache.max_entries == 5_000
+    }),
     row("AI_CACHE_DEFAULT_TTL", "120", &["0", "1.5", "1h", "31536001"], |config| {
         config.cache.default_ttl.num_seconds() == 120
+    }),
+    row("AI_CACHE_STALE_WHILE_REVALIDATE_SECONDS", "0", &["-1", "1m", "86401"], |config| {
+        config.cache.stale.while_revalidate.num_seconds() == 0
+    }),
+    row("AI_CACHE_STALE_IF_ERROR_SECONDS", "86400", &["-1", "5.5", "86401"], |config| {
+        config.cache.stale.if_error.num_seconds() == 86_400
     }),
     beside(
         row("AI_CACHE_ENCRYPTION_ENABLED", "false", SWITCH, |config| {
@@ -194,6 +214,12 @@ pub(super) const TABLE: &[Row] = &[
     }),
     row("AI_CACHE_AUDIT_CHECKPOINT_FILE", "/mnt/worm/seals.ndjson", &[], |config| {
         config.audit.checkpoint_file.as_deref() == Some(Path::new("/mnt/worm/seals.ndjson"))
+    }),
+    row("AI_CACHE_GDPR_RETENTION_DAYS", "365", &["0", "36501", "7y"], |config| {
+        config.gdpr.retention_days == 365
+    }),
+    row("AI_CACHE_ERASURE_LEDGER_FILE", "/mnt/worm/erasures.ndjson", &[], |config| {
+        config.erasure.ledger_file.as_deref() == Some(Path::new("/mnt/worm/erasures.ndjson"))
     }),
     row("AI_CACHE_LOG", "warn,ai_cache=trace", &["ai_cache=loud", "=,="], |config| {
         config.log.filter == "warn,ai_cache=trace"

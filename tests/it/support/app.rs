@@ -1,6 +1,7 @@
 //! The service in the test's own process, over the test's own database, on a free port.
 
 use std::net::TcpListener;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use ai_cache::audit::SpoolSettings;
 use ai_cache::crypto::KeyProvider;
 use ai_cache::domain::caller::Role;
 use ai_cache::domain::clock::{Clock, SystemClock};
+use ai_cache::domain::entry::Windows;
 use ai_cache::domain::ids::{Ids, SystemIds, TenantId};
 use ai_cache::domain::money::{Prices, Usd};
 use ai_cache::http::Monitoring;
@@ -16,6 +18,7 @@ use ai_cache::keyring::Encryption;
 use ai_cache::redis::RedisSettings;
 use ai_cache::service::{Grant, Service, Switch, TenantSlug};
 use ai_cache::store::StoreSettings;
+use ai_cache::store::tenants::TenantLimits;
 use ai_cache::upstream::{Nothing, OpenAi, OpenAiSettings, Upstream};
 use chrono::TimeDelta;
 
@@ -36,7 +39,7 @@ pub struct Builder {
     ids: Arc<dyn Ids>,
     settings: AppSettings,
     upstream: Option<Arc<dyn Upstream>>,
-    keys: &'static str,
+    keys: Option<PathBuf>,
 }
 
 /// A running service.
@@ -69,8 +72,10 @@ impl Default for Builder {
             store: StoreSettings { pool_size: 8, limit: Duration::from_secs(2) },
             redis: None,
             memory_bytes: 64 * 1024 * 1024,
+            max_entries: 10_000_000,
             switch: Switch::On,
             default_ttl: TimeDelta::seconds(3_600),
+            stale: Windows::default(),
             encryption: Encryption::On,
             auditing: Auditing::On,
             spool: Some(SpoolSettings {
@@ -79,6 +84,9 @@ impl Default for Builder {
                 max_age: TimeDelta::minutes(15),
             }),
             checkpoint: None,
+            retention_days: 2_555,
+            erasure_ledger: None,
+            begins_ledger: true,
             monitoring: Monitoring::On,
             trusted_proxies: Vec::new(),
             body_limit: Duration::from_secs(15),
@@ -87,7 +95,7 @@ impl Default for Builder {
         };
         let clock = Arc::new(SystemClock);
         let ids = Arc::new(SystemIds);
-        Self { db: None, clock, ids, settings, upstream: None, keys: MASTER_KEYS }
+        Self { db: None, clock, ids, settings, upstream: None, keys: None }
     }
 }
 
@@ -114,6 +122,12 @@ impl Builder {
     pub fn redis_url(mut self, url: &str) -> Self {
         let timeout = Duration::from_millis(500);
         self.settings.redis = Some(RedisSettings { urls: vec![url.to_owned()], timeout });
+        self
+    }
+
+    /// With the keys of this file.
+    pub fn key_file(mut self, path: &Path) -> Self {
+        self.keys = Some(path.to_owned());
         self
     }
 
@@ -156,7 +170,10 @@ impl Builder {
             clock: self.clock,
             ids: self.ids,
             upstream,
-            keys: Arc::new(KeyProvider::from_text(self.keys).unwrap()),
+            keys: Arc::new(match &self.keys {
+                None => KeyProvider::from_text(MASTER_KEYS).unwrap(),
+                Some(path) => KeyProvider::from_file(path).unwrap(),
+            }),
         };
         let app = Box::pin(App::start(settings, deps)).await?;
         let running = app.serve(TcpListener::bind(("127.0.0.1", 0)).unwrap())?;
@@ -204,7 +221,8 @@ impl TestApp {
         let service = self.service();
         let record = service.command_line_record();
         let parsed = TenantSlug::parse(slug).unwrap();
-        let row = service.create_tenant(&parsed, slug, record).await.unwrap();
+        let row =
+            service.create_tenant(&parsed, slug, TenantLimits::default(), record).await.unwrap();
         Tenant {
             id: row.id,
             app: self.client.with_token(&self.token(row.id, &[Role::App]).await),

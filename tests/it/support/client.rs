@@ -143,6 +143,19 @@ impl Client {
     }
 }
 
+impl Client {
+    /// Asks a question without holding the reply against the document: for great numbers, of which
+    /// the checks would take more than the answers.
+    pub async fn ask_quickly(&self, query: &str) -> Reply {
+        self.query_quickly(&json!({ "query": query })).await
+    }
+
+    /// The same with a whole question.
+    pub async fn query_quickly(&self, body: &Value) -> Reply {
+        take(self.request("POST", "/api/ai-cache/query").json(body)).await.unwrap()
+    }
+}
+
 async fn receive(method: &str, path: &str, request: RequestBuilder) -> Reply {
     try_receive(method, path, request).await.unwrap()
 }
@@ -153,13 +166,17 @@ async fn try_receive(
     path: &str,
     request: RequestBuilder,
 ) -> Result<Reply, reqwest::Error> {
+    let reply = take(request).await?;
+    check(method, path, &reply);
+    Ok(reply)
+}
+
+async fn take(request: RequestBuilder) -> Result<Reply, reqwest::Error> {
     let reply = request.send().await?;
     let (status, headers) = (reply.status().as_u16(), reply.headers().clone());
     let text = reply.text().await?;
     let body = serde_json::from_str(&text).unwrap_or(Value::Null);
-    let reply = Reply { status, headers, text, body };
-    check(method, path, &reply);
-    Ok(reply)
+    Ok(Reply { status, headers, text, body })
 }
 
 /// Whether a path of the document is what was asked for.

@@ -5,7 +5,11 @@
 pub mod app;
 pub mod client;
 pub mod clock;
+pub mod link;
+pub mod load;
 pub mod pg_proxy;
+pub mod redis_proxy;
+pub mod redis_servers;
 pub mod services;
 pub mod upstream;
 

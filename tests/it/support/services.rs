@@ -69,6 +69,20 @@ pub async fn start_redis(listen: Listen) -> Redis {
     Redis::start(&scratch("redis"), options).await.unwrap()
 }
 
+/// Names of sealed answers in Redis, which holds a floor and leases besides.
+pub const LIST_VALUES: &str = "local found = {}
+for _, key in ipairs(redis.call('KEYS', 'ai-cache:*')) do
+  if #key == 41 then table.insert(found, key) end
+end
+return found";
+
+/// How many sealed answers Redis holds.
+pub const COUNT_VALUES: &str = "local found = 0
+for _, key in ipairs(redis.call('KEYS', 'ai-cache:*')) do
+  if #key == 41 then found = found + 1 end
+end
+return found";
+
 /// Connects and reads the socket until the client is dropped.
 #[expect(clippy::disallowed_methods, reason = "the driver's socket task, owned by its client")]
 pub async fn connect(url: &str) -> Client {

@@ -1,0 +1,160 @@
+//! The erasure ledger's copy outside the database: a line for each person's key before it is
+//! destroyed, so that a restored backup, which has the key back, cannot be served from unseen. A line
+//! that nobody with the master key wrote says nothing.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::crypto::KeyProvider;
+use crate::domain::canonical::Encoder;
+use crate::domain::ids::{GdprRequestId, SubjectKeyId, TenantId};
+
+use super::line_file::{Line, LineFile, LineFileError};
+
+/// What was decided about a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// It is destroyed.
+    Erased,
+    /// It is not, after all: an earlier line was followed by a failure, and then by a legal hold.
+    Kept,
+}
+
+/// What a line says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Erasure {
+    /// Whose tenant.
+    pub tenant: TenantId,
+    /// The key.
+    pub subject: SubjectKeyId,
+    /// By which request.
+    pub request: GdprRequestId,
+    /// When.
+    pub at: DateTime<Utc>,
+    /// What became of it.
+    pub verdict: Verdict,
+}
+
+impl Erasure {
+    fn canonical(&self) -> Vec<u8> {
+        let Self { tenant, subject, request, at, verdict } = self;
+        let mut out = Encoder::new("ai-cache erasure ledger line 1");
+        out.bytes(tenant.0.as_bytes()).bytes(subject.0.as_bytes()).bytes(request.0.as_bytes());
+        out.i64(at.timestamp_micros()).tag(match verdict {
+            Verdict::Erased => 1,
+            Verdict::Kept => 2,
+        });
+        out.finish()
+    }
+}
+
+/// A line as it stands in the file.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Written {
+    tenant_id: TenantId,
+    subject_key_id: SubjectKeyId,
+    request_id: GdprRequestId,
+    at: DateTime<Utc>,
+    verdict: Verdict,
+    /// The master key that the MAC's key is derived from.
+    key_id: String,
+    #[serde(with = "hex::serde")]
+    mac: [u8; 32],
+}
+
+impl From<&Written> for Erasure {
+    fn from(line: &Written) -> Self {
+        Self {
+            tenant: line.tenant_id,
+            subject: line.subject_key_id,
+            request: line.request_id,
+            at: line.at,
+            verdict: line.verdict,
+        }
+    }
+}
+
+/// What the file says.
+#[derive(Debug, Clone, Default)]
+pub struct Read {
+    /// Lines that were written here.
+    pub lines: u64,
+    /// Lines that are torn, or that nobody with a known master key wrote.
+    pub unreadable: u64,
+    /// What the last line of each key says.
+    pub last: BTreeMap<(TenantId, SubjectKeyId), Erasure>,
+}
+
+impl Read {
+    /// The keys that are destroyed.
+    pub fn erased(&self) -> impl Iterator<Item = &Erasure> {
+        self.last.values().filter(|erasure| erasure.verdict == Verdict::Erased)
+    }
+}
+
+/// The file of erasures.
+#[derive(Debug, Clone)]
+pub struct ErasureLedger {
+    file: LineFile,
+    keys: Arc<KeyProvider>,
+}
+
+impl ErasureLedger {
+    /// The file at `path`, whose lines are known by the master keys.
+    pub const fn new(path: PathBuf, keys: Arc<KeyProvider>) -> Self {
+        Self { file: LineFile::new("AI_CACHE_ERASURE_LEDGER_FILE", path), keys }
+    }
+
+    /// Whether it is there.
+    pub fn exists(&self) -> Result<bool, LineFileError> {
+        self.file.exists()
+    }
+
+    /// Makes it when it is not there.
+    pub fn touch(&self) -> Result<(), LineFileError> {
+        self.file.touch()
+    }
+
+    /// Adds lines to the file, which must be there, and waits until the disk has them.
+    pub fn append(&self, erasures: &[Erasure]) -> Result<(), LineFileError> {
+        let key = self.keys.erasure_mac_key();
+        let key_id = self.keys.active_id().as_str();
+        self.file.append(erasures.iter().map(|erasure| Written {
+            tenant_id: erasure.tenant,
+            subject_key_id: erasure.subject,
+            request_id: erasure.request,
+            at: erasure.at,
+            verdict: erasure.verdict,
+            key_id: key_id.to_owned(),
+            mac: key.mac(&erasure.canonical()),
+        }))
+    }
+
+    /// Reads all of it.
+    pub fn read(&self) -> Result<Read, LineFileError> {
+        let mut read = Read::default();
+        for line in self.file.lines()? {
+            match self.judge(&line?) {
+                Some(erasure) => {
+                    read.lines += 1;
+                    read.last.insert((erasure.tenant, erasure.subject), erasure);
+                }
+                None => read.unreadable += 1,
+            }
+        }
+        Ok(read)
+    }
+
+    fn judge(&self, line: &Line<Written>) -> Option<Erasure> {
+        let Line::Whole(written) = line else { return None };
+        let erasure = Erasure::from(written);
+        let key = self.keys.find_erasure_mac_key(&written.key_id)?;
+        key.verifies(&[&erasure.canonical()], &written.mac).then_some(erasure)
+    }
+}

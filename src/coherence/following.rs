@@ -1,0 +1,232 @@
+//! The task that follows the stream. Each look at Postgres renews this replica's lease and proves its
+//! position; when Postgres does not answer, Redis is asked for the floor.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+
+use crate::domain::selector::Position;
+use crate::lifecycle::Lifecycle;
+use crate::store::follow::{FollowConnection, History, Tail};
+use crate::store::{Store, StoreError, invalidations, replicas};
+
+use super::floor::{FloorPlace, FloorWatch};
+use super::{Coherence, OWN_LEASE, PROOF};
+
+/// How often the stream is polled.
+const POLL: Duration = Duration::from_millis(500);
+
+/// Pause before another try of listening.
+const LISTEN_AGAIN: Duration = Duration::from_secs(2);
+
+/// Steps read at a time.
+const PAGE: i64 = 500;
+
+/// What the following remembers from one look to the next.
+pub(super) struct Following {
+    pub(super) connection: FollowConnection,
+    floor: FloorWatch,
+    /// Where the positions applied so far count; `None` until the first look.
+    history: Option<History>,
+    /// When the renewal of the lease that was committed last was sent.
+    renewed: Option<Instant>,
+    /// Which step was applied last, by its time.
+    last: Option<DateTime<Utc>>,
+    /// How the last look went, to log each change once.
+    answers: bool,
+}
+
+impl Following {
+    pub(super) const fn new(store: Store, floor: FloorPlace) -> Self {
+        Self {
+            connection: FollowConnection::new(store),
+            floor: FloorWatch::new(floor),
+            history: None,
+            renewed: None,
+            last: None,
+            answers: true,
+        }
+    }
+}
+
+impl Coherence {
+    /// Follows until `lifecycle` stops, then gives up the lease. For a thread of its own: a busy
+    /// runtime must not cost a replica its proof.
+    pub async fn follow(self: Arc<Self>, lifecycle: Lifecycle) {
+        self.following.lock().await.connection.disconnect();
+        loop {
+            tokio::select! {
+                () = lifecycle.stopping() => break,
+                () = self.woken.notified() => {}
+                () = tokio::time::sleep(POLL) => {}
+            }
+            self.look().await;
+        }
+        self.proof.end();
+        if let Err(error) = self.sign_off(&[self.follower.replica]).await {
+            tracing::warn!(%error, "the replica could not be signed off");
+        }
+    }
+
+    /// Wakes the following at each step, until `lifecycle` stops. What it misses is found by polling.
+    pub async fn listen(self: Arc<Self>, lifecycle: Lifecycle) {
+        loop {
+            tokio::select! {
+                () = lifecycle.stopping() => return,
+                () = async {
+                    if let Err(error) = self.hear_steps().await {
+                        tracing::debug!(%error, "steps are not heard of, only polled");
+                    }
+                    tokio::time::sleep(LISTEN_AGAIN).await;
+                } => {}
+            }
+        }
+    }
+
+    async fn hear_steps(&self) -> Result<(), StoreError> {
+        let mut listener = self.store.listen().await?;
+        while listener.heard().await? {
+            self.woken.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Removes replicas that have ended from those that are waited for.
+    pub async fn sign_off(&self, replicas: &[uuid::Uuid]) -> Result<(), StoreError> {
+        self.store
+            .bounded(async {
+                let mut tx = self.store.system("replicas have ended").await?;
+                replicas::delete(&mut tx, replicas).await?;
+                tx.end().await
+            })
+            .await
+    }
+
+    /// The first look, before anything is served.
+    pub async fn begin(&self) -> Result<(), StoreError> {
+        self.catch_up().await?;
+        self.raise_floor(&mut *self.following.lock().await).await;
+        Ok(())
+    }
+
+    async fn look(&self) {
+        let looked = self.catch_up().await;
+        let following = &mut *self.following.lock().await;
+        let answered = looked.is_ok();
+        match (looked, following.answers) {
+            (Err(error), true) => tracing::warn!(%error, "the invalidation stream cannot be read"),
+            (Ok(()), false) => tracing::warn!("the invalidation stream is read again"),
+            _ => {}
+        }
+        following.answers = answered;
+        if answered {
+            self.raise_floor(following).await;
+        } else if let Some(asked) = following.floor.confirm(self.position()).await {
+            self.proof.extend(asked + PROOF);
+        }
+    }
+
+    async fn raise_floor(&self, following: &mut Following) {
+        if let (Some(history), Some(contact)) = (&following.history, following.renewed) {
+            following.floor.raise(history, self.position(), contact).await;
+        }
+    }
+
+    /// Applies everything that is in the stream now, and proves it.
+    pub async fn catch_up(&self) -> Result<(), StoreError> {
+        let following = &mut *self.following.lock().await;
+        loop {
+            let (applied, sent) = (self.position(), Instant::now());
+            let known = (applied, following.history.as_ref());
+            let tail = following.connection.poll(&self.follower, known).await?;
+            self.live_replicas.store(tail.live_replicas.max(1), Ordering::Relaxed);
+            self.is_eldest.store(tail.is_eldest, Ordering::Relaxed);
+            // Nobody waits for a replica whose lease ran out. It may count on a lease only once that
+            // is committed, so this look proves no more than the renewal before it allows.
+            let lease = following.renewed.replace(sent).map_or(sent, |renewed| renewed + OWN_LEASE);
+            if following.history.as_ref() != Some(&tail.history)
+                || !(tail.trimmed_to..=tail.position).contains(&applied)
+                || is_another(following.last, tail.at_position)
+                || !self.apply_all(following, tail.position).await?
+            {
+                self.begin_at(following, tail).await?;
+                continue;
+            }
+            following.last = following.last.or(tail.at_position);
+            self.proof.extend(lease.min(sent + PROOF));
+            // What was applied only now is acknowledged by the next poll.
+            if tail.position == applied && self.is_proven() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Applies every step up to `end`; `false`: they are not all there, or one is of a kind that only
+    /// a later release knows.
+    async fn apply_all(
+        &self,
+        following: &mut Following,
+        end: Position,
+    ) -> Result<bool, StoreError> {
+        while self.position() < end {
+            let steps = match following.connection.list_after(self.position(), PAGE).await {
+                Err(StoreError::UnknownValue(_)) => return Ok(false),
+                steps => steps?,
+            };
+            if steps.is_empty() {
+                return Ok(false);
+            }
+            for (step, at) in steps {
+                if step.position.0 != self.position().0 + 1 {
+                    return Ok(false);
+                }
+                self.apply(&mut following.connection, &step).await?;
+                following.last = Some(at);
+            }
+        }
+        Ok(true)
+    }
+
+    async fn begin_at(&self, following: &mut Following, tail: Tail) -> Result<(), StoreError> {
+        if following.history.is_some() {
+            tracing::warn!(
+                applied = self.position().0,
+                tail = tail.position.0,
+                "the invalidation stream is not the one that was followed; memory is emptied"
+            );
+        }
+        following.floor.forget();
+        self.proof.enter(&tail.history);
+        self.begin_anew(&mut following.connection, tail.position).await?;
+        following.history = Some(tail.history);
+        // Of the new position it is not known yet.
+        following.last = None;
+        Ok(())
+    }
+
+    /// Removes steps that every replica has followed long ago, some at a time.
+    pub async fn trim(&self, before: DateTime<Utc>) -> Result<u64, StoreError> {
+        const AT_A_TIME: i64 = 1_000;
+        let mut removed = 0;
+        loop {
+            let some = self.store.bounded(async {
+                let mut tx = self.store.system("trim the invalidation stream").await?;
+                let some = invalidations::trim(&mut tx, before, AT_A_TIME).await?;
+                tx.end().await?;
+                Ok::<_, StoreError>(some)
+            });
+            let some = some.await?;
+            removed += some;
+            if some == 0 {
+                return Ok(removed);
+            }
+        }
+    }
+}
+
+/// Whether the step found at a position is not the one that was applied there.
+fn is_another(applied: Option<DateTime<Utc>>, found: Option<DateTime<Utc>>) -> bool {
+    matches!((applied, found), (Some(applied), Some(found)) if applied != found)
+}

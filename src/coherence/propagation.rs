@@ -1,0 +1,122 @@
+//! Waiting until a step is in force on every replica: each has applied it, or proves nothing any more.
+
+use std::time::{Duration, Instant};
+
+use crate::domain::selector::Position;
+use crate::redis::FloorOrigin;
+use crate::store::follow::{self, History};
+use crate::store::replicas::{self, Laggards, Leases};
+use crate::store::{Store, StoreError};
+
+use super::floor::CONTACT_LIMIT;
+use super::{Coherence, LEASE, PROOF};
+
+/// Longest wait: a lease, a floor, and some.
+const LIMIT: Duration = Duration::from_secs(8);
+
+/// Pauses between looks at who has applied it, growing.
+const FIRST_PAUSE: Duration = Duration::from_millis(2);
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+
+/// How much longer than a proof a floor must have stood.
+const MARGIN: Duration = Duration::from_millis(100);
+
+/// Silent replicas are waited for no longer than a floor may prove them anything.
+const LEASES: Leases =
+    Leases { live: LEASE, silent: Duration::from_secs(CONTACT_LIMIT.as_secs() + 60) };
+
+/// Why it is not known that a step is in force everywhere. It is committed all the same.
+#[derive(Debug, thiserror::Error)]
+pub enum PropagationError {
+    /// Who has applied it cannot be read.
+    #[error("it is not known which replicas have followed")]
+    Store(#[from] StoreError),
+    /// A replica that is out of reach may still prove its position by what Redis holds.
+    #[error("a replica has not followed in time")]
+    TimedOut,
+}
+
+/// A floor that was raised, since when.
+struct Standing {
+    origin: FloorOrigin,
+    since: Instant,
+}
+
+impl Coherence {
+    /// Waits until no replica serves what the step at `position` removed; returns how many have
+    /// applied it. The others' leases ran out.
+    pub async fn propagate(&self, position: Position) -> Result<u64, PropagationError> {
+        self.woken.notify_one();
+        let waited = tokio::time::timeout(LIMIT, self.wait_for_replicas(position)).await;
+        waited.unwrap_or(Err(PropagationError::TimedOut))
+    }
+
+    async fn wait_for_replicas(&self, position: Position) -> Result<u64, PropagationError> {
+        let (begun, mut standing) = (Instant::now(), None);
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let laggards = count_laggards(&self.store, position).await?;
+            let followed = u64::try_from(laggards.followed).unwrap_or(0);
+            match laggards {
+                Laggards { live: 0, silent: 0, .. } => return Ok(followed),
+                // They prove nothing any more, and join no flight that began before.
+                Laggards { live: 0, with_floor: 0, .. } => {
+                    if begun.elapsed() > PROOF + MARGIN {
+                        return Ok(followed);
+                    }
+                }
+                Laggards { live: 0, .. } => {
+                    if self.stands(position, &mut standing).await? {
+                        return Ok(followed);
+                    }
+                }
+                Laggards { .. } => {}
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Whether the floor has been at `position` for longer than any proof by an older one lasts. It
+    /// is raised, and looked at again, by the same command.
+    async fn stands(
+        &self,
+        position: Position,
+        standing: &mut Option<Standing>,
+    ) -> Result<bool, StoreError> {
+        let history = self.read_history().await?;
+        // Without Redis it cannot be known what it proves to others.
+        let Some(raised) = self.floor.raise(&history, position).await else {
+            return Ok(false);
+        };
+        let now = Instant::now();
+        let before = standing.take();
+        *standing = raised.ok().map(|floor| match before {
+            Some(before) if before.origin == floor.origin => before,
+            _ => Standing { origin: floor.origin, since: now },
+        });
+        Ok(standing.as_ref().is_some_and(|at| now - at.since > PROOF + MARGIN))
+    }
+
+    async fn read_history(&self) -> Result<History, StoreError> {
+        self.store
+            .bounded(async {
+                let mut tx = self.store.system("tell which history the stream is of").await?;
+                let history = follow::read_history(&mut tx).await?;
+                tx.end().await?;
+                Ok(history)
+            })
+            .await
+    }
+}
+
+async fn count_laggards(store: &Store, position: Position) -> Result<Laggards, StoreError> {
+    store
+        .bounded(async {
+            let mut tx = store.system("look who has followed the invalidation stream").await?;
+            let laggards = replicas::count_laggards(&mut tx, position, LEASES).await?;
+            tx.end().await?;
+            Ok(laggards)
+        })
+        .await
+}

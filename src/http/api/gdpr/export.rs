@@ -1,0 +1,64 @@
+//! `/api/ai-cache/gdpr/requests/{requestId}/export`: the package of an export, streamed.
+
+use actix_web::http::header::{CACHE_CONTROL, CONTENT_DISPOSITION};
+use actix_web::web::{self, Bytes};
+use actix_web::{HttpResponse, get};
+use futures_util::stream::{self, Stream};
+use utoipa::ToSchema;
+
+use crate::http::State;
+use crate::http::current::Current;
+use crate::http::problem::{Problem, ProblemBody};
+use crate::service::{ExportDownload, ServiceError};
+
+use super::id_of;
+
+/// A zip.
+#[derive(ToSchema)]
+#[schema(value_type = String, format = Binary)]
+#[expect(dead_code, reason = "the shape in the API document; the body is streamed")]
+pub struct PackageBody(Vec<u8>);
+
+/// Downloads the package of a completed export, any number of times until it expires. Each download
+/// has a record of its beginning and one of its end. It is cut short when the token is revoked or the
+/// tenant disabled, and when a part of the package is damaged. A stream that is cut short, by
+/// whomever, misses the last chunk of the transfer coding.
+#[utoipa::path(
+    tag = "compliance",
+    params(("requestId" = String, Path, description = "The request's id")),
+    responses(
+        (status = 200, description = "JSON Lines, a manifest with the SHA-256 of each, and a page to read", body = PackageBody, content_type = "application/zip"),
+        (status = "4XX", description = "Refused; 409 while it is not completed, 410 when it is not kept any longer", body = ProblemBody, content_type = "application/problem+json"),
+        (status = "5XX", description = "Failed", body = ProblemBody, content_type = "application/problem+json"),
+    ),
+    security(("token" = ["compliance"])),
+)]
+#[get("/gdpr/requests/{requestId}/export")]
+pub async fn get_export(
+    state: web::Data<State>,
+    mut current: Current,
+    path: web::Path<String>,
+) -> Result<HttpResponse, Problem> {
+    let id = id_of(&path)?;
+    let download = state.service.download_export(current.call()?, id).await?;
+    Ok(HttpResponse::Ok()
+        .content_type("application/zip")
+        .insert_header((CONTENT_DISPOSITION, format!("attachment; filename=\"export-{id}.zip\"")))
+        .insert_header((CACHE_CONTROL, "no-store"))
+        .streaming(parts(download)))
+}
+
+/// A chunk for each part. Dropped when the client hangs up, and the download with it.
+fn parts(download: ExportDownload) -> impl Stream<Item = Result<Bytes, ServiceError>> {
+    stream::unfold(Some(download), async |download| {
+        let mut download = download?;
+        match download.next().await {
+            Ok(None) => None,
+            Ok(Some(part)) => Some((Ok(Bytes::copy_from_slice(part.as_bytes())), Some(download))),
+            Err(error) => {
+                tracing::warn!(%error, "the download of an export was cut short");
+                Some((Err(error), None))
+            }
+        }
+    })
+}

@@ -1,0 +1,178 @@
+//! `/api/ai-cache/gdpr/legal-holds`: what must be kept for now.
+
+use actix_web::http::header::CACHE_CONTROL;
+use actix_web::{HttpRequest, HttpResponse, get, put, web};
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::domain::audit_record::Action;
+use crate::domain::fields::Fields;
+use crate::domain::ids::HoldId;
+use crate::domain::json::Json;
+use crate::domain::query;
+use crate::http::State;
+use crate::http::body;
+use crate::http::current::Current;
+use crate::http::problem::{Problem, ProblemBody};
+use crate::service::{HoldView, NewHoldText};
+
+/// A hold to be set, or one to be lifted.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
+#[expect(dead_code, reason = "the shape in the API document; `parse` reads the body")]
+pub struct HoldChangeBody {
+    /// To set: the person; absent: everything of the tenant is held.
+    subject_id: Option<String>,
+    /// To set: from when on it is in force; absent: from now.
+    from: Option<DateTime<Utc>>,
+    /// To set: until when it is in force; absent: until it is lifted.
+    until: Option<DateTime<Utc>>,
+    /// To lift: the hold.
+    hold_id: Option<String>,
+    /// true: to lift.
+    lift: Option<bool>,
+    /// Why: 1 to 2,000 bytes.
+    reason: String,
+}
+
+/// A legal hold.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HoldBody {
+    /// Its id.
+    id: String,
+    /// The person; null: everything of the tenant is held.
+    #[schema(required)]
+    subject_id: Option<String>,
+    /// From when on it is in force.
+    from: DateTime<Utc>,
+    /// Until when; null: until it is lifted.
+    #[schema(required)]
+    until: Option<DateTime<Utc>>,
+    /// Why it was set.
+    reason: String,
+    /// When it was set.
+    set_at: DateTime<Utc>,
+    /// The token that set it; null: the command line.
+    #[schema(required)]
+    set_by: Option<String>,
+    /// When it was lifted.
+    #[schema(required)]
+    lifted_at: Option<DateTime<Utc>>,
+    /// The token that lifted it.
+    #[schema(required)]
+    lifted_by: Option<String>,
+    /// Why it was lifted.
+    #[schema(required)]
+    lift_reason: Option<String>,
+}
+
+/// The holds of a tenant.
+#[derive(Serialize, ToSchema)]
+pub struct HoldListBody {
+    /// Those that are not lifted first, newest first, at most 1,000.
+    holds: Vec<HoldBody>,
+}
+
+impl From<HoldView> for HoldBody {
+    fn from(view: HoldView) -> Self {
+        let HoldView { row, subject, reason, lift_reason } = view;
+        Self {
+            id: row.id.to_string(),
+            subject_id: subject,
+            from: row.from,
+            until: row.until,
+            reason,
+            set_at: row.set_at,
+            set_by: row.set_by.map(|id| id.to_string()),
+            lifted_at: row.lifted_at,
+            lifted_by: row.lifted_by.map(|id| id.to_string()),
+            lift_reason,
+        }
+    }
+}
+
+/// What is asked for.
+enum HoldChange {
+    Set(NewHoldText),
+    Lift(HoldId, String),
+}
+
+fn parse(body: Json, now: DateTime<Utc>) -> Result<HoldChange, Problem> {
+    let mut fields = Fields::root(body)?;
+    let required = |name: &str| Problem::invalid_field(name, "is required");
+    let reason = fields.text("reason", 1..=2_000);
+    if fields.flag("lift") == Some(true) {
+        let id = fields.parsed("holdId", "the id of a legal hold", HoldId::parse);
+        fields.finish()?;
+        let id = id.ok_or_else(|| required("/holdId"))?;
+        return Ok(HoldChange::Lift(id, reason.ok_or_else(|| required("/reason"))?));
+    }
+    let subject = query::read_subject(&mut fields);
+    let from = fields.time("from");
+    let until = fields.time("until");
+    if until.is_some_and(|until| until <= from.unwrap_or(now) || until <= now) {
+        fields.refuse("until", "must be after from, and in the future");
+    }
+    fields.finish()?;
+    let reason = reason.ok_or_else(|| required("/reason"))?;
+    Ok(HoldChange::Set(NewHoldText { subject, from, until, reason }))
+}
+
+/// Lists the legal holds of the tenant, lifted ones too.
+#[utoipa::path(
+    tag = "compliance",
+    responses(
+        (status = 200, description = "The holds", body = HoldListBody),
+        (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
+        (status = "5XX", description = "Failed", body = ProblemBody, content_type = "application/problem+json"),
+    ),
+    security(("token" = ["compliance"])),
+)]
+#[get("/gdpr/legal-holds")]
+pub async fn list_holds(
+    state: web::Data<State>,
+    mut current: Current,
+) -> Result<HttpResponse, Problem> {
+    let holds = state.service.list_holds(current.call()?, None).await?;
+    let holds = holds.into_iter().map(HoldBody::from).collect();
+    Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(HoldListBody { holds }))
+}
+
+/// Sets a legal hold, of a person or of everything of the tenant, or lifts one. While it is in force
+/// nothing it covers is removed, whatever its time or anybody's wish.
+#[utoipa::path(
+    tag = "compliance",
+    request_body = HoldChangeBody,
+    responses(
+        (status = 200, description = "The hold", body = HoldBody),
+        (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
+        (status = "5XX", description = "Failed", body = ProblemBody, content_type = "application/problem+json"),
+    ),
+    security(("token" = ["compliance"])),
+)]
+#[put("/gdpr/legal-holds")]
+pub async fn put_hold(
+    state: web::Data<State>,
+    mut current: Current,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, Problem> {
+    let change = parse(body::json(&state, &request, payload).await?, state.clock.now())?;
+    let call = current.call()?;
+    let (service, tenant) = (&state.service, call.caller.tenant);
+    let id = match change {
+        HoldChange::Set(new) => {
+            service.set_hold(&new, call.change(tenant, Action::HoldSet)).await?
+        }
+        HoldChange::Lift(id, reason) => {
+            call.note(|record| record.action = Action::HoldLift);
+            service.lift_hold(id, &reason, call.change(tenant, Action::HoldLift)).await?;
+            id
+        }
+    };
+    let shown = service.list_holds(call, Some(id)).await?;
+    let hold = shown.into_iter().next().ok_or_else(Problem::not_found)?;
+    Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(HoldBody::from(hold)))
+}

@@ -1,0 +1,66 @@
+//! Wraps persons' keys anew under another wrapping key. The keys themselves stay, and so does what is
+//! sealed under them.
+
+use crate::crypto::MasterKeyId;
+use crate::domain::audit_record::{Action, AuditRecord};
+use crate::domain::ids::{AuditId, SubjectKeyId, TenantId};
+use crate::store::{self, wrapping};
+
+use super::subjects::bound;
+use super::{Keyring, KeyringError};
+
+/// Keys that are wrapped anew in one transaction.
+const BATCH: i64 = 200;
+
+/// What became of a batch.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Rewrapped {
+    /// Keys that were wrapped anew.
+    pub done: i64,
+    /// Keys that do not open: what wrapped them is not here.
+    pub unopened: u64,
+    /// Where the next batch begins; `None`: there are no more.
+    pub last: Option<SubjectKeyId>,
+}
+
+impl Keyring {
+    /// Wraps a batch of a tenant's persons' keys behind `after` under `target`, with a record. Who is
+    /// erased meanwhile stays so: only what still is as it was read is changed.
+    pub async fn rewrap(
+        &self,
+        tenant: TenantId,
+        target: &MasterKeyId,
+        after: Option<SubjectKeyId>,
+        record: &AuditRecord,
+    ) -> Result<Rewrapped, KeyringError> {
+        self.store
+            .bounded_long(async {
+                let mut tx = self.store.write(tenant).await?;
+                let name = target.as_str();
+                let rows = wrapping::list_under_others(&mut tx, name, after, BATCH).await?;
+                let last = rows.last().map(|row| row.id);
+                let (mut rewrapped, mut unopened) = (Vec::with_capacity(rows.len()), 0);
+                for row in rows {
+                    let bound = bound(tenant, row.id);
+                    match self.provider.unwrap(&row.master_key_id, &row.wrapped, &bound) {
+                        Ok(key) => {
+                            let wrapped = self.provider.wrap_under(target, &key, &bound)?;
+                            rewrapped.push((row, wrapped));
+                        }
+                        Err(_) => unopened += 1,
+                    }
+                }
+                let done = wrapping::update_wrapped(&mut tx, name, &rewrapped).await?;
+                if done > 0 {
+                    let at = self.clock.now();
+                    let id = AuditId::fresh(&*self.ids, at);
+                    let (action, count) = (Action::SubjectKeyRewrap, done);
+                    let record = AuditRecord { id, tenant, at, action, count, ..record.clone() };
+                    let recorded = store::audit::insert(&mut tx, &self.audit.stamp(record)).await?;
+                    tx.commit(recorded).await?;
+                }
+                Ok(Rewrapped { done, unopened, last })
+            })
+            .await
+    }
+}

@@ -1,0 +1,142 @@
+//! What an export says of itself: the manifest, and what GDPR Art. 15(1) asks to be told besides the
+//! data.
+
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::domain::audit_record::RetentionClass;
+use crate::domain::ids::{EntryId, GdprRequestId, TenantId};
+
+use super::package::FileSummary;
+
+/// Most models that are told by name.
+const MOST_MODELS: usize = 1_000;
+
+/// How much is in a package.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Counts {
+    /// Entries, one a line.
+    pub entries: u64,
+    /// Entries that did not open.
+    pub unreadable: u64,
+    /// Records of the processing log.
+    pub processing_log: u64,
+    /// Requests of the person.
+    pub requests: u64,
+}
+
+/// What an export knows of itself.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    /// Whose data the tenant keeps.
+    pub tenant: TenantId,
+    /// The tenant's name for people.
+    pub tenant_name: String,
+    /// How many days the tenant keeps data; 0: as the installation says.
+    pub retention_days: u32,
+    /// The request.
+    pub request: GdprRequestId,
+    /// The person, as the request names them.
+    pub subject: Option<String>,
+    /// When everything was as the package tells.
+    pub snapshot_at: DateTime<Utc>,
+    /// When the package was made.
+    pub made_at: DateTime<Utc>,
+    /// Until when it can be downloaded.
+    pub expires_at: DateTime<Utc>,
+    /// How much is in it.
+    pub counts: Counts,
+    /// Entries that did not open.
+    pub unreadable: Vec<EntryId>,
+    /// Who answers what is not cached; `None`: nobody.
+    pub upstream: Option<String>,
+    /// The models that answered.
+    pub models: BTreeSet<String>,
+}
+
+impl Facts {
+    /// Notes the model of an answer.
+    pub fn note_model(&mut self, model: &str) {
+        if self.models.len() < MOST_MODELS && !self.models.contains(model) {
+            self.models.insert(model.to_owned());
+        }
+    }
+
+    /// `manifest.json`.
+    pub fn manifest(&self, files: &[FileSummary]) -> Value {
+        json!({
+            "format": "ai-cache export 1",
+            "tenant": { "id": self.tenant, "name": self.tenant_name },
+            "requestId": self.request.to_string(),
+            "subjectId": self.subject,
+            "snapshotAt": self.snapshot_at,
+            "madeAt": self.made_at,
+            "expiresAt": self.expires_at,
+            "counts": self.counts,
+            "files": files,
+            "unreadable": self.unreadable,
+        })
+    }
+
+    /// `about.json`: GDPR Art. 15(1)(a) to (h) and (2), in their order.
+    pub fn about(&self) -> Value {
+        json!({
+            "controller": self.tenant_name,
+            "purposes": [
+                "Answering questions that were asked in the person's name.",
+                "Keeping an answer, so that the same question is answered at once, with what it was asked in.",
+                "Proving who processed personal data, when and how (GDPR Art. 5(2) and 30).",
+                "Handling the person's requests (GDPR Art. 12 to 20).",
+            ],
+            "categories": [
+                "Questions with their context, parameters and labels, as they were asked.",
+                "Answers, the models that gave them and the tokens they took.",
+                "Times: made, served last, how often, until when it is good.",
+                "Records of processing: time, action, outcome, role, tier; no content.",
+                "The person's requests with the reasons given.",
+            ],
+            "recipients": self.recipients(),
+            "retention": self.retention(),
+            "rights": [
+                "Rectification (Art. 16): ask the controller; answers are kept as they were given, and asking anew replaces them.",
+                "Erasure (Art. 17), restriction (Art. 18) and portability (Art. 20): by a request to the controller.",
+                "Objection (Art. 21): to the controller.",
+                "Complaint to a supervisory authority (Art. 77).",
+            ],
+            "source": "The application of the controller that asked in the person's name; answers come from the recipients.",
+            "automatedDecisions": "None: answers are text, and nothing here decides on the person (Art. 22).",
+            "transfers": "Where the recipients process data, and under which safeguards (Art. 46), the controller tells.",
+        })
+    }
+
+    fn recipients(&self) -> Value {
+        let upstream = self.upstream.iter().map(|name| {
+            json!({
+                "name": name,
+                "why": "Answers questions that are not cached; is sent the question and its context, never who asks.",
+                "models": self.models,
+            })
+        });
+        upstream.collect()
+    }
+
+    fn retention(&self) -> Value {
+        let entries = match self.retention_days {
+            0 => "Until each expires; afterwards as long as the installation says.".to_owned(),
+            days => {
+                format!("Until each expires; afterwards at most {days} days from when it was made.")
+            }
+        };
+        let years = RetentionClass::SevenYears.years();
+        json!({
+            "entries": entries,
+            "processingLog": format!("{years} years from each record."),
+            "requests": "As proof of how they were handled; the person's id is removed from them 90 days after their end.",
+            "package": format!("Until {}.", self.expires_at.to_rfc3339_opts(SecondsFormat::Secs, true)),
+        })
+    }
+}

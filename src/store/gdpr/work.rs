@@ -1,0 +1,336 @@
+//! Executions of data subjects' requests: who has which, how far each has come. A lease is by
+//! Postgres' clock; whoever lost it changes nothing more.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use uuid::Uuid;
+
+use crate::domain::cache_key::CacheKey;
+use crate::domain::gdpr::{RequestKind, RequestState};
+use crate::domain::ids::{GdprRequestId, SubjectKeyId, TenantId};
+use crate::domain::selector::Position;
+
+use super::{RawRequest, RequestRow, requests};
+use crate::store::entries::parse_key;
+use crate::store::{StoreError, SystemTx, TenantTx, WriteTx};
+
+/// How long an execution has its request without a sign of life.
+const LEASE_SECONDS: f64 = 30.0;
+
+/// Requests that can be executed at `now`, the most urgent first.
+pub async fn list_ready(
+    tx: &mut SystemTx,
+    now: DateTime<Utc>,
+    limit: i64,
+) -> Result<Vec<(TenantId, GdprRequestId)>, StoreError> {
+    let rows = sqlx::query!(
+        "SELECT tenant_id, request_id FROM ai_cache_gdpr_requests
+         WHERE state IN ('approved', 'executing')
+           AND (restarts_at IS NULL OR restarts_at <= $1)
+           AND (lease_until IS NULL OR lease_until < now())
+         ORDER BY due_at LIMIT $2",
+        now,
+        limit
+    )
+    .fetch_all(tx.connection()?)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| (TenantId(row.tenant_id), GdprRequestId(row.request_id)))
+        .collect())
+}
+
+/// A request of the transaction's tenant that can be executed, locked until the transaction ends;
+/// `None`: not any more, or somebody else has it.
+pub async fn lock_ready(
+    tx: &mut WriteTx,
+    id: GdprRequestId,
+    now: DateTime<Utc>,
+) -> Result<Option<RequestRow>, StoreError> {
+    let tenant = tx.tenant().0;
+    let row = requests!(
+        fetch_optional(tx.connection()?),
+        "WHERE tenant_id = $1 AND request_id = $2 AND state IN ('approved', 'executing')
+           AND (restarts_at IS NULL OR restarts_at <= $3)
+           AND (lease_until IS NULL OR lease_until < now())
+         FOR UPDATE SKIP LOCKED",
+        tenant,
+        id.0,
+        now
+    );
+    row.map(RawRequest::parse).transpose()
+}
+
+/// Erasures that a legal hold cut short and that nothing holds any more at `now`: those that found the
+/// person's key, which is still restricted as they left it.
+pub async fn list_unheld(
+    tx: &mut SystemTx,
+    now: DateTime<Utc>,
+    limit: i64,
+) -> Result<Vec<(TenantId, GdprRequestId)>, StoreError> {
+    let rows = sqlx::query!(
+        "SELECT r.tenant_id, r.request_id FROM ai_cache_gdpr_requests r
+         WHERE r.state = 'partially_completed'
+           AND EXISTS (SELECT FROM subject_keys k
+                       WHERE k.tenant_id = r.tenant_id AND k.subject_key_id = r.subject_key_id
+                         AND k.state = 'active' AND k.restricted_at IS NOT NULL)
+           AND NOT is_held(r.tenant_id, r.subject_blind, $1)
+         ORDER BY r.due_at LIMIT $2",
+        now,
+        limit
+    )
+    .fetch_all(tx.connection()?)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| (TenantId(row.tenant_id), GdprRequestId(row.request_id)))
+        .collect())
+}
+
+/// Puts the execution of a request back to its beginning.
+pub async fn update_begun_anew(tx: &mut WriteTx, id: GdprRequestId) -> Result<(), StoreError> {
+    let tenant = tx.tenant().0;
+    sqlx::query!(
+        "UPDATE ai_cache_gdpr_requests
+         SET step = NULL, counts = NULL, stream_position = NULL, completed_at = NULL
+         WHERE tenant_id = $1 AND request_id = $2",
+        tenant,
+        id.0
+    )
+    .execute(tx.connection()?)
+    .await?;
+    Ok(())
+}
+
+/// Gives a request that was given back, to be taken up again about now, to an execution; `false`: it is
+/// none, or somebody else has it.
+pub async fn take_waiting(
+    tx: &mut SystemTx,
+    (tenant, id, holder): (TenantId, GdprRequestId, Uuid),
+    now: DateTime<Utc>,
+) -> Result<bool, StoreError> {
+    let done = sqlx::query!(
+        "UPDATE ai_cache_gdpr_requests
+         SET lease_holder = $3, lease_until = now() + make_interval(secs => $4), restarts_at = NULL
+         WHERE tenant_id = $1 AND request_id = $2 AND state = 'executing' AND lease_holder IS NULL
+           AND restarts_at <= $5",
+        tenant.0,
+        id.0,
+        holder,
+        LEASE_SECONDS,
+        now
+    )
+    .execute(tx.connection()?)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Gives a locked request to an execution.
+pub async fn update_lease(
+    tx: &mut WriteTx,
+    id: GdprRequestId,
+    holder: Uuid,
+) -> Result<(), StoreError> {
+    let tenant = tx.tenant().0;
+    sqlx::query!(
+        "UPDATE ai_cache_gdpr_requests
+         SET lease_holder = $3, lease_until = now() + make_interval(secs => $4), restarts_at = NULL
+         WHERE tenant_id = $1 AND request_id = $2",
+        tenant,
+        id.0,
+        holder,
+        LEASE_SECONDS
+    )
+    .execute(tx.connection()?)
+    .await?;
+    Ok(())
+}
+
+/// How far an execution has come. `None` leaves what is there.
+#[derive(Debug, Clone, Default)]
+pub struct Progress {
+    /// The step that is done.
+    pub step: Option<&'static str>,
+    /// The random name of the person's key.
+    pub subject_key: Option<SubjectKeyId>,
+    /// The step of the stream that every replica must have followed.
+    pub position: Option<Position>,
+    /// What was touched, as JSON.
+    pub counts: Option<String>,
+    /// Until when a package can be had.
+    pub expires_at: Option<DateTime<Utc>>,
+}
+
+/// Notes how far an execution has come and prolongs its lease; `false`: it has lost it, and the
+/// transaction must not commit.
+pub async fn update_progress(
+    tx: &mut WriteTx,
+    (id, holder): (GdprRequestId, Uuid),
+    progress: &Progress,
+    at: DateTime<Utc>,
+) -> Result<bool, StoreError> {
+    let tenant = tx.tenant().0;
+    let done = sqlx::query!(
+        "UPDATE ai_cache_gdpr_requests
+         SET lease_until = now() + make_interval(secs => $4), updated_at = $5,
+             step = coalesce($6, step), subject_key_id = coalesce($7, subject_key_id),
+             stream_position = coalesce($8, stream_position),
+             counts = coalesce($9::text::jsonb, counts), expires_at = coalesce($10, expires_at)
+         WHERE tenant_id = $1 AND request_id = $2 AND state = 'executing' AND lease_holder = $3",
+        tenant,
+        id.0,
+        holder,
+        LEASE_SECONDS,
+        at,
+        progress.step,
+        progress.subject_key.map(|id| id.0),
+        progress.position.map(|position| position.0),
+        progress.counts,
+        progress.expires_at
+    )
+    .execute(tx.connection()?)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Prolongs the lease of an execution that has nothing to tell; `false`: it has lost it.
+pub async fn update_lease_prolonged(
+    tx: &mut SystemTx,
+    (tenant, id, holder): (TenantId, GdprRequestId, Uuid),
+) -> Result<bool, StoreError> {
+    let done = sqlx::query!(
+        "UPDATE ai_cache_gdpr_requests SET lease_until = now() + make_interval(secs => $4)
+         WHERE tenant_id = $1 AND request_id = $2 AND state = 'executing' AND lease_holder = $3",
+        tenant.0,
+        id.0,
+        holder,
+        LEASE_SECONDS
+    )
+    .execute(tx.connection()?)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Keeps the entries whose values in Redis are to be removed; none: that is done.
+pub async fn update_cache_keys(
+    tx: &mut WriteTx,
+    id: GdprRequestId,
+    keys: &[CacheKey],
+) -> Result<(), StoreError> {
+    let tenant = tx.tenant().0;
+    let keys: Vec<Vec<u8>> = keys.iter().map(|key| key.0.to_vec()).collect();
+    sqlx::query!(
+        "UPDATE ai_cache_gdpr_requests SET cache_keys = nullif($3::bytea[], '{}')
+         WHERE tenant_id = $1 AND request_id = $2",
+        tenant,
+        id.0,
+        &keys
+    )
+    .execute(tx.connection()?)
+    .await?;
+    Ok(())
+}
+
+/// The entries whose values in Redis are to be removed.
+pub async fn list_cache_keys(
+    tx: &mut TenantTx,
+    id: GdprRequestId,
+) -> Result<Vec<CacheKey>, StoreError> {
+    let tenant = tx.tenant().0;
+    let keys = sqlx::query_scalar!(
+        "SELECT cache_keys FROM ai_cache_gdpr_requests WHERE tenant_id = $1 AND request_id = $2",
+        tenant,
+        id.0
+    )
+    .fetch_optional(tx.connection()?)
+    .await?;
+    keys.flatten().unwrap_or_default().into_iter().map(parse_key).collect()
+}
+
+/// Gives a request back, to be taken up again after `restarts_at`, with one failure more or not.
+/// `false`: the execution had lost it.
+pub async fn update_given_back(
+    tx: &mut SystemTx,
+    (tenant, id, holder): (TenantId, GdprRequestId, Uuid),
+    restarts_at: DateTime<Utc>,
+    failures: i32,
+) -> Result<bool, StoreError> {
+    let done = sqlx::query!(
+        "UPDATE ai_cache_gdpr_requests
+         SET lease_holder = NULL, lease_until = NULL, restarts_at = $4, attempts = attempts + $5
+         WHERE tenant_id = $1 AND request_id = $2 AND state = 'executing' AND lease_holder = $3",
+        tenant.0,
+        id.0,
+        holder,
+        restarts_at,
+        failures
+    )
+    .execute(tx.connection()?)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// An open request whose time comes to its end.
+#[derive(Debug, Clone, Copy)]
+pub struct DueRequest {
+    /// Whose.
+    pub tenant: TenantId,
+    /// The request.
+    pub id: GdprRequestId,
+    /// What is asked for.
+    pub kind: RequestKind,
+    /// Where it stands.
+    pub state: RequestState,
+    /// Until when it is to be answered.
+    pub due_at: DateTime<Utc>,
+    /// How many days before was last warned of it.
+    pub warned_days: Option<i16>,
+}
+
+/// Open requests of all tenants that are due within `within`, the most urgent first.
+pub async fn list_due(
+    tx: &mut SystemTx,
+    now: DateTime<Utc>,
+    within: TimeDelta,
+) -> Result<Vec<DueRequest>, StoreError> {
+    let rows = sqlx::query!(
+        "SELECT tenant_id, request_id, type AS kind, state, due_at, warned_days
+         FROM ai_cache_gdpr_requests
+         WHERE state IN ('received', 'awaiting_approval', 'approved', 'executing') AND due_at < $1
+         ORDER BY due_at",
+        now + within
+    )
+    .fetch_all(tx.connection()?)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            Ok(DueRequest {
+                tenant: TenantId(row.tenant_id),
+                id: GdprRequestId(row.request_id),
+                kind: RequestKind::parse(&row.kind).ok_or(StoreError::UnknownValue("request"))?,
+                state: RequestState::parse(&row.state)
+                    .ok_or(StoreError::UnknownValue("state of a request"))?,
+                due_at: row.due_at,
+                warned_days: row.warned_days,
+            })
+        })
+        .collect()
+}
+
+/// Notes that was warned of a request so many days before it is due; `false`: another replica did.
+pub async fn update_warned(
+    tx: &mut SystemTx,
+    due: &DueRequest,
+    days: i16,
+) -> Result<bool, StoreError> {
+    let done = sqlx::query!(
+        "UPDATE ai_cache_gdpr_requests SET warned_days = $3
+         WHERE tenant_id = $1 AND request_id = $2 AND warned_days IS NOT DISTINCT FROM $4",
+        due.tenant.0,
+        due.id.0,
+        days,
+        due.warned_days
+    )
+    .execute(tx.connection()?)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}

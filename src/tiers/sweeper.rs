@@ -1,0 +1,88 @@
+//! Frees the memory of what invalidations removed: one task, which walks through all of the hot tier
+//! once for everything that came meanwhile. What it has not reached yet is not admitted any more
+//! anyway.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use crate::coherence::{Coherence, Event};
+use crate::domain::selector::{Change, Position, Selector, Step};
+use crate::lifecycle::Lifecycle;
+use crate::telemetry::Metrics;
+
+use super::Hot;
+
+/// Pause between walks, so that a stream of invalidations does not keep a core walking.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// The task and what it is told. It holds no steps: the views of the tenants know them.
+pub struct Sweeper {
+    hot: Arc<Hot>,
+    metrics: Arc<Metrics>,
+    /// However often it is asked for, it is one walk.
+    wanted: Notify,
+    /// What was removed up to here is not looked for again.
+    walked_to: AtomicI64,
+}
+
+impl Sweeper {
+    /// For this hot tier.
+    pub const fn new(hot: Arc<Hot>, metrics: Arc<Metrics>) -> Self {
+        Self { hot, metrics, wanted: Notify::const_new(), walked_to: AtomicI64::new(0) }
+    }
+
+    /// Hears of a step, after the views know it. Never walks, so that nobody who follows waits.
+    pub fn hear(&self, event: Event<'_>) {
+        match event {
+            Event::Step(Step { tenant, change: Change::Entries(selector), .. }) => match selector {
+                Selector::Entry { key: Some(key), .. } => self.hot.remove(*tenant, key),
+                Selector::Entry { key: None, .. } => {}
+                Selector::Before(_) | Selector::Group(_) => self.wanted.notify_one(),
+            },
+            Event::Step(_) | Event::Tenant(_) => {}
+            Event::Lost => {
+                // Positions may count in another history now.
+                self.walked_to.store(0, Ordering::Release);
+                self.hot.clear();
+            }
+        }
+    }
+
+    /// Runs until `lifecycle` stops.
+    pub async fn run(self: Arc<Self>, coherence: Arc<Coherence>, lifecycle: Lifecycle) {
+        loop {
+            tokio::select! {
+                () = lifecycle.stopping() => return,
+                () = self.wanted.notified() => {}
+            }
+            let (sweeper, coherence) = (Arc::clone(&self), Arc::clone(&coherence));
+            let walk = lifecycle.spawn_blocking(move || sweeper.walk(&coherence));
+            if walk.await.is_err() {
+                tracing::error!("a walk through the hot tier ended early");
+            }
+            tokio::select! {
+                () = lifecycle.stopping() => return,
+                () = tokio::time::sleep(PAUSE) => {}
+            }
+        }
+    }
+
+    fn walk(&self, coherence: &Coherence) {
+        // In this order: every step up to the position is in the views by now.
+        let from = self.walked_to.load(Ordering::Acquire);
+        let to = coherence.position();
+        let views = coherence.views();
+        self.hot.retain(|stored| {
+            views.get(&stored.place.tenant).is_none_or(|view| {
+                !view.has_removed(&stored.candidate(), stored.position, Position(from))
+            })
+        });
+        // Unless everything began anew meanwhile.
+        let _begun =
+            self.walked_to.compare_exchange(from, to.0, Ordering::AcqRel, Ordering::Acquire);
+        self.metrics.hot_sweep();
+    }
+}

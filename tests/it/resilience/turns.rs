@@ -1,0 +1,168 @@
+//! Who waits for whom, and who does what is to be done once (issue 4): what shares a tenant's lock does
+//! not starve an invalidation, and one replica counts the entries of all.
+
+use std::any::Any;
+
+use ai_cache::domain::cache_key::CacheKey;
+use ai_cache::domain::clock::{Clock, SystemClock};
+use ai_cache::domain::ids::{Ids, SystemIds, TenantId};
+use ai_cache::domain::selector::Generation;
+use ai_cache::service::Evicted;
+use ai_cache::store::evictions::{Bounds, Sample, delete_idle, delete_unusable};
+use ai_cache::store::uses::{self, UseBatch};
+use ai_cache::store::{Store, invalidations};
+use rstest::rstest;
+use serde_json::{Value, json};
+
+use crate::support::{TestApp, TestDb, wait_until};
+
+/// What takes the tenant's lock in common with others of its kind.
+#[derive(Debug, Clone, Copy)]
+enum Sharer {
+    Fill,
+    Unusable,
+    Idle,
+    Uses,
+}
+
+impl Sharer {
+    /// Begins its transaction with the lock; it lasts until it is dropped.
+    async fn begin(self, store: &Store, tenant: TenantId) -> Box<dyn Any + Send> {
+        let now = SystemClock.now();
+        if let Self::Uses = self {
+            let mut tx = store.count_uses(tenant).await.unwrap();
+            let batch = UseBatch { writer: SystemIds.next(now), number: 1, at: now };
+            uses::add(&mut tx, batch, &[]).await.unwrap();
+            return Box::new(tx);
+        }
+        let mut tx = store.write(tenant).await.unwrap();
+        match self {
+            Self::Unusable => {
+                delete_unusable(
+                    &mut tx,
+                    Bounds { expired: now, generation: Generation(0), now },
+                    0,
+                )
+                .await
+                .unwrap();
+            }
+            Self::Idle => {
+                let sample = Sample { from: CacheKey([0; 32]), size: 0, share: 0.0 };
+                delete_idle(&mut tx, sample, 0, now).await.unwrap();
+            }
+            Self::Fill | Self::Uses => {
+                invalidations::lock_for_fill(&mut tx).await.unwrap();
+            }
+        }
+        Box::new(tx)
+    }
+}
+
+/// Whether so many transactions wait for a lock.
+async fn are_waiting(db: &TestDb, many: i64) -> Option<()> {
+    let waiting = "SELECT count(*) FROM pg_stat_activity
+                   WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    (db.count(waiting).await == many).then_some(())
+}
+
+/// There is always one at it, and one more begins before it ends; the invalidation waits for those that
+/// began before it alone.
+#[rstest]
+#[case::fills(Sharer::Fill, json!({ "invalidateAll": true }))]
+#[case::fills(Sharer::Fill, json!({ "operation": "chat" }))]
+#[case::evictions(Sharer::Unusable, json!({ "invalidateAll": true }))]
+#[case::evictions(Sharer::Idle, json!({ "invalidateAll": true }))]
+#[case::use_counts(Sharer::Uses, json!({ "invalidateAll": true }))]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_overlaps_without_end_does_not_starve_an_invalidation(
+    #[case] sharer: Sharer,
+    #[case] what: Value,
+) {
+    const MOST: usize = 20;
+    let app = TestApp::start().await;
+    let tenant = app.tenant("acme").await;
+    let store = app.service().parts().store.clone();
+    let begin = || sharer.begin(&store, tenant.id);
+    // They do not wait for each other.
+    let first = begin().await;
+    let mut held = begin().await;
+    drop(first);
+    let overlapping = async {
+        wait_until("the invalidation waits", || are_waiting(&app.db, 1)).await;
+        let mut before = 0;
+        while before < MOST {
+            let next = begin();
+            tokio::pin!(next);
+            tokio::select! {
+                next = &mut next => {
+                    held = next;
+                    before += 1;
+                }
+                () = wait_until("the next waits too", || are_waiting(&app.db, 2)) => {
+                    drop(held);
+                    next.await;
+                    return before;
+                }
+            }
+        }
+        drop(held);
+        before
+    };
+    let invalidating = tenant.admin.post("/api/ai-cache/invalidate", &what);
+    let (reply, before) = tokio::join!(invalidating, overlapping);
+    println!("{sharer:?}, {what}: {before} began after the invalidation and came before it");
+    reply.expect(200);
+    assert_eq!(before, 0);
+    app.stop().await;
+}
+
+/// A fill that waited is told the generation that the invalidation it waited for began, though its
+/// statement was sent before: it would store what is gone otherwise.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fill_that_waited_for_an_invalidation_knows_of_it() {
+    let app = TestApp::start().await;
+    let tenant = app.tenant("acme").await;
+    let store = app.service().parts().store.clone();
+    let held = Sharer::Fill.begin(&store, tenant.id).await;
+    let what = json!({ "invalidateAll": true });
+    let waiting = async {
+        wait_until("the invalidation waits", || are_waiting(&app.db, 1)).await;
+        let mut tx = store.write(tenant.id).await.unwrap();
+        let release = async {
+            wait_until("the fill waits for it", || are_waiting(&app.db, 2)).await;
+            drop(held);
+        };
+        tokio::join!(invalidations::lock_for_fill(&mut tx), release).0.unwrap()
+    };
+    let invalidating = tenant.admin.post("/api/ai-cache/invalidate", &what);
+    let (reply, generation) = tokio::join!(invalidating, waiting);
+    reply.expect(200);
+    println!("the fill waited from generation 0 to {}", generation.0);
+    assert_eq!(generation, Generation(1));
+    app.stop().await;
+}
+
+/// Of many replicas one counts at a time, the next eldest after it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_replica_counts_entries_for_all_and_another_takes_over() {
+    let first = TestApp::start().await;
+    let mut apps = vec![TestApp::builder().db(&first.db).start().await];
+    apps.push(TestApp::builder().db(&first.db).start().await);
+    apps.insert(0, first);
+    let mut turns = Vec::new();
+    while !apps.is_empty() {
+        wait_until("the eldest of those that are left counts", || async {
+            apps[0].service().evict_if_eldest().await.unwrap()
+        })
+        .await;
+        let mut of_all = Vec::new();
+        for app in &apps {
+            of_all.push(app.service().evict_if_eldest().await.unwrap());
+        }
+        assert_eq!(of_all[0], Some(Evicted::default()));
+        turns.push(of_all.into_iter().flatten().count());
+        apps.remove(0).stop().await;
+    }
+    println!("3, 2 and 1 replicas: {turns:?} of them counted");
+    assert_eq!(turns, [1, 1, 1]);
+}
