@@ -1,6 +1,7 @@
 //! Keeps the cold tier to its size: removes what nobody can be given any more, then the least recently
 //! used of what is too much. One replica for all, in batches, each with its record.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -24,6 +25,28 @@ const BATCH: i64 = 500;
 /// used more lately half stays. A tenant with no more is looked at whole.
 const SAMPLE: i64 = 2_000;
 const SHARE: f64 = 0.25;
+
+/// Where samples begin: each the golden part of all keys behind the one before, so that however many
+/// there were, no part of the keys was looked at much more often than another (a Weyl sequence).
+/// Random ones would meet some part so often that only its latest used are left.
+#[derive(Debug)]
+pub(super) struct Samples(AtomicU64);
+
+impl Samples {
+    const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
+
+    /// Begins anywhere.
+    pub(super) fn new(now: DateTime<Utc>) -> Self {
+        Self(AtomicU64::new(now.timestamp_micros().cast_unsigned().wrapping_mul(Self::STEP)))
+    }
+
+    /// Where the next begins.
+    fn next(&self) -> CacheKey {
+        let mut key = [0; 32];
+        key[..8].copy_from_slice(&self.0.fetch_add(Self::STEP, Ordering::Relaxed).to_be_bytes());
+        CacheKey(key)
+    }
+}
 
 /// How long one turn takes at most; what is left is for the next. Less than a transaction may be idle
 /// in (15 s), since the turn is one.
@@ -159,11 +182,7 @@ impl Service {
                     return Ok(());
                 }
                 let whole = excess.entries <= SAMPLE.unsigned_abs();
-                let from = if whole {
-                    CacheKey([0; 32])
-                } else {
-                    CacheKey(crypto::random().map_err(KeyringError::from)?)
-                };
+                let from = if whole { CacheKey([0; 32]) } else { self.samples.next() };
                 let share = if whole { 1.0 } else { SHARE };
                 let sample = Sample { from, size: SAMPLE, share };
                 let most = i64::try_from(excess.left).unwrap_or(BATCH).min(BATCH);

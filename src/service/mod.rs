@@ -54,6 +54,7 @@ use crate::upstream::Upstream;
 pub use admit::{Allowance, WINDOW_SECONDS};
 pub use call::{Call, CallStart, Origin, Settled};
 pub use entries::{EntriesError, EntryPage, EntryQuery, EntryView};
+use evict::Samples;
 pub use evict::{Capacity, Evicted};
 pub use gdpr::{
     Decision, EventView, ExportDownload, Filing, GdprError, HoldView, NewHoldText, RequestPage,
@@ -151,6 +152,7 @@ pub struct Service {
     stats: Stats,
     denials: Denials,
     quotas: Quotas,
+    samples: Samples,
     /// How many may read the trail at a time.
     trail_turns: Semaphore,
     /// Wakes the worker when a request was filed or decided on here. It looks now and then all the
@@ -168,6 +170,7 @@ impl Service {
         let denials = Denials::new(parts.installation);
         let (flights, quotas) = (Flights::default(), Quotas::default());
         let revalidations = Revalidations::new(Arc::clone(&parts.clock));
+        let samples = Samples::new(parts.clock.now());
         let trail_turns = Semaphore::new(TRAIL_READERS);
         Arc::new(Self {
             parts,
@@ -177,6 +180,7 @@ impl Service {
             stats,
             denials,
             quotas,
+            samples,
             trail_turns,
             requests_wake: Notify::new(),
             revived: ArcSwapOption::empty(),
