@@ -63,7 +63,7 @@ pub struct EntryView {
 /// A page of entries, newest first.
 #[derive(Debug, Clone)]
 pub struct EntryPage {
-    /// The entries.
+    /// The entries. Fewer than asked for, even none, do not say that there are no more.
     pub entries: Vec<EntryView>,
     /// Where the next page continues; `None` at the end.
     pub next: Option<EntryId>,
@@ -96,18 +96,14 @@ impl Service {
             before: query.after,
         };
         let (store, now) = (&self.parts.store, self.parts.clock.now());
-        let limit = usize::from(query.limit);
-        let mut rows = store
+        let (rows, next) = store
             .bounded(async {
-                let mut tx = store.tenant(call.caller.tenant).await?;
-                let rows = entries::list(&mut tx, &filter, now, i64::from(query.limit) + 1).await?;
+                let mut tx = store.snapshot(call.caller.tenant).await?;
+                let page = entries::list(&mut tx, &filter, now, usize::from(query.limit)).await?;
                 tx.end().await?;
-                Ok::<_, StoreError>(rows)
+                Ok::<_, StoreError>(page)
             })
             .await?;
-        let more = rows.len() > limit;
-        rows.truncate(limit);
-        let next = if more { rows.last().map(|row| row.meta.id) } else { None };
         let count = i64::try_from(rows.len()).unwrap_or(i64::MAX);
         let receipt = call
             .settle(|record| {

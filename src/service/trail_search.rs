@@ -107,7 +107,7 @@ impl TrailSearch {
         limit: usize,
     ) -> Result<(Window, Vec<AuditRow>), StoreError> {
         if self.filter.looks_at_rows() {
-            audit_rows::keep_to_indexes(tx).await?;
+            tx.keep_to_indexes().await?;
         }
         let window = match self.window {
             Window::Unknown => self.find_window(tx, rest).await?,

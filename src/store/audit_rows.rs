@@ -183,15 +183,7 @@ impl From<RawRow> for AuditRow {
     }
 }
 
-/// Lets this transaction read along indexes only, whatever the planner takes for faster.
-pub async fn keep_to_indexes(tx: &mut TenantTx) -> Result<(), StoreError> {
-    let settings =
-        "SELECT set_config('enable_seqscan', 'off', true), set_config('jit', 'off', true)";
-    QueryBuilder::<Postgres>::new(settings).build().execute(tx.connection()?).await?;
-    Ok(())
-}
-
-/// After [`keep_to_indexes`]: finds the rows first and puts them in order then, for a filter that
+/// After [`TenantTx::keep_to_indexes`]: finds the rows first and puts them in order then, for a filter that
 /// names few.
 pub async fn find_before_ordering(tx: &mut TenantTx) -> Result<(), StoreError> {
     let settings = "SELECT set_config('enable_indexscan', 'off', true)";

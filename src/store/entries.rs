@@ -2,7 +2,7 @@
 //! `keyring`.
 
 use chrono::{DateTime, Utc};
-use sqlx::{Executor, QueryBuilder};
+use sqlx::{Executor, Postgres, QueryBuilder};
 use uuid::Uuid;
 
 use crate::crypto::Sealed;
@@ -230,15 +230,25 @@ impl RawEntry {
     }
 }
 
-/// Entries of the transaction's tenant that are good at `now`, newest first.
+/// Entries that are looked at for a page: a tenant may have a million that are not of a rare label, or
+/// not good any more and not removed yet.
+const LOOK: i64 = 20_000;
+
+/// Entries of the transaction's tenant that are good at `now`, newest first, and behind which entry
+/// there may be more. Both are as in one snapshot if the transaction is one. Fewer than `limit`, even
+/// none, do not say that there are no more.
 pub async fn list(
     tx: &mut TenantTx,
     filter: &EntryFilter,
     now: DateTime<Utc>,
-    limit: i64,
-) -> Result<Vec<EntryRow>, StoreError> {
-    let mut query = select_metadata(tx);
-    query.push(" AND e.expires_at > ").push_bind(now);
+    limit: usize,
+) -> Result<(Vec<EntryRow>, Option<EntryId>), StoreError> {
+    tx.keep_to_indexes().await?;
+    let mut query = QueryBuilder::new(METADATA);
+    query.push("(SELECT * ");
+    push_stretch(&mut query, tx, filter.before);
+    query.push(" LIMIT ").push_bind(LOOK).push(") e WHERE true");
+    push_good(&mut query, tx, now);
     if let Some(operation) = filter.operation {
         query.push(" AND e.operation = ").push_bind(operation.name());
     }
@@ -248,12 +258,27 @@ pub async fn list(
     if let Some(tag) = filter.tag {
         query.push(" AND ").push_bind(tag.0.to_vec()).push(" = ANY (e.tag_indexes)");
     }
-    if let Some(before) = filter.before {
-        query.push(" AND e.entry_id < ").push_bind(before.0);
-    }
-    query.push(" ORDER BY e.entry_id DESC LIMIT ").push_bind(limit);
+    query.push(" ORDER BY e.entry_id DESC LIMIT ");
+    query.push_bind(i64::try_from(limit + 1).unwrap_or(i64::MAX));
     let rows: Vec<RawEntry> = query.build_query_as().fetch_all(tx.connection()?).await?;
-    rows.into_iter().map(RawEntry::parse).collect()
+    let next = match limit.checked_sub(1).and_then(|last| rows.get(last)) {
+        Some(last) if rows.len() > limit => Some(EntryId(last.entry_id)),
+        _ => find_stretch_end(tx, filter.before).await?,
+    };
+    let rows: Result<_, _> = rows.into_iter().take(limit).map(RawEntry::parse).collect();
+    Ok((rows?, next))
+}
+
+/// The last entry that is looked at, if there are so many.
+async fn find_stretch_end(
+    tx: &mut TenantTx,
+    before: Option<EntryId>,
+) -> Result<Option<EntryId>, StoreError> {
+    let mut query = QueryBuilder::new("SELECT entry_id ");
+    push_stretch(&mut query, tx, before);
+    query.push(" OFFSET ").push_bind(LOOK - 1).push(" LIMIT 1");
+    let id: Option<Uuid> = query.build_query_scalar().fetch_optional(tx.connection()?).await?;
+    Ok(id.map(EntryId))
 }
 
 /// One entry of the transaction's tenant that is good at `now`.
@@ -262,26 +287,36 @@ pub async fn find(
     id: EntryId,
     now: DateTime<Utc>,
 ) -> Result<Option<EntryRow>, StoreError> {
-    let mut query = select_metadata(tx);
-    query.push(" AND e.expires_at > ").push_bind(now);
+    let mut query = QueryBuilder::new(METADATA);
+    query.push("ai_cache_entries e WHERE e.tenant_id = ").push_bind(tx.tenant().0);
     query.push(" AND e.entry_id = ").push_bind(id.0);
+    push_good(&mut query, tx, now);
     let row: Option<RawEntry> = query.build_query_as().fetch_optional(tx.connection()?).await?;
     row.map(RawEntry::parse).transpose()
 }
 
-/// Metadata of the tenant's entries that are of its present generation.
-fn select_metadata(tx: &TenantTx) -> QueryBuilder<sqlx::Postgres> {
-    let mut query = QueryBuilder::new(
-        "SELECT e.cache_key, e.entry_id, e.generation, e.operation, e.subject_key_id,
-                e.key_version, e.labels_sealed, e.prompt_tokens, e.completion_tokens,
-                e.cost_picousd, e.created_at, e.expires_at, e.access_count, e.last_accessed_at,
-                e.sealed_bytes AS size_bytes
-         FROM ai_cache_entries e
-         JOIN invalidation_state s ON s.tenant_id = e.tenant_id AND s.generation = e.generation
-         WHERE e.withdrawn_at IS NULL AND e.tenant_id = ",
-    );
-    query.push_bind(tx.tenant().0);
-    query
+/// What may be told of entries `e`.
+const METADATA: &str =
+    "SELECT e.cache_key, e.entry_id, e.generation, e.operation, e.subject_key_id,
+            e.key_version, e.labels_sealed, e.prompt_tokens, e.completion_tokens, e.cost_picousd,
+            e.created_at, e.expires_at, e.access_count, e.last_accessed_at,
+            e.sealed_bytes AS size_bytes
+     FROM ";
+
+/// The tenant's entries, good or not, newest first.
+fn push_stretch(query: &mut QueryBuilder<Postgres>, tx: &TenantTx, before: Option<EntryId>) {
+    query.push("FROM ai_cache_entries WHERE tenant_id = ").push_bind(tx.tenant().0);
+    if let Some(before) = before {
+        query.push(" AND entry_id < ").push_bind(before.0);
+    }
+    query.push(" ORDER BY entry_id DESC");
+}
+
+/// Only what is of the tenant's present generation and good at `now`.
+fn push_good(query: &mut QueryBuilder<Postgres>, tx: &TenantTx, now: DateTime<Utc>) {
+    query.push(" AND e.withdrawn_at IS NULL AND e.expires_at > ").push_bind(now);
+    query.push(" AND e.generation = (SELECT generation FROM invalidation_state WHERE tenant_id = ");
+    query.push_bind(tx.tenant().0).push(")");
 }
 
 /// How many entries of a generation of the transaction's tenant are good at `now`, unless counting

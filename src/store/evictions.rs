@@ -134,7 +134,7 @@ async fn count_between(
 /// Invalidations of the transaction's tenant wait until the end: they lock many entries in an order of
 /// their own. Fills do not wait.
 async fn begin(tx: &mut WriteTx) -> Result<(), StoreError> {
-    tx.connection()?.execute("SET LOCAL enable_seqscan = off").await?;
+    tx.keep_to_indexes().await?;
     invalidations::lock_shared(tx).await?;
     Ok(())
 }

@@ -72,6 +72,7 @@ pub async fn delete_group(
     generation: Generation,
     now: DateTime<Utc>,
 ) -> Result<RemovedGroup, StoreError> {
+    tx.keep_to_indexes().await?;
     let (tenant, condition) = (tx.tenant().0, Condition::of(tx, group).await?);
     let keeps = keeps_something(tx).await?;
     let mut query = QueryBuilder::new("");
@@ -128,6 +129,7 @@ pub async fn count_group(
     group: &Group,
     now: DateTime<Utc>,
 ) -> Result<u64, StoreError> {
+    tx.keep_to_indexes().await?;
     let tenant = tx.tenant().0;
     let mut query = QueryBuilder::new(
         "SELECT count(*) FROM ai_cache_entries WHERE withdrawn_at IS NULL AND generation =

@@ -69,6 +69,14 @@ impl TenantTx {
         self.tx.connection()
     }
 
+    /// Lets this transaction read along indexes only, whatever the planner takes for faster: what it
+    /// knows of a table is old after much of it was removed.
+    pub async fn keep_to_indexes(&mut self) -> Result<(), StoreError> {
+        let settings = "SET LOCAL enable_seqscan = off; SET LOCAL jit = off";
+        self.connection()?.execute(settings).await?;
+        Ok(())
+    }
+
     /// Ends the transaction, which changed nothing: Postgres refuses changes in one that reads.
     pub async fn end(self) -> Result<(), StoreError> {
         self.tx.end().await

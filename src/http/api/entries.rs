@@ -56,7 +56,8 @@ pub struct EntryBody {
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EntryListBody {
-    /// Newest first.
+    /// Newest first. A page may be short, even empty, and yet have a next one: it looks at 20,000
+    /// entries.
     entries: Vec<EntryBody>,
     /// Where the next page continues; null at the end.
     #[schema(required)]

@@ -2,7 +2,7 @@
 //! nobody can be given any more goes by itself.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ai_cache::service::Evicted;
 use chrono::TimeDelta;
@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::api::open::series;
 use crate::support::app::Tenant;
-use crate::support::{TestApp, TestClock, TestDb, wait_until};
+use crate::support::{Client, TestApp, TestClock, TestDb, wait_until};
 
 /// A million of things in `make scale`, fewer in every run.
 pub fn many() -> i64 {
@@ -178,8 +178,56 @@ async fn what_nobody_can_be_given_any_more_is_removed() {
     app.stop().await;
 }
 
-/// Far more than one batch: who was used more lately than half of the others is still there, and the
-/// time it takes is printed.
+/// Every page of a list: what is on them, how many there are, and the longest wait for one.
+async fn list_all(caller: &Client, parameters: &str) -> (Vec<String>, i64, Duration) {
+    let (mut found, mut pages, mut longest, mut cursor) =
+        (Vec::new(), 0, Duration::ZERO, String::new());
+    loop {
+        let begun = Instant::now();
+        let path = format!("/api/ai-cache/entries?{parameters}{cursor}");
+        let page = caller.get(&path).await.expect(200);
+        longest = longest.max(begun.elapsed());
+        let entries = page.body["entries"].as_array().unwrap();
+        found.extend(entries.iter().map(|entry| entry["entryId"].as_str().unwrap().to_owned()));
+        pages += 1;
+        match page.body["nextCursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => return (found, pages, longest),
+        }
+    }
+}
+
+/// One of many more than a page looks at is found, also of a kind that was just removed; and where
+/// nothing is good any more the list ends, though nothing was removed yet.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_rare_is_listed_page_by_page() {
+    let many = many().max(50_000);
+    let app = TestApp::start().await;
+    let tenant = app.tenant("acme").await;
+    let rare = json!({ "query": "the first", "operation": "chat", "cache": { "tags": ["rare"] } });
+    let made = tenant.app.query(&rare).await.expect(200);
+    add_rows(&app.db.superuser().await, many).await;
+    let (found, pages, longest) = list_all(&tenant.admin, "tag=rare").await;
+    println!("1 of {many}: {} found on {pages} pages, each within {longest:?}", found.len());
+    assert_eq!(found, [made.body["entryId"].as_str().unwrap()]);
+    assert_eq!(pages, (many + 1).unsigned_abs().div_ceil(20_000).cast_signed());
+
+    let invalidate = "/api/ai-cache/invalidate";
+    let removed = tenant.admin.post(invalidate, &json!({ "operation": "meal-plan" })).await;
+    let removed = removed.expect(200).body["invalidatedCount"].as_i64().unwrap();
+    let (found, _, longest) = list_all(&tenant.admin, "operation=meal-plan").await;
+    println!("{removed} removed at once: {} found, each page within {longest:?}", found.len());
+    assert!(removed >= many / 3 && found.is_empty());
+
+    tenant.admin.post(invalidate, &json!({ "invalidateAll": true })).await.expect(200);
+    let (found, _, longest) = list_all(&tenant.admin, "").await;
+    println!("all removed: {} found, each page within {longest:?}", found.len());
+    assert_eq!(found, [""; 0]);
+    app.stop().await;
+}
+
+/// Far more than one batch: who was used more lately than two fifths of the others is still there, and
+/// the time it takes is printed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn at_size_what_was_used_lately_survives() {
     let many = many();
@@ -209,6 +257,6 @@ async fn at_size_what_was_used_lately_survives() {
     );
     let error = if most > 100_000 { most / 50 } else { 0 };
     assert!(left.abs_diff(most) <= error.unsigned_abs(), "{left}");
-    assert!(worst < many / 2 && recent >= many / 2, "{worst}");
+    assert!(worst < many * 2 / 5 && recent >= many / 2, "{worst}");
     app.stop().await;
 }
