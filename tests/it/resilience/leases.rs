@@ -138,7 +138,8 @@ async fn callers_on_three_replicas_make_one_call(#[case] state: State, #[case] m
     }
     replicas.upstream.hold();
     let asking = join_all(
-        (0..count).map(|number| replicas.callers[number % 3].ask("the question of everybody")),
+        (0..count)
+            .map(|number| replicas.callers[number % 3].ask_quickly("the question of everybody")),
     );
     let release = async {
         replicas.upstream.wait_for_calls(1 + if state == State::Up { 1 } else { 3 }).await;
