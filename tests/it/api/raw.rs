@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -39,8 +40,7 @@ impl RawReply {
 /// Sends bytes and reads one reply. A server may answer and close before it has read everything,
 /// so a failed write is no fault; a server that neither answers nor closes is one.
 pub async fn exchange(app: &TestApp, request: &[u8]) -> RawReply {
-    let address = app.base().strip_prefix("http://").unwrap().to_owned();
-    let mut socket = TcpStream::connect(address).await.unwrap();
+    let mut socket = connect(app).await;
     let (mut reader, mut writer) = socket.split();
     let send = async {
         let _sent = writer.write_all(request).await;
@@ -54,6 +54,23 @@ pub async fn exchange(app: &TestApp, request: &[u8]) -> RawReply {
     reply
 }
 
+async fn connect(app: &TestApp) -> TcpStream {
+    let address = app.base().strip_prefix("http://").unwrap().to_owned();
+    TcpStream::connect(address).await.unwrap()
+}
+
+/// Sends bytes and waits for nothing; [`receive`] takes what comes.
+pub async fn send(app: &TestApp, request: &[u8]) -> TcpStream {
+    let mut socket = connect(app).await;
+    socket.write_all(request).await.unwrap();
+    socket
+}
+
+/// Reads one reply.
+pub async fn receive(mut socket: TcpStream) -> RawReply {
+    tokio::time::timeout(PATIENCE, read_reply(&mut socket)).await.unwrap()
+}
+
 async fn read_reply(reader: &mut (impl AsyncReadExt + Unpin)) -> RawReply {
     let (mut bytes, mut part) = (Vec::new(), [0; 4_096]);
     loop {
@@ -65,6 +82,17 @@ async fn read_reply(reader: &mut (impl AsyncReadExt + Unpin)) -> RawReply {
             return reply;
         }
     }
+}
+
+/// A question in words only, of a caller with this token.
+pub fn question(token: &str, query: &str) -> Vec<u8> {
+    let body = json!({ "query": query }).to_string();
+    let headers = [
+        &format!("Authorization: Bearer {token}"),
+        "Content-Type: application/json",
+        &format!("Content-Length: {}", body.len()),
+    ];
+    request("POST /api/ai-cache/query", &headers, body.as_bytes())
 }
 
 /// A request with a head of these lines, which asks to close the connection.

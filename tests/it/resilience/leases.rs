@@ -17,13 +17,14 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::redis::{own_redis, run};
+use crate::api::raw::{self, RawReply};
 use crate::cli::program::Program;
 use crate::support::app::{MASTER_KEYS, PRICES, Tenant};
 use crate::support::redis_proxy::RedisProxy;
 use crate::support::redis_servers::own_port;
 use crate::support::services::start_redis;
 use crate::support::upstream::TestUpstream;
-use crate::support::{Client, Reply, TestApp, TestDb, rounds, wait_until};
+use crate::support::{Client, TestApp, TestDb, rounds, wait_until};
 
 /// How long a lease lasts that nobody renews.
 const TERM: Duration = Duration::from_secs(3);
@@ -34,6 +35,8 @@ struct Replicas {
     upstream: TestUpstream,
     apps: Vec<TestApp>,
     tenant: Tenant,
+    /// Of the role app.
+    token: String,
     /// One at each replica.
     callers: Vec<Client>,
 }
@@ -79,7 +82,7 @@ impl Replicas {
         let caller = |app: &TestApp| Client::new(&app.base()).with_token(&token);
         let callers: Vec<Client> = apps.iter().map(caller).collect();
         assert_eq!(upstream.calls(), 1, "they share what is stored");
-        Self { redis, upstream, apps, tenant, callers }
+        Self { redis, upstream, apps, tenant, token, callers }
     }
 
     /// Commands about leases so far.
@@ -113,7 +116,11 @@ async fn wait_for_waiting(redis: &Redis) {
     .await;
 }
 
-fn starting_with(replies: &[Reply], status: &str) -> usize {
+fn answer(reply: &RawReply) -> Value {
+    serde_json::from_str::<Value>(&reply.body).unwrap()["data"].take()
+}
+
+fn starting_with(replies: &[RawReply], status: &str) -> usize {
     let statuses = replies.iter().map(|reply| reply.header("cache-status").unwrap_or_default());
     statuses.filter(|told| told.starts_with(status)).count()
 }
@@ -137,22 +144,20 @@ async fn callers_on_three_replicas_make_one_call(#[case] state: State, #[case] m
         kill(Pid::from_raw(replicas.redis.pid()), Signal::SIGKILL).unwrap();
     }
     replicas.upstream.hold();
-    let asking = join_all(
-        (0..count)
-            .map(|number| replicas.callers[number % 3].ask_quickly("the question of everybody")),
-    );
-    let release = async {
-        replicas.upstream.wait_for_calls(1 + if state == State::Up { 1 } else { 3 }).await;
-        if state == State::Up {
-            wait_for_waiting(&replicas.redis).await;
-        }
-        replicas.upstream.release();
-    };
-    let (replies, ()) = tokio::join!(asking, release);
+    // All have asked before anybody is answered.
+    let question = raw::question(&replicas.token, "the question of everybody");
+    let asking = (0..count).map(|number| raw::send(&replicas.apps[number % 3], &question));
+    let asked = join_all(asking).await;
+    replicas.upstream.wait_for_calls(1 + if state == State::Up { 1 } else { 3 }).await;
+    if state == State::Up {
+        wait_for_waiting(&replicas.redis).await;
+    }
+    replicas.upstream.release();
+    let replies = join_all(asked.into_iter().map(raw::receive)).await;
     let calls = replicas.upstream.calls() - 1;
     let right = replies
         .iter()
-        .filter(|reply| reply.status == 200 && reply.body["data"] == replies[0].body["data"])
+        .filter(|reply| reply.status == 200 && answer(reply) == answer(&replies[0]))
         .count();
     let records = "SELECT count(*) FROM ai_cache_audit_logs
                    WHERE action = 'query' AND outcome IN ('stored', 'hit')";
