@@ -1,11 +1,15 @@
 //! A client that checks every reply against the API document.
 
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use ai_cache::http::openapi;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
+
+/// How long a connection may be idle and be used again. The service closes it after 5 s.
+const IDLE: Duration = Duration::from_secs(3);
 
 /// The document, as a client gets it.
 pub static DOCUMENT: LazyLock<Value> =
@@ -61,7 +65,7 @@ impl Reply {
 impl Client {
     /// A caller without a token.
     pub fn new(base: &str) -> Self {
-        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let http = reqwest::Client::builder().no_proxy().pool_idle_timeout(IDLE).build().unwrap();
         Self { http, base: base.to_owned(), headers: HeaderMap::new() }
     }
 
