@@ -134,7 +134,7 @@ impl Sealer {
             // A seal that a stop cuts off is made below.
             tokio::select! {
                 () = lifecycle.stopping() => {}
-                () = async { self.look().await; tokio::time::sleep(PERIOD).await } => {}
+                ((), ()) = async { tokio::join!(self.look(), tokio::time::sleep(PERIOD)) } => {}
             }
         }
         self.audit.ended().await;

@@ -2,6 +2,7 @@
 //! authenticates, holds the tenant to its limit, checks the route's role, and holds the reply until
 //! its record is durable.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,9 +33,10 @@ pub const AUDIT_ID: HeaderName = HeaderName::from_static("x-audit-id");
 /// Where that record is, when not in Postgres yet.
 pub const AUDIT_DURABILITY: HeaderName = HeaderName::from_static("x-audit-durability");
 
-/// How long a caller waits for a refusal that is one of many: one that comes back at once costs
-/// others little.
-const REFUSAL_PAUSE: Duration = Duration::from_millis(100);
+/// How many milliseconds a caller waits for a refusal that is one of many, so that one who comes back
+/// at once costs others little. Each waits another time: those who came together do not come back
+/// together, again and again.
+const REFUSAL_PAUSE_MS: RangeInclusive<u64> = 50..=150;
 
 /// Wraps every authenticated route.
 pub async fn guard(
@@ -59,7 +61,7 @@ pub async fn guard(
     if let (Some(refused), Some(allowance)) = (&refused, &limited)
         && state.service.counts_refusal(&origin, action, refused.kind().status())
     {
-        tokio::time::sleep(REFUSAL_PAUSE).await;
+        tokio::time::sleep(Duration::from_millis(rand::random_range(REFUSAL_PAUSE_MS))).await;
         let reply = request.error_response(refused.clone());
         return Ok(limits::show(reply, allowance));
     }
