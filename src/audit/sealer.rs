@@ -20,7 +20,8 @@ use super::line_file::LineFileError;
 
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// Longest time that a stop waits for the last seal; without it the next process seals.
+/// Longest time that a stop waits for the seal being made, and for the last one; without them the next
+/// process seals.
 const LAST_LOOK: Duration = Duration::from_secs(2);
 
 /// How often an idle trail is sealed all the same.
@@ -131,10 +132,19 @@ impl Sealer {
     async fn run(mut self) {
         let lifecycle = self.lifecycle.clone();
         while !lifecycle.is_stopping() {
-            // A seal that a stop cuts off is made below.
+            // A stop waits for a seal that is being made: cut off, Postgres would go on with it and
+            // keep the last look from the trail.
+            let stopped = async {
+                lifecycle.stopping().await;
+                tokio::time::sleep(LAST_LOOK).await;
+            };
+            tokio::select! {
+                () = stopped => {}
+                () = self.look() => {}
+            }
             tokio::select! {
                 () = lifecycle.stopping() => {}
-                ((), ()) = async { tokio::join!(self.look(), tokio::time::sleep(PERIOD)) } => {}
+                () = tokio::time::sleep(PERIOD) => {}
             }
         }
         self.audit.ended().await;

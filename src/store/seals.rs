@@ -91,7 +91,7 @@ pub async fn tx_after(
 /// What there is in a range of transactions, by partition. The rows are sorted once, and first: a
 /// grouping keeps the order it is given ("Aggregate Functions" in the Postgres manual). Of many rows the
 /// statement rests 2 ms after some 256 read, and after as many hashed, so that no reply that shares its
-/// cores waits for all of them; which rows it rests at, their ids decide. From 2 s after the transaction
+/// cores waits for all of them; which rows it rests at, their ids decide. From 1 s after the transaction
 /// began it hurries.
 pub async fn list_parts(
     tx: &mut SystemTx,
@@ -101,14 +101,14 @@ pub async fn list_parts(
     let rows = sqlx::query!(
         r#"SELECT c.relname::text AS "name!", r.rows AS "count!", r.hash AS "hash!"
            FROM (SELECT part,
-                        count(CASE WHEN uuid_hash(id) & 255 = 1 AND clock_timestamp() < now() + '2 s'
-                                   THEN pg_sleep(0.002) IS NOT NULL ELSE true END) AS rows,
+                        count(CASE WHEN uuid_hash(id) & 255 = 1 AND clock_timestamp() < now() + '1 s'
+                                   THEN pg_sleep(0.002::float8) IS NOT NULL ELSE true END) AS rows,
                         sha256(string_agg(int8send(tx_id) || row_hash, ''::bytea)) AS hash
                  FROM (SELECT a.tableoid AS part, a.tx_id, a.row_hash, a.id
                        FROM ai_cache_audit_logs a
                        WHERE a.tx_id >= $2 AND a.tx_id < $3 AND a.ledger_id = $1
-                         AND CASE WHEN uuid_hash(a.id) & 255 = 0 AND clock_timestamp() < now() + '2 s'
-                                  THEN pg_sleep(0.002) IS NOT NULL ELSE true END
+                         AND CASE WHEN uuid_hash(a.id) & 255 = 0 AND clock_timestamp() < now() + '1 s'
+                                  THEN pg_sleep(0.002::float8) IS NOT NULL ELSE true END
                        ORDER BY a.tableoid, a.tx_id, a.id) ordered
                  GROUP BY part) r
            JOIN pg_class c ON c.oid = r.part
