@@ -7,13 +7,16 @@ use aes_gcm::Aes256Gcm;
 use aes_gcm::aead::{Aead, KeyInit, Payload};
 use bytes::Bytes;
 use hkdf::Hkdf;
-use sha2::Sha512;
+use sha2::{Sha256, Sha512};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use super::{CryptoError, Key, Secret, random};
 
-const FORMAT: u8 = 1;
+/// How values are sealed: under keys of HKDF-SHA-256 (RFC 5869).
+const FORMAT: u8 = 2;
+/// How they were sealed before, under keys of HKDF-SHA-512: these still open.
+const FORMER: u8 = 1;
 const SALT: usize = 32;
 const COMMITMENT: usize = 32;
 const HEADER: usize = 1 + SALT + COMMITMENT;
@@ -37,22 +40,34 @@ pub struct SealContext<'a> {
 #[derive(Clone, PartialEq, Eq)]
 pub struct Sealed(Bytes);
 
-/// Keys of one seal call: HKDF-SHA-512 (RFC 5869) over the long-lived key and the call's salt.
+/// Keys of one seal call: HKDF over the long-lived key and the call's salt.
 struct CallKeys {
     aead: Aes256Gcm,
     commitment: [u8; COMMITMENT],
 }
 
 impl CallKeys {
-    fn derive(key: &Key, salt: &[u8], context: &SealContext<'_>) -> Result<Self, CryptoError> {
+    /// As `format` has it.
+    fn derive(
+        format: u8,
+        key: &Key,
+        salt: &[u8],
+        context: &SealContext<'_>,
+    ) -> Result<Self, CryptoError> {
         let version = context.key_version.to_be_bytes();
         let field = context.field.as_bytes();
-        let field_length = u32::try_from(field.len()).map_err(|_| CryptoError::TooLong)?;
-        let info: [&[u8]; 4] = [b"ai-cache seal 1", &field_length.to_be_bytes(), field, &version];
+        let length = u32::try_from(field.len()).map_err(|_| CryptoError::TooLong)?.to_be_bytes();
+        let info = |purpose: &'static [u8]| [purpose, &length, field, &version];
+        let (salt, key) = (Some(salt), key.as_bytes());
         let mut material = Zeroizing::new([0; 32 + COMMITMENT]);
-        Hkdf::<Sha512>::new(Some(salt), key.as_bytes())
-            .expand_multi_info(&info, &mut *material)
-            .map_err(|_| CryptoError::TooLong)?;
+        match format {
+            FORMAT => Hkdf::<Sha256>::new(salt, key)
+                .expand_multi_info(&info(b"ai-cache seal 2"), &mut *material),
+            FORMER => Hkdf::<Sha512>::new(salt, key)
+                .expand_multi_info(&info(b"ai-cache seal 1"), &mut *material),
+            _ => return Err(CryptoError::DoesNotOpen),
+        }
+        .map_err(|_| CryptoError::TooLong)?;
         let (aead_key, commitment) = material.split_at(32);
         Ok(Self {
             aead: Aes256Gcm::new_from_slice(aead_key).map_err(|_| CryptoError::TooLong)?,
@@ -69,7 +84,7 @@ impl Sealed {
         plaintext: &[u8],
     ) -> Result<Self, CryptoError> {
         let salt = random::<SALT>()?;
-        let keys = CallKeys::derive(key, &salt, context)?;
+        let keys = CallKeys::derive(FORMAT, key, &salt, context)?;
         let payload = Payload { msg: plaintext, aad: context.bound };
         let ciphertext =
             keys.aead.encrypt(&NONCE.into(), payload).map_err(|_| CryptoError::TooLong)?;
@@ -84,12 +99,12 @@ impl Sealed {
     /// Opens the value. To be called in `keyring` only (checked by the architecture test).
     pub fn open(&self, key: &Key, context: &SealContext<'_>) -> Result<Secret, CryptoError> {
         let bytes = &*self.0;
-        if bytes.len() < HEADER + TAG || bytes[0] != FORMAT {
+        if bytes.len() < HEADER + TAG {
             return Err(CryptoError::DoesNotOpen);
         }
         let (header, ciphertext) = bytes.split_at(HEADER);
         let (salt, commitment) = header[1..].split_at(SALT);
-        let keys = CallKeys::derive(key, salt, context)?;
+        let keys = CallKeys::derive(header[0], key, salt, context)?;
         if !bool::from(keys.commitment.ct_eq(commitment)) {
             return Err(CryptoError::DoesNotOpen);
         }

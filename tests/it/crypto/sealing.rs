@@ -18,6 +18,7 @@ fn seal(key: &Key, context: &SealContext<'_>, text: &[u8]) -> Sealed {
 fn each_flipped_bit_and_each_changed_byte_refuses_to_open() {
     let (key, context) = (key(1), context(b"bound"));
     let bytes = seal(&key, &context, b"an answer").as_bytes().to_vec();
+    assert_eq!(bytes[0], 2, "the present format");
     let mut refused = 0;
     for place in 0..bytes.len() {
         for change in 1..=u8::MAX {
