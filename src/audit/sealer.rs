@@ -10,7 +10,8 @@ use crate::crypto::{SigningKey, sha256};
 use crate::domain::clock::Clock;
 use crate::domain::seal::{NO_SEAL, Seal, SealContent};
 use crate::lifecycle::Lifecycle;
-use crate::store::{Store, StoreError, SystemTx, ledgers, seals};
+use crate::store::seals::{self, Horizon};
+use crate::store::{Store, StoreError, SystemTx, ledgers};
 use crate::telemetry::Metrics;
 
 use super::Audit;
@@ -24,8 +25,9 @@ const PERIOD: Duration = Duration::from_secs(1);
 /// process seals.
 const LAST_LOOK: Duration = Duration::from_secs(2);
 
-/// How often an idle trail is sealed all the same.
-const EMPTY_EVERY: TimeDelta = TimeDelta::seconds(60);
+/// How often an idle trail is sealed all the same: a seal's own transaction is only covered by the next
+/// one, and a replica that waits for that must not think that seals lag.
+const EMPTY_EVERY: TimeDelta = TimeDelta::seconds(30);
 
 /// From when on the seals lag.
 pub(super) const MOST_LAG: TimeDelta = TimeDelta::seconds(60);
@@ -109,11 +111,22 @@ impl Default for Progress {
     }
 }
 
+impl Progress {
+    /// A seal may have been committed that was not written to the checkpoint file.
+    fn doubt_outside(&mut self) {
+        if self.outside == Outside::Kept {
+            self.outside = Outside::Unknown;
+        }
+    }
+}
+
 /// What a look at the trail came to.
 struct Looked {
+    /// Whether it was this replica's turn to seal.
+    mine: bool,
     /// The seal that was made, if any.
     seal: Option<Seal>,
-    /// Every transaction below is sealed or wrote nothing.
+    /// Every transaction below is sealed or, where this replica seals, wrote nothing.
     covered: i64,
     /// Every transaction below is settled.
     settled: i64,
@@ -138,9 +151,12 @@ impl Sealer {
                 lifecycle.stopping().await;
                 tokio::time::sleep(LAST_LOOK).await;
             };
-            tokio::select! {
-                () = stopped => {}
-                () = self.look() => {}
+            let ended = tokio::select! {
+                () = stopped => false,
+                () = self.look() => true,
+            };
+            if !ended {
+                self.progress.doubt_outside();
             }
             tokio::select! {
                 () = lifecycle.stopping() => {}
@@ -157,20 +173,19 @@ impl Sealer {
         loop {
             let now = self.clock.now();
             match self.seal(now).await {
-                Ok(None) => {
-                    mine = false;
-                    break;
-                }
-                Ok(Some(looked)) => {
-                    settled = looked.settled;
+                Ok(looked) => {
+                    (settled, mine) = (looked.settled, looked.mine);
                     if let Some(seal) = looked.seal {
                         self.keep_outside(seal).await;
                     }
                     let progress = &mut self.progress;
-                    progress.reach = progress.reach.saturating_mul(2);
                     if progress.mark.is_none_or(|(mark, _)| looked.covered >= mark) {
                         progress.mark = Some((looked.next, now));
                     }
+                    if !mine {
+                        break;
+                    }
+                    progress.reach = progress.reach.saturating_mul(2);
                     if looked.covered >= looked.settled {
                         break;
                     }
@@ -178,6 +193,7 @@ impl Sealer {
                 Err(error) => {
                     tracing::warn!(%error, "the audit trail could not be sealed");
                     self.progress.reach = (self.progress.reach / 2).clamp(1, FEW_TRANSACTIONS);
+                    self.progress.doubt_outside();
                     break;
                 }
             }
@@ -192,14 +208,24 @@ impl Sealer {
         }
     }
 
-    /// One seal at most. `None`: another replica is at it.
-    async fn seal(&self, now: DateTime<Utc>) -> Result<Option<Looked>, StoreError> {
+    /// One seal at most. While another replica is at it, only how far the trail is sealed.
+    async fn seal(&self, now: DateTime<Utc>) -> Result<Looked, StoreError> {
         let store = &self.store;
         store
             .bounded_long(async {
                 let mut tx = store.system("seal the audit trail").await?;
                 let mine = seals::try_lock(&mut tx).await?;
-                let looked = if mine { Some(self.append_seal(&mut tx, now).await?) } else { None };
+                let last = seals::newest(&mut tx, self.ledger.id).await?;
+                let covered = last.as_ref().map_or(self.ledger.begun_tx, |seal| seal.content.to_tx);
+                let Horizon { settled, next } = seals::horizon(&mut tx).await?;
+                if covered > next {
+                    // Another server's, or somebody's invention: the lag alarm is to tell.
+                    return Err(StoreError::UnknownValue("transaction of the last seal"));
+                }
+                let mut looked = Looked { mine, seal: None, covered, settled, next };
+                if mine {
+                    self.append_seal(&mut tx, &mut looked, last, now).await?;
+                }
                 tx.end().await?;
                 Ok(looked)
             })
@@ -224,20 +250,16 @@ impl Sealer {
         }
     }
 
+    /// Seals what is settled and not covered yet, as far as one seal may reach.
     async fn append_seal(
         &self,
         tx: &mut SystemTx,
+        looked: &mut Looked,
+        last: Option<Seal>,
         now: DateTime<Utc>,
-    ) -> Result<Looked, StoreError> {
-        let ledger = self.ledger.id;
-        let last = seals::newest(tx, ledger).await?;
-        let from_tx = last.as_ref().map_or(self.ledger.begun_tx, |seal| seal.content.to_tx);
-        let horizon = seals::horizon(tx).await?;
-        if from_tx > horizon.next {
-            // Another server's, or somebody's invention: the lag alarm is to tell.
-            return Err(StoreError::UnknownValue("transaction of the last seal"));
-        }
-        let mut to_tx = horizon.settled.max(from_tx);
+    ) -> Result<(), StoreError> {
+        let (ledger, from_tx) = (self.ledger.id, looked.covered);
+        let mut to_tx = looked.settled.max(from_tx);
         to_tx = to_tx.min(from_tx.saturating_add(self.progress.reach));
         if to_tx - from_tx > FEW_TRANSACTIONS
             && let Some(tx_id) = seals::tx_after(tx, ledger, (from_tx, to_tx), MOST_ROWS).await?
@@ -249,10 +271,10 @@ impl Sealer {
         } else {
             Vec::new()
         };
-        let (covered, settled, next) = (to_tx, horizon.settled, horizon.next);
+        looked.covered = to_tx;
         let due = last.as_ref().is_none_or(|seal| now - seal.content.at >= EMPTY_EVERY);
-        if parts.is_empty() && covered >= settled && !due {
-            return Ok(Looked { seal: None, covered, settled, next });
+        if parts.is_empty() && to_tx >= looked.settled && !due {
+            return Ok(());
         }
         let (seq, previous) =
             last.map_or((1, NO_SEAL.to_vec()), |seal| (seal.content.seq + 1, seal.hash));
@@ -261,7 +283,8 @@ impl Sealer {
         let hash = sha256(&content.canonical()).to_vec();
         let seal = Seal { signature: self.sealing.key.sign(&hash), hash, content };
         seals::insert(tx, &seal).await?;
-        Ok(Looked { seal: Some(seal), covered, settled, next })
+        looked.seal = Some(seal);
+        Ok(())
     }
 
     /// A file that is gone is not made anew: the next start must see that it is. What it lacks after

@@ -17,6 +17,7 @@ mod restores;
 mod restrictions;
 mod retention;
 mod scale;
+mod sealing;
 mod tampering;
 mod trail;
 mod trail_pages;

@@ -181,15 +181,17 @@ async fn verifying_under_load_finds_nothing() {
     hurt.stop().await;
 }
 
+/// What the series of the lag shows, in seconds.
+pub(super) async fn lag_shown(app: &TestApp) -> Option<f64> {
+    let text = app.client.get("/api/metrics").await.expect(200).text;
+    let line = text.lines().find(|line| line.starts_with("ai_cache_audit_seal_lag_seconds"));
+    line?.rsplit(' ').next()?.parse().ok()
+}
+
 /// Waits for the series of the lag to be above so many seconds.
 pub(super) async fn lag_above(app: &TestApp, least: f64) -> f64 {
-    wait_until("the lag shows", || async {
-        let text = app.client.get("/api/metrics").await.expect(200).text;
-        let line = text.lines().find(|line| line.starts_with("ai_cache_audit_seal_lag_seconds"));
-        let lag: f64 = line?.rsplit(' ').next()?.parse().ok()?;
-        (lag > least).then_some(lag)
-    })
-    .await
+    let above = || async { lag_shown(app).await.filter(|lag| *lag > least) };
+    wait_until("the lag shows", above).await
 }
 
 /// A prepared transaction that somebody forgot in another database stops the horizon.
