@@ -13,14 +13,14 @@ run:
 	cargo build --locked --bin ai-cache
 	@exec $(TARGET)/debug/ai-cache serve
 
-# What CI runs.
+# What CI runs. Without backtraces the last lines tell what a failed test said.
 test:
 	@scripts/setup.sh test
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo build --locked --bin ai-cache
 	$(TARGET)/debug/ai-cache openapi | diff -u docs/openapi.json -
-	cargo test --locked --test it
+	RUST_BACKTRACE=0 cargo test --locked --test it
 	@scripts/tree-is-clean.sh
 
 # What takes long to install.

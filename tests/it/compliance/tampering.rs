@@ -15,7 +15,7 @@ use tokio_postgres::Client;
 
 use crate::resilience::hurt::Hurt;
 use crate::support::app::MASTER_KEYS;
-use crate::support::rounds;
+use crate::support::{rounds, wait_until};
 
 use super::proof::{builder, checkpoint_file, sealed, write};
 
@@ -34,8 +34,15 @@ impl Trail {
         let file = checkpoint_file();
         let app = builder(&hurt, &file).start().await;
         let tenant = app.tenant("acme").await;
-        for _ in 0..5 {
+        for part in 1..=5 {
             write(&app.service().parts().audit, tenant.id, rows / 5).await;
+            // Also what Postgres was too slow for, which came by the spool.
+            wait_until("every record is in Postgres", || async {
+                let there = "SELECT count(*) FROM ai_cache_audit_logs WHERE writer_id IS NOT NULL";
+                let there = usize::try_from(hurt.count(there).await).unwrap();
+                (there >= part * (rows / 5)).then_some(())
+            })
+            .await;
             sealed(&hurt).await;
         }
         app.stop().await;
@@ -46,7 +53,11 @@ impl Trail {
                     CREATE TABLE kept_ledgers AS SELECT * FROM audit_ledgers;
                     CREATE TABLE kept_seals AS SELECT * FROM audit_seals;";
         owner.batch_execute(keep).await.unwrap();
-        Self { hurt, file, store, owner }
+        let trail = Self { hurt, file, store, owner };
+        let whole = trail.verify(Some(&trail.file)).await;
+        assert_eq!((&whole.findings[..], whole.unsealed), (&[][..], 0), "before anything was done");
+        assert_eq!(whole.checkpoints, whole.seals, "each seal was kept outside");
+        trail
     }
 
     async fn verify(&self, checkpoint: Option<&Path>) -> Verification {
