@@ -48,8 +48,8 @@ impl Samples {
     }
 }
 
-/// How long one turn takes at most; what is left is for the next. Less than a transaction may be idle
-/// in (15 s), since the turn is one.
+/// How long one turn removes entries of either kind at most; what is left is for the next. Less than a
+/// transaction may be idle in (15 s), since the turn is one.
 const LIMIT: Duration = Duration::from_secs(5);
 
 /// How many entries there may be in Postgres, and for how long.
@@ -121,11 +121,10 @@ impl Service {
             .await?;
         let mut evicted = Evicted::default();
         if taken {
-            let until = Instant::now() + LIMIT;
             // Sooner or later everybody comes first, also when time is always short.
             let [random, ..] = crypto::random::<1>().map_err(KeyringError::from)?;
-            if self.evict_unusable(&mut turn, &mut evicted, (until, random)).await? {
-                self.evict_idle(&mut turn, &mut evicted, (until, random)).await?;
+            if self.evict_unusable(&mut turn, &mut evicted, random).await? {
+                self.evict_idle(&mut turn, &mut evicted, random).await?;
             }
         }
         store.bounded(turn.end()).await?;
@@ -141,13 +140,15 @@ impl Service {
         &self,
         turn: &mut SystemTx,
         evicted: &mut Evicted,
-        (until, random): (Instant, u8),
+        random: u8,
     ) -> Result<bool, ServiceError> {
         let store = &self.parts.store;
         let now = self.parts.clock.now();
         let expired = now - self.parts.capacity.usable_for;
         let mut tenants = store.bounded(evictions::list_unusable(turn, (expired, now))).await?;
         turn_by(&mut tenants, random);
+        // However long the search took.
+        let until = Instant::now() + LIMIT;
         while !tenants.is_empty() {
             let mut left = Vec::new();
             for unusable in tenants {
@@ -171,11 +172,13 @@ impl Service {
         &self,
         turn: &mut SystemTx,
         evicted: &mut Evicted,
-        (until, random): (Instant, u8),
+        random: u8,
     ) -> Result<(), ServiceError> {
         let counted = self.parts.store.bounded_long(evictions::count(turn, random)).await?;
         let mut tenants = excesses(&counted, self.parts.capacity.max_entries);
         turn_by(&mut tenants, random);
+        // However long the counting took.
+        let until = Instant::now() + LIMIT;
         while !tenants.is_empty() {
             for excess in &mut tenants {
                 if Instant::now() >= until {

@@ -12,7 +12,8 @@ use crate::domain::query::SubjectId;
 use crate::domain::selector::{Change, Generation, Group, Position, Selector};
 use crate::keyring::BlindKind;
 use crate::redis::RedisError;
-use crate::store::{self, StoreError, WriteTx, entries, invalidations, removals};
+use crate::store::removals::{self, RemovedGroup};
+use crate::store::{self, StoreError, WriteTx, entries, invalidations};
 use crate::tiers::WarmName;
 
 use super::{Call, Service, ServiceError};
@@ -47,7 +48,7 @@ enum Target {
     Group(Group),
 }
 
-/// What a commit removed.
+/// What one commit removed: the target, or a part of it.
 struct Gone {
     /// `None` where counting would have kept others waiting: what is gone is of an ended generation
     /// and can be counted afterwards.
@@ -55,6 +56,8 @@ struct Gone {
     selector: Selector,
     /// Keys of some.
     keys: Vec<CacheKey>,
+    /// Whether nothing of the target is left.
+    is_all: bool,
 }
 
 /// Whether to remove or only to count.
@@ -68,7 +71,7 @@ pub enum Invalidated {
 
 impl Service {
     /// Removes, or counts, entries of the caller's tenant; returns how many. An entry that is not
-    /// there counts 0.
+    /// there counts 0. A large group goes in parts: after a failure, what went before stays removed.
     pub async fn invalidate(
         &self,
         call: &Call,
@@ -82,18 +85,30 @@ impl Service {
         if how == Invalidated::DryRun {
             return Ok(self.count_hit(call, target).await?);
         }
-        let (gone, position) = self.commit_invalidation(call, target, action).await?;
-        self.parts.coherence.propagate(position).await?;
-        let count = match (gone.count, &gone.selector) {
-            (None, Selector::Before(generation)) => {
-                self.count_generation(call, generation.previous()).await?
+        let (mut count, mut keys) = (0, Vec::new());
+        let (last, position) = loop {
+            let (gone, position) = self.commit_invalidation(call, target, action).await?;
+            keys.extend_from_slice(&gone.keys);
+            if let Some(gone) = gone.count {
+                count += gone;
+                self.count_invalidated(call, gone);
             }
-            (count, _) => count.unwrap_or(0),
+            if gone.is_all {
+                break (gone, position);
+            }
         };
-        self.remove_from_redis(call, &gone.keys).await;
+        self.parts.coherence.propagate(position).await?;
+        if let (None, Selector::Before(generation)) = (last.count, &last.selector) {
+            count = self.count_generation(call, generation.previous()).await?;
+            self.count_invalidated(call, count);
+        }
+        self.remove_from_redis(call, &keys).await;
+        Ok(count)
+    }
+
+    fn count_invalidated(&self, call: &Call, count: u64) {
         self.stats.tenant(call.caller.tenant).invalidated(count);
         self.parts.metrics.invalidated(count);
-        Ok(count)
     }
 
     /// `None`: a person never named before, of whom there is nothing.
@@ -229,7 +244,7 @@ async fn remove(tx: &mut WriteTx, target: Target, now: DateTime<Utc>) -> Result<
     Ok(match target {
         Target::All => {
             let count = entries::count_quickly(tx, generation.previous(), now).await?;
-            Gone { count, selector: Selector::Before(generation), keys: Vec::new() }
+            Gone { count, selector: Selector::Before(generation), keys: Vec::new(), is_all: true }
         }
         Target::Entry(id) => {
             // One that is not good any more counts as not there, but is removed too: it may still
@@ -241,12 +256,13 @@ async fn remove(tx: &mut WriteTx, target: Target, now: DateTime<Utc>) -> Result<
                 count: Some(u64::from(count)),
                 selector: Selector::Entry { id, key },
                 keys: key.into_iter().collect(),
+                is_all: true,
             }
         }
         Target::Group(group) => {
-            let removed = removals::delete_group(tx, &group, generation, now).await?;
-            let count = Some(removed.count);
-            Gone { count, selector: Selector::Group(group), keys: removed.keys }
+            let RemovedGroup { count, keys, is_all } =
+                removals::delete_group(tx, &group, generation, now).await?;
+            Gone { count: Some(count), selector: Selector::Group(group), keys, is_all }
         }
     })
 }

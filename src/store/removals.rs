@@ -12,7 +12,11 @@ use crate::domain::selector::{Generation, Group};
 use super::entries::parse_key;
 use super::{StoreError, TenantTx, WriteTx};
 
-/// Keys of removed entries that are told; a larger group's others are counted only.
+/// Most entries of a group that one transaction removes. Fills of the tenant wait for it, and what
+/// takes longer than a long statement's limit would never come to an end.
+const MOST_ENTRIES: i64 = 10_000;
+
+/// Keys of removed entries that are told; a larger part's others are counted only.
 const MOST_KEYS: i64 = 1_000;
 
 /// An entry that was removed.
@@ -56,16 +60,19 @@ pub async fn delete(
         .transpose()
 }
 
-/// A group that was removed.
+/// What was removed of a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RemovedGroup {
     /// How many were good until now.
     pub count: u64,
     /// Keys of some, good or not.
     pub keys: Vec<CacheKey>,
+    /// Whether nothing of the group is left.
+    pub is_all: bool,
 }
 
-/// Removes a group of the transaction's tenant, good or not. The tenant's fills must be barred.
+/// Removes up to 10,000 entries of a group of the transaction's tenant, good or not. The tenant's fills
+/// must be barred.
 pub async fn delete_group(
     tx: &mut WriteTx,
     group: &Group,
@@ -73,39 +80,45 @@ pub async fn delete_group(
     now: DateTime<Utc>,
 ) -> Result<RemovedGroup, StoreError> {
     tx.keep_to_indexes().await?;
-    let (tenant, condition) = (tx.tenant().0, Condition::of(tx, group).await?);
+    let (tenant, condition) = (tx.tenant().0, Condition::of(tx, group, MOST_ENTRIES).await?);
     let keeps = keeps_something(tx).await?;
-    let mut query = QueryBuilder::new("");
-    let tell = |query: &mut QueryBuilder<Postgres>| {
-        query.push(" RETURNING cache_key, (generation = ").push_bind(generation.0);
-        query.push(" AND expires_at > ").push_bind(now);
-    };
-    query.push("WITH gone AS (DELETE FROM ai_cache_entries WHERE tenant_id = ").push_bind(tenant);
+    // Found as if all were wanted: with a limit Postgres would rather read the tenant's entries until
+    // it has met so many.
+    let mut query = QueryBuilder::new(
+        "WITH found AS MATERIALIZED (
+             SELECT cache_key, subject_key_id FROM ai_cache_entries
+             WHERE withdrawn_at IS NULL AND tenant_id = ",
+    );
+    query.push_bind(tenant);
     condition.push(&mut query);
+    query.push("), chosen AS MATERIALIZED (SELECT cache_key, ");
     if keeps {
-        query.push(" AND NOT is_kept(tenant_id, subject_key_id, ").push_bind(now).push(")");
-    }
-    tell(&mut query);
-    query.push(" AND withdrawn_at IS NULL) AS was_good), withdrawn AS (");
-    if keeps {
-        query.push("UPDATE ai_cache_entries SET withdrawn_at = ").push_bind(now);
-        query.push(" WHERE withdrawn_at IS NULL AND tenant_id = ").push_bind(tenant);
-        condition.push(&mut query);
-        query.push(" AND is_kept(tenant_id, subject_key_id, ").push_bind(now).push(")");
-        tell(&mut query);
-        query.push(") AS was_good");
+        query.push("is_kept(").push_bind(tenant).push(", subject_key_id, ");
+        query.push_bind(now).push(")");
     } else {
-        query.push("SELECT ''::bytea AS cache_key, false AS was_good LIMIT 0");
+        query.push("false");
     }
+    query.push(" AS kept FROM found LIMIT ").push_bind(MOST_ENTRIES);
+    let tell = |query: &mut QueryBuilder<Postgres>, which: &str| {
+        query.push(" WHERE tenant_id = ").push_bind(tenant);
+        query.push(" AND cache_key = ANY (ARRAY(SELECT cache_key FROM chosen WHERE ").push(which);
+        query.push(")) RETURNING cache_key, generation = ").push_bind(generation.0);
+        query.push(" AND expires_at > ").push_bind(now).push(" AS was_good");
+    };
+    query.push("), gone AS (DELETE FROM ai_cache_entries");
+    tell(&mut query, "NOT kept");
+    query.push("), withdrawn AS (UPDATE ai_cache_entries SET withdrawn_at = ").push_bind(now);
+    tell(&mut query, "kept");
     query.push(
         "), removed AS (SELECT * FROM gone UNION ALL SELECT * FROM withdrawn)
          SELECT count(*) FILTER (WHERE was_good), ARRAY(SELECT cache_key FROM removed LIMIT ",
     );
-    query.push_bind(MOST_KEYS).push(") FROM removed");
-    let (count, keys): (i64, Vec<Vec<u8>>) =
+    query.push_bind(MOST_KEYS).push("), (SELECT count(*) FROM chosen) FROM removed");
+    let (count, keys, chosen): (i64, Vec<Vec<u8>>, i64) =
         query.build_query_as().fetch_one(tx.connection()?).await?;
     let keys = keys.into_iter().map(parse_key).collect::<Result<_, _>>()?;
-    Ok(RemovedGroup { count: u64::try_from(count).unwrap_or(0), keys })
+    let is_all = chosen < MOST_ENTRIES && condition.is_whole(MOST_ENTRIES);
+    Ok(RemovedGroup { count: u64::try_from(count).unwrap_or(0), keys, is_all })
 }
 
 /// Whether there is anything that may keep entries of the transaction's tenant: mostly not, and then
@@ -137,7 +150,7 @@ pub async fn count_group(
     );
     query.push_bind(tenant).push(") AND expires_at > ").push_bind(now);
     query.push(" AND tenant_id = ").push_bind(tenant);
-    Condition::of(tx, group).await?.push(&mut query);
+    Condition::of(tx, group, i64::MAX).await?.push(&mut query);
     let count: i64 = query.build_query_scalar().fetch_one(tx.connection()?).await?;
     Ok(u64::try_from(count).unwrap_or(0))
 }
@@ -150,12 +163,21 @@ enum Condition {
 }
 
 impl Condition {
-    async fn of(tx: &mut TenantTx, group: &Group) -> Result<Self, StoreError> {
+    /// Of entries with a label, up to `most`.
+    async fn of(tx: &mut TenantTx, group: &Group, most: i64) -> Result<Self, StoreError> {
         Ok(match group {
             Group::Operation(operation) => Self::Operation(operation.name()),
             Group::Subject(id) => Self::Subject(id.0),
-            Group::Label(index) => Self::Keys(list_labelled(tx, index).await?),
+            Group::Label(index) => Self::Keys(list_labelled(tx, index, most).await?),
         })
+    }
+
+    /// Whether it holds for all of the group, when so many could be listed.
+    fn is_whole(&self, most: i64) -> bool {
+        match self {
+            Self::Operation(_) | Self::Subject(_) => true,
+            Self::Keys(keys) => i64::try_from(keys.len()).unwrap_or(most) < most,
+        }
     }
 
     fn push(&self, query: &mut QueryBuilder<Postgres>) {
@@ -169,18 +191,27 @@ impl Condition {
     }
 }
 
-/// Keys of the transaction's tenant's entries with a label. Searched as the role without row-level
-/// security: under it Postgres would not use an index on arrays, whose operators are not leakproof,
-/// but read every entry of the tenant. What is done with the keys is done under it again.
-async fn list_labelled(tx: &mut TenantTx, label: &BlindIndex) -> Result<Vec<Vec<u8>>, StoreError> {
+/// Keys of up to `most` of the transaction's tenant's entries with a label that are not withdrawn.
+/// Searched as the role without row-level security: under it Postgres would not use an index on arrays,
+/// whose operators are not leakproof, but read every entry of the tenant. What is done with the keys is
+/// done under it again.
+async fn list_labelled(
+    tx: &mut TenantTx,
+    label: &BlindIndex,
+    most: i64,
+) -> Result<Vec<Vec<u8>>, StoreError> {
     let (tenant, label) = (tx.tenant().0, label.0.to_vec());
     tx.connection()?.execute("SET LOCAL ROLE ai_cache_system").await?;
     let keys = sqlx::query_scalar!(
-        "SELECT cache_key FROM ai_cache_entries
-         WHERE tenant_id = $1 AND (location_index = $2 OR vendor_type_indexes @> ARRAY[$2]
-                                   OR tag_indexes @> ARRAY[$2])",
+        r#"WITH labelled AS MATERIALIZED (
+               SELECT cache_key FROM ai_cache_entries
+               WHERE tenant_id = $1 AND withdrawn_at IS NULL
+                 AND (location_index = $2 OR vendor_type_indexes @> ARRAY[$2]
+                      OR tag_indexes @> ARRAY[$2]))
+           SELECT cache_key AS "cache_key!" FROM labelled LIMIT $3"#,
         tenant,
-        label
+        label,
+        most
     )
     .fetch_all(tx.connection()?)
     .await?;

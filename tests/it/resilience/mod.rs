@@ -15,6 +15,7 @@ mod given_up;
 mod groups;
 mod hang;
 pub mod hurt;
+mod large_groups;
 mod leases;
 mod plans;
 mod pool;
