@@ -57,7 +57,7 @@ struct Gone {
     /// Keys of some.
     keys: Vec<CacheKey>,
     /// Whether nothing of the target is left.
-    is_all: bool,
+    is_last: bool,
 }
 
 /// Whether to remove or only to count.
@@ -87,14 +87,16 @@ impl Service {
         }
         let (mut count, mut keys) = (0, Vec::new());
         let (last, position) = loop {
-            let (gone, position) = self.commit_invalidation(call, target, action).await?;
-            keys.extend_from_slice(&gone.keys);
-            if let Some(gone) = gone.count {
-                count += gone;
-                self.count_invalidated(call, gone);
+            let (part, position) = self.commit_invalidation(call, target, action).await?;
+            if let Some(removed) = part.count {
+                count += removed;
+                self.count_invalidated(call, removed);
             }
-            if gone.is_all {
-                break (gone, position);
+            if keys.is_empty() {
+                keys.clone_from(&part.keys);
+            }
+            if part.is_last {
+                break (part, position);
             }
         };
         self.parts.coherence.propagate(position).await?;
@@ -244,7 +246,7 @@ async fn remove(tx: &mut WriteTx, target: Target, now: DateTime<Utc>) -> Result<
     Ok(match target {
         Target::All => {
             let count = entries::count_quickly(tx, generation.previous(), now).await?;
-            Gone { count, selector: Selector::Before(generation), keys: Vec::new(), is_all: true }
+            Gone { count, selector: Selector::Before(generation), keys: Vec::new(), is_last: true }
         }
         Target::Entry(id) => {
             // One that is not good any more counts as not there, but is removed too: it may still
@@ -256,13 +258,13 @@ async fn remove(tx: &mut WriteTx, target: Target, now: DateTime<Utc>) -> Result<
                 count: Some(u64::from(count)),
                 selector: Selector::Entry { id, key },
                 keys: key.into_iter().collect(),
-                is_all: true,
+                is_last: true,
             }
         }
         Target::Group(group) => {
-            let RemovedGroup { count, keys, is_all } =
+            let RemovedGroup { count, keys, is_last } =
                 removals::delete_group(tx, &group, generation, now).await?;
-            Gone { count: Some(count), selector: Selector::Group(group), keys, is_all }
+            Gone { count: Some(count), selector: Selector::Group(group), keys, is_last }
         }
     })
 }

@@ -12,9 +12,11 @@ use crate::domain::selector::{Generation, Group};
 use super::entries::parse_key;
 use super::{StoreError, TenantTx, WriteTx};
 
-/// Most entries of a group that one transaction removes. Fills of the tenant wait for it, and what
-/// takes longer than a long statement's limit would never come to an end.
+/// Most entries of a group that one transaction removes: fills of the tenant wait for it.
 const MOST_ENTRIES: i64 = 10_000;
+
+/// The same where each has to be asked whether something keeps it.
+const MOST_ASKED: i64 = 2_000;
 
 /// Keys of removed entries that are told; a larger part's others are counted only.
 const MOST_KEYS: i64 = 1_000;
@@ -68,11 +70,11 @@ pub struct RemovedGroup {
     /// Keys of some, good or not.
     pub keys: Vec<CacheKey>,
     /// Whether nothing of the group is left.
-    pub is_all: bool,
+    pub is_last: bool,
 }
 
-/// Removes up to 10,000 entries of a group of the transaction's tenant, good or not. The tenant's fills
-/// must be barred.
+/// Removes a part of a group of the transaction's tenant, good or not. The tenant's fills must be
+/// barred.
 pub async fn delete_group(
     tx: &mut WriteTx,
     group: &Group,
@@ -80,8 +82,9 @@ pub async fn delete_group(
     now: DateTime<Utc>,
 ) -> Result<RemovedGroup, StoreError> {
     tx.keep_to_indexes().await?;
-    let (tenant, condition) = (tx.tenant().0, Condition::of(tx, group, MOST_ENTRIES).await?);
     let keeps = keeps_something(tx).await?;
+    let most = if keeps { MOST_ASKED } else { MOST_ENTRIES };
+    let (tenant, condition) = (tx.tenant().0, Condition::of(tx, group, most).await?);
     // Found as if all were wanted: with a limit Postgres would rather read the tenant's entries until
     // it has met so many.
     let mut query = QueryBuilder::new(
@@ -98,7 +101,7 @@ pub async fn delete_group(
     } else {
         query.push("false");
     }
-    query.push(" AS kept FROM found LIMIT ").push_bind(MOST_ENTRIES);
+    query.push(" AS kept FROM found LIMIT ").push_bind(most);
     let tell = |query: &mut QueryBuilder<Postgres>, which: &str| {
         query.push(" WHERE tenant_id = ").push_bind(tenant);
         query.push(" AND cache_key = ANY (ARRAY(SELECT cache_key FROM chosen WHERE ").push(which);
@@ -117,8 +120,8 @@ pub async fn delete_group(
     let (count, keys, chosen): (i64, Vec<Vec<u8>>, i64) =
         query.build_query_as().fetch_one(tx.connection()?).await?;
     let keys = keys.into_iter().map(parse_key).collect::<Result<_, _>>()?;
-    let is_all = chosen < MOST_ENTRIES && condition.is_whole(MOST_ENTRIES);
-    Ok(RemovedGroup { count: u64::try_from(count).unwrap_or(0), keys, is_all })
+    let is_last = chosen < most;
+    Ok(RemovedGroup { count: u64::try_from(count).unwrap_or(0), keys, is_last })
 }
 
 /// Whether there is anything that may keep entries of the transaction's tenant: mostly not, and then
@@ -170,14 +173,6 @@ impl Condition {
             Group::Subject(id) => Self::Subject(id.0),
             Group::Label(index) => Self::Keys(list_labelled(tx, index, most).await?),
         })
-    }
-
-    /// Whether it holds for all of the group, when so many could be listed.
-    fn is_whole(&self, most: i64) -> bool {
-        match self {
-            Self::Operation(_) | Self::Subject(_) => true,
-            Self::Keys(keys) => i64::try_from(keys.len()).unwrap_or(most) < most,
-        }
     }
 
     fn push(&self, query: &mut QueryBuilder<Postgres>) {

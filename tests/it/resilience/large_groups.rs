@@ -6,9 +6,6 @@ use serde_json::{Value, json};
 use super::size::add_rows;
 use crate::support::TestApp;
 
-/// Rows beside the first entry; a part is 10,000.
-const ROWS: i64 = 10_010;
-
 /// What is in the way of a removal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum InTheWay {
@@ -19,23 +16,41 @@ enum InTheWay {
     Hold,
 }
 
+impl InTheWay {
+    /// Of so many entries, how many each part removes: the last finds fewer than it might.
+    fn parts(self, mut entries: i64) -> Vec<i64> {
+        let most = if self == Self::Hold { 2_000 } else { 10_000 };
+        let mut parts = Vec::new();
+        while entries >= most {
+            parts.push(most);
+            entries -= most;
+        }
+        parts.push(entries);
+        parts
+    }
+}
+
 /// Every part has its record and its step in the stream, and the count is of all; what went before a
 /// failure stays removed, and the next try goes on from there.
 #[rstest]
-#[case(InTheWay::Nothing, json!({ "operation": "workout-plan" }))]
-#[case(InTheWay::Nothing, json!({ "tag": "flowers" }))]
-#[case(InTheWay::Failure, json!({ "tag": "flowers" }))]
-#[case(InTheWay::Hold, json!({ "operation": "workout-plan" }))]
-#[case(InTheWay::Hold, json!({ "tag": "flowers" }))]
+#[case(InTheWay::Nothing, json!({ "operation": "workout-plan" }), 10_011)]
+#[case(InTheWay::Nothing, json!({ "tag": "flowers" }), 10_000)]
+#[case(InTheWay::Failure, json!({ "tag": "flowers" }), 10_011)]
+#[case(InTheWay::Hold, json!({ "operation": "workout-plan" }), 4_011)]
+#[case(InTheWay::Hold, json!({ "tag": "flowers" }), 4_000)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_large_group_goes_in_parts(#[case] in_the_way: InTheWay, #[case] selector: Value) {
+async fn a_large_group_goes_in_parts(
+    #[case] in_the_way: InTheWay,
+    #[case] selector: Value,
+    #[case] entries: i64,
+) {
     const PATH: &str = "/api/ai-cache/invalidate";
     let app = TestApp::start().await;
     let tenant = app.tenant("acme").await;
     let first = json!({ "query": "the first", "operation": "workout-plan", "cache": { "tags": ["flowers"] } });
     tenant.app.query(&first).await.expect(200);
     let db = app.db.superuser().await;
-    add_rows(&db, ROWS).await;
+    add_rows(&db, entries - 1).await;
     let alike = "UPDATE ai_cache_entries SET operation = 'workout-plan', tag_indexes =
                      (SELECT tag_indexes FROM ai_cache_entries ORDER BY created_at DESC LIMIT 1)";
     db.batch_execute(alike).await.unwrap();
@@ -69,16 +84,12 @@ async fn a_large_group_goes_in_parts(#[case] in_the_way: InTheWay, #[case] selec
         "{in_the_way:?}, {selector}: {before} there, {counts:?} removed, {after} left; records of {told:?}, \
          {steps} steps; {left} rows, {withdrawn} withdrawn"
     );
-    assert_eq!((before, after), (json!(ROWS + 1), json!(0)));
-    assert_eq!(told, [10_000, 11]);
-    assert_eq!(steps, 2);
-    match in_the_way {
-        InTheWay::Nothing => assert_eq!((counts, left, withdrawn), (vec![ROWS + 1], 1, 0)),
-        InTheWay::Failure => assert_eq!((counts, left, withdrawn), (vec![10_000, 11], 1, 0)),
-        InTheWay::Hold => {
-            assert_eq!((counts, left, withdrawn), (vec![ROWS + 1], ROWS + 2, ROWS + 1))
-        }
-    }
+    let parts = in_the_way.parts(entries);
+    assert_eq!((before, after), (json!(entries), json!(0)));
+    assert_eq!((usize::try_from(steps).unwrap(), &told), (parts.len(), &parts));
+    assert_eq!(counts, if in_the_way == InTheWay::Failure { parts } else { vec![entries] });
+    let kept = if in_the_way == InTheWay::Hold { entries } else { 0 };
+    assert_eq!((left, withdrawn), (kept + 1, kept));
     let gone = tenant.app.query(&first).await.expect(200);
     let kept = tenant.app.ask("another").await.expect(200);
     assert_eq!(
