@@ -52,10 +52,11 @@ impl Folder {
 }
 
 /// Makes a folder and locks it. Whoever takes it for a dead process's before it is locked removes it:
-/// then it is made again.
+/// then it is made again. It is not synced before: that takes long enough for each try to be in vain
+/// beside somebody who keeps looking, and nothing is in it until it has its name, which is synced.
 fn make_locked(path: &Path) -> Result<Folder, SpoolError> {
     for _ in 0..MOST_TRIES {
-        make_dir(path)?;
+        create(path)?;
         if let Some(folder) = lock(path)? {
             return Ok(folder);
         }
@@ -79,12 +80,15 @@ pub(super) fn make_dir(path: &Path) -> Result<(), SpoolError> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     let parent = parent.unwrap_or(Path::new("."));
     make_dir(parent)?;
+    create(path)?;
+    sync_dir(parent)
+}
+
+/// Makes a folder for its owner alone, unless another process has made it meanwhile.
+fn create(path: &Path) -> Result<(), SpoolError> {
     match DirBuilder::new().mode(0o700).create(path) {
-        // Another process may have made it meanwhile.
-        Err(error) if error.kind() != ErrorKind::AlreadyExists || !path.is_dir() => {
-            Err(failed("make", path)(error))
-        }
-        _ => sync_dir(parent),
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(failed("make", path)(error)),
+        _ => Ok(()),
     }
 }
 

@@ -254,7 +254,7 @@ fn some_faults() -> Vec<Fault> {
         ("write", 4, "kill"),
         ("fdatasync", 3, "eio"),
         ("fdatasync", 2, "kill"),
-        ("fsync", 5, "eio"),
+        ("fsync", 4, "eio"),
         ("unlink", 2, "eio"),
         ("unlink", 2, "kill"),
         ("unlink", 2, EVER),
