@@ -18,7 +18,7 @@ use crate::audit::{
     Audit, AuditStartError, LedgerError, LineFileError, PresentLedger, RetentionClasses,
     SpoolSettings,
 };
-use crate::auth::{Authenticator, Hasher, HasherError, Remembered};
+use crate::auth::{Authenticator, HashCost, Hasher, HasherError, Remembered};
 use crate::coherence::{self, Coherence, Event, Subscriber};
 use crate::crypto::{CryptoError, KeyProvider};
 use crate::domain::clock::Clock;
@@ -107,6 +107,8 @@ pub struct Deps {
     pub upstream: Arc<dyn Upstream>,
     /// Master keys.
     pub keys: Arc<KeyProvider>,
+    /// What hashing a token's secret costs.
+    pub hash_cost: HashCost,
 }
 
 /// Why the service does not start. One line each.
@@ -205,7 +207,7 @@ impl App {
         let Shared { warm, leases, floor } = shared;
         let follower = follower(&settings, replica, now);
         let coherence = Arc::new(Coherence::new(store.clone(), follower, floor, subscribers));
-        let hasher = Hasher::new(settings.workers, lifecycle.clone())?;
+        let hasher = Hasher::new(settings.workers, deps.hash_cost, lifecycle.clone())?;
         let (max_entries, usable_for) = (settings.max_entries, settings.stale.longest());
         let service = Service::new(Parts {
             store: store.clone(),

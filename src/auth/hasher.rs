@@ -14,10 +14,23 @@ use crate::crypto::random;
 use crate::domain::token::BearerToken;
 use crate::lifecycle::Lifecycle;
 
-/// 19 MiB, two passes, one lane: the OWASP password storage sheet's first choice for argon2id.
-const MEMORY_KIB: u32 = 19 * 1_024;
-const PASSES: u32 = 2;
+/// Lanes of a hash: its passes are made one after the other.
 const LANES: u32 = 1;
+
+/// What one hash costs whoever makes or guesses it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HashCost {
+    /// Memory in KiB.
+    pub memory_kib: u32,
+    /// Passes over that memory.
+    pub passes: u32,
+}
+
+impl HashCost {
+    /// 19 MiB and two passes with one lane: the OWASP password storage sheet's first choice for
+    /// argon2id.
+    pub const FULL: Self = Self { memory_kib: 19 * 1_024, passes: 2 };
+}
 
 /// Longest wait for a turn.
 const TURN: Duration = Duration::from_secs(5);
@@ -48,10 +61,11 @@ pub struct Hasher {
 }
 
 impl Hasher {
-    /// A pool of `turns` hashes at a time.
-    pub fn new(turns: usize, lifecycle: Lifecycle) -> Result<Self, HasherError> {
+    /// A pool of `turns` hashes at a time, each of this cost. Hashes of another cost are verified
+    /// at theirs.
+    pub fn new(turns: usize, cost: HashCost, lifecycle: Lifecycle) -> Result<Self, HasherError> {
         let refused = |error: argon2::Error| HasherError::Refused(error.to_string());
-        let params = Params::new(MEMORY_KIB, PASSES, LANES, None).map_err(refused)?;
+        let params = Params::new(cost.memory_kib, cost.passes, LANES, None).map_err(refused)?;
         let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
         let nobody = random::<32>().map_err(|_| HasherError::Stopped)?;
         let dummy = hash(&argon2, &nobody)?.into();

@@ -21,7 +21,7 @@ use crate::domain::token::BearerToken;
 use crate::store::tokens::{self, TokenSecret};
 use crate::store::{Store, StoreError};
 
-pub use hasher::{Hasher, HasherError};
+pub use hasher::{HashCost, Hasher, HasherError};
 pub use remembered::Remembered;
 
 /// Verifications a network may cause at once, and then each second.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::app::{App, AppSettings, Auditing, Deps};
 use crate::audit::SpoolSettings;
+use crate::auth::HashCost;
 use crate::config::{Config, KeysConfig, SecretText, Source, UpstreamConfig, UpstreamKind};
 use crate::crypto::KeyProvider;
 use crate::domain::clock::SystemClock;
@@ -145,6 +146,7 @@ impl Backend {
             ids: Arc::new(SystemIds),
             upstream,
             keys: Arc::new(master_keys(config)?),
+            hash_cost: HashCost::FULL,
         };
         Ok(Box::pin(App::start(self.settings(config), deps)).await?)
     }

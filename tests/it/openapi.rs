@@ -8,7 +8,7 @@ use ai_cache::http::openapi;
 use ai_cache::http::route::{AUTHENTICATED, OPEN};
 use serde_json::{Value, json};
 
-use crate::support::client::DOCUMENT;
+use crate::support::document::DOCUMENT;
 
 /// Method, path and description of every operation.
 fn operations() -> Vec<(String, String, &'static Value)> {

@@ -13,7 +13,7 @@ const TOKENS: &str = "/api/ai-cache/tokens";
 /// api.md "Authentication": made, used, listed without its secret, revoked, refused.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_is_shown_once_works_and_stops_working_when_it_is_revoked() {
-    let app = TestApp::start().await;
+    let app = TestApp::builder().full_hash_cost().start().await;
     let tenant = app.tenant("acme").await;
     let made = tenant.admin.post(TOKENS, &json!({ "roles": ["app"] })).await.expect(201);
     let (id, text) = (made.body["id"].as_str().unwrap(), made.body["token"].as_str().unwrap());
@@ -48,7 +48,7 @@ async fn a_token_is_shown_once_works_and_stops_working_when_it_is_revoked() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_stops_working_when_it_expires() {
     let clock = Arc::new(TestClock::default());
-    let app = TestApp::builder().clock(Arc::clone(&clock) as _).start().await;
+    let app = TestApp::builder().full_hash_cost().clock(Arc::clone(&clock) as _).start().await;
     let tenant = app.tenant("acme").await;
     let asking = json!({ "roles": ["app"], "expiresInSeconds": 30 });
     let made = tenant.admin.post(TOKENS, &asking).await.expect(201);
@@ -63,7 +63,7 @@ async fn a_token_stops_working_when_it_expires() {
 /// api.md "Authentication": `admin` grants `app` and `admin` only.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_admin_grants_app_and_admin_only() {
-    let app = TestApp::start().await;
+    let app = TestApp::builder().full_hash_cost().start().await;
     let tenant = app.tenant("acme").await;
     for roles in [json!(["app"]), json!(["admin"]), json!(["app", "admin", "app"])] {
         tenant.admin.post(TOKENS, &json!({ "roles": roles })).await.expect(201);
@@ -80,7 +80,7 @@ async fn an_admin_grants_app_and_admin_only() {
 /// Issue 2 "Bad input", for tokens.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_that_is_asked_for_wrongly_is_not_made() {
-    let app = TestApp::start().await;
+    let app = TestApp::builder().full_hash_cost().start().await;
     let tenant = app.tenant("acme").await;
     for (body, pointer) in [
         (json!({}), "/roles"),
@@ -113,7 +113,7 @@ async fn a_token_that_is_asked_for_wrongly_is_not_made() {
 /// W10: another tenant's token is not there.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_tenants_token_cannot_be_seen_or_revoked() {
-    let app = TestApp::start().await;
+    let app = TestApp::builder().full_hash_cost().start().await;
     let (one, other) = (app.tenant("acme").await, app.tenant("globex").await);
     let made = one.admin.post(TOKENS, &json!({ "roles": ["app"] })).await.expect(201);
     let id = made.body["id"].as_str().unwrap();
@@ -128,7 +128,7 @@ async fn another_tenants_token_cannot_be_seen_or_revoked() {
 /// verification of somebody who asked before.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_verification_under_way_does_not_outlive_its_tokens_revocation() {
-    let app = TestApp::start().await;
+    let app = TestApp::builder().full_hash_cost().start().await;
     let tenant = app.tenant("acme").await;
     tenant.admin.get(TOKENS).await.expect(200);
     let made = tenant.admin.post(TOKENS, &json!({ "roles": ["app"] })).await.expect(201);

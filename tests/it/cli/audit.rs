@@ -9,7 +9,7 @@ use rstest::rstest;
 use serde_json::{Value, json};
 
 use crate::support::TestDb;
-use crate::support::services::scratch;
+use crate::support::folders::scratch;
 
 use super::program::{Done, Program};
 

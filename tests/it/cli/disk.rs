@@ -62,7 +62,7 @@ impl Bench {
         let token: Value = program.json_on(&db, &make).await;
         let token = token["token"].as_str().unwrap().to_owned();
         let proxy = PgProxy::start(&db.app_url().await).await;
-        let library = crate::support::services::scratch("faults").join("faults.so");
+        let library = crate::support::folders::scratch("faults").join("faults.so");
         let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/cli/disk_faults.c");
         let mut compile = Command::new("cc");
         compile.args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(source);

@@ -163,7 +163,7 @@ async fn an_end_with_a_filled_spool_loses_no_record_of_a_reply(
     #[case] outage: Outage,
     #[case] ending: Ending,
 ) {
-    let (program, mut hurt) = (Program::new(), Hurt::start().await);
+    let (program, mut hurt) = (Program::new(), Hurt::on_disk().await);
     let url = hurt.url();
     let variables = [
         ("DATABASE_URL", url.as_str()),

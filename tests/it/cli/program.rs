@@ -7,12 +7,11 @@
     reason = "a failure in a test's helper is the test's failure"
 )]
 
-use std::fs::{self, DirBuilder, File, Permissions};
+use std::fs::{self, File, Permissions};
 use std::net::TcpListener;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -23,6 +22,7 @@ use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
 use crate::support::app::MASTER_KEYS;
+use crate::support::folders::scratch_on_disk;
 use crate::support::{Client, TestDb, wait_until};
 
 /// Longest wait for a command to end or for a service to announce itself.
@@ -62,11 +62,7 @@ pub struct Serving {
 impl Program {
     /// As whoever runs the tests.
     pub fn new() -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let unique = format!("ai-cache-cli-{}-{number}", std::process::id());
-        let folder = std::env::temp_dir().join(unique);
-        DirBuilder::new().mode(0o755).create(&folder).unwrap();
+        let folder = scratch_on_disk("cli");
         let binary = PathBuf::from(env!("CARGO_BIN_EXE_ai-cache"));
         Self { folder, binary, user: None }
     }

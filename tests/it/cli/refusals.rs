@@ -49,7 +49,7 @@ async fn openapi_prints_the_document_without_any_setting() {
     assert_eq!(done.code, Some(0), "{done:?}");
     let document: Value = serde_json::from_str(&done.out).unwrap();
     assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));
-    assert_eq!(document, *crate::support::client::DOCUMENT);
+    assert_eq!(document, *crate::support::document::DOCUMENT);
 }
 
 /// Issue 2, 9

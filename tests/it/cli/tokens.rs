@@ -184,6 +184,10 @@ async fn an_operator_token_of_the_command_line_makes_tenants_over_http() {
     let token = program.json_on(&db, &create).await;
     assert_eq!(token["roles"], serde_json::json!(["operator"]));
 
+    let cheap = "SELECT count(*) FROM api_tokens
+                 WHERE secret_hash NOT LIKE '$argon2id$v=19$m=19456,t=2,p=1$%'";
+    assert_eq!(db.count(cheap).await, 0, "the program hashes at full cost");
+
     let operator = serving.client().with_token(token["token"].as_str().unwrap());
     let body = serde_json::json!({ "slug": "bloom", "name": "Bloom" });
     operator.post("/api/ai-cache/admin/tenants", &body).await.expect(201);

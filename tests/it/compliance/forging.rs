@@ -14,7 +14,7 @@ use super::tampering::kinds;
 /// Before a seal covers them rows are only known by their MACs and their writer's numbers.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_row_forged_or_removed_before_its_seal_is_found() {
-    let hurt = Hurt::start().await;
+    let hurt = Hurt::in_memory().await;
     let file = checkpoint_file();
     let app = builder(&hurt, &file).start().await;
     let tenant = app.tenant("acme").await;

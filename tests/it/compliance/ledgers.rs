@@ -12,7 +12,8 @@ use chrono::TimeDelta;
 
 use crate::resilience::hurt::Hurt;
 use crate::resilience::spool::emptied;
-use crate::support::services::{pg_dump, scratch};
+use crate::support::folders::scratch;
+use crate::support::services::pg_dump;
 use crate::support::{Builder, TestApp, TestClock, wait_until};
 
 use super::proof::{builder, checkpoint_file, lag_above, sealed, verify, write};
@@ -32,7 +33,7 @@ async fn do_without_erasures(app: &TestApp) {
 /// A copy of the data folder is started after the original has gone on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_copied_data_folder_begins_a_ledger_that_an_operator_must_accept() {
-    let mut hurt = Hurt::start().await;
+    let mut hurt = Hurt::in_memory().await;
     let file = checkpoint_file();
     let app = builder(&hurt, &file).start().await;
     let tenant = app.tenant("acme").await;
@@ -90,7 +91,7 @@ async fn a_copied_data_folder_begins_a_ledger_that_an_operator_must_accept() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_checkpoint_file_must_stay_once_it_was_there() {
-    let hurt = Hurt::start().await;
+    let hurt = Hurt::in_memory().await;
     let file = checkpoint_file();
     let app = builder(&hurt, &file).start().await;
     assert!(file.exists(), "a stop before the first seal is no loss");
@@ -178,7 +179,7 @@ fn with_spool(hurt: &Hurt, checkpoint: &Path, spool: &Path) -> Builder {
 /// is behind. What was in the spool when the old one was lost is adopted there.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dump_restored_on_another_server_begins_a_ledger() {
-    let (mut old, new) = (Hurt::start().await, Hurt::start().await);
+    let (mut old, new) = (Hurt::in_memory().await, Hurt::of_another_identity().await);
     let file = checkpoint_file();
     let spool = scratch("spool");
     let app = with_spool(&old, &file, &spool).start().await;
@@ -230,7 +231,7 @@ async fn a_dump_restored_on_another_server_begins_a_ledger() {
 /// and the checkpoint file would.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_timeline_begins_a_ledger_that_needs_no_acceptance() {
-    let mut hurt = Hurt::start().await;
+    let mut hurt = Hurt::in_memory().await;
     let file = checkpoint_file();
     let app = builder(&hurt, &file).start().await;
     let tenant = app.tenant("acme").await;
@@ -261,7 +262,7 @@ async fn another_timeline_begins_a_ledger_that_needs_no_acceptance() {
 /// After seals that could not be made, what has gathered is sealed in small steps.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sealer_that_failed_catches_up_in_small_steps() {
-    let hurt = Hurt::start().await;
+    let hurt = Hurt::in_memory().await;
     let file = checkpoint_file();
     let app = builder(&hurt, &file).start().await;
     let tenant = app.tenant("acme").await;
@@ -292,7 +293,7 @@ async fn a_sealer_that_failed_catches_up_in_small_steps() {
 /// stops no seal, the second is alarmed about.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_vacuum_stops_no_seal_and_a_seal_from_nowhere_is_alarmed_about() {
-    let hurt = Hurt::start().await;
+    let hurt = Hurt::in_memory().await;
     let file = checkpoint_file();
     let app = builder(&hurt, &file).start().await;
     let tenant = app.tenant("acme").await;

@@ -22,7 +22,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::future::join_all;
 
 use crate::resilience::hurt::Hurt;
-use crate::support::services::scratch;
+use crate::support::folders::scratch;
 use crate::support::{Builder, TestApp, TestClock, wait_until};
 
 /// How many records wait at a time.
@@ -95,7 +95,7 @@ pub(super) async fn sealed(hurt: &Hurt) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_record_is_sealed_and_a_clean_trail_has_no_findings() {
-    let hurt = Hurt::start().await;
+    let hurt = Hurt::in_memory().await;
     let file = checkpoint_file();
     let app = builder(&hurt, &file).start().await;
     let tenant = app.tenant("acme").await;
@@ -129,7 +129,7 @@ async fn every_record_is_sealed_and_a_clean_trail_has_no_findings() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rival_sealers_make_one_chain_in_which_each_row_is_once() {
-    let hurt = Hurt::start().await;
+    let hurt = Hurt::in_memory().await;
     let file = checkpoint_file();
     let apps = [
         builder(&hurt, &file).start().await,
@@ -155,7 +155,7 @@ async fn rival_sealers_make_one_chain_in_which_each_row_is_once() {
 /// What is written while it is verified is nobody's forgery.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn verifying_under_load_finds_nothing() {
-    let hurt = Hurt::start().await;
+    let hurt = Hurt::in_memory().await;
     let file = checkpoint_file();
     let app = builder(&hurt, &file).start().await;
     let tenant = app.tenant("acme").await;
@@ -197,7 +197,7 @@ pub(super) async fn lag_above(app: &TestApp, least: f64) -> f64 {
 /// A prepared transaction that somebody forgot in another database stops the horizon.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_keeps_the_trail_from_being_sealed_is_named() {
-    let hurt = Hurt::start().await;
+    let hurt = Hurt::in_memory().await;
     let clock = Arc::new(TestClock::default());
     let file = checkpoint_file();
     let app = builder(&hurt, &file).clock(clock.clone()).start().await;

@@ -17,7 +17,8 @@ use super::requests::{REQUESTS, file, wait_for};
 use crate::cli::program::Program;
 use crate::resilience::hurt::Hurt;
 use crate::support::app::MASTER_KEYS;
-use crate::support::services::{connect, pg_dump, scratch};
+use crate::support::folders::scratch;
+use crate::support::services::{connect, pg_dump};
 use crate::support::{Builder, Client, Tenant, TestApp, TestClock, TestDb, wait_until};
 
 /// Questions of each person.
@@ -206,7 +207,7 @@ async fn the_program_applies_the_ledger_and_says_what_it_did() {
 /// On another server it is known that the database was restored, whatever the file says.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_copied_data_folder_needs_its_ledger_though_the_audit_ledger_is_accepted() {
-    let mut hurt = Hurt::start().await;
+    let mut hurt = Hurt::in_memory().await;
     let (file, ledger) = (checkpoint_file(), ledger_file());
     let start = |hurt: &Hurt| on_its_own(hurt, &file).settings(with(&ledger)).start();
     let app = start(&hurt).await;
@@ -255,7 +256,7 @@ async fn a_copied_data_folder_needs_its_ledger_though_the_audit_ledger_is_accept
 /// A dump of before the ledger was first used, on another server, with and without its file.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_another_server_an_operator_must_bring_the_ledger_or_do_without() {
-    let new = Hurt::start().await;
+    let new = Hurt::in_memory().await;
     let first = TestApp::start().await;
     let tenant = first.tenant("acme").await;
     ask_all(&tenant.app, &OTHERS).await;

@@ -95,7 +95,7 @@ async fn stays_provable((app, hurt): (&TestApp, &Hurt), file: &Path, dropped: us
 /// whole; a partition dropped by hand is told of.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn exactly_what_is_due_goes_and_the_trail_stays_provable() {
-    let (hurt, clock) = (Hurt::start().await, Arc::new(TestClock::default()));
+    let (hurt, clock) = (Hurt::in_memory().await, Arc::new(TestClock::default()));
     let file = checkpoint_file();
     let app = builder(&hurt, &file).clock(Arc::clone(&clock) as _).start().await;
     let operator = app.operator().await;
@@ -376,7 +376,7 @@ fn p99(took: &[Duration]) -> Duration {
 /// The machine's own speed is measured first.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_drop_never_blocks_records_however_long_somebody_reads() {
-    let hurt = Hurt::start().await;
+    let hurt = Hurt::in_memory().await;
     let url = hurt.url();
     let app = TestApp::builder().settings(|settings| settings.database_url = url).start().await;
     let tenant = app.tenant("acme").await;

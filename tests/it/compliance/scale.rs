@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::resilience::hurt::Hurt;
 use crate::support::app::MASTER_KEYS;
-use crate::support::services::scratch;
+use crate::support::folders::scratch;
 
 use super::proof::{builder, checkpoint_file, sealed, write};
 
@@ -24,8 +24,8 @@ fn peak_mib(pid: u32) -> Option<u64> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn verifying_needs_little_memory_however_many_rows_there_are() {
-    let rows = if std::env::var_os("SCALE").is_some() { 1_000_000 } else { 60_000 };
-    let hurt = Hurt::start().await;
+    let rows = if std::env::var_os("SCALE").is_some() { 1_000_000 } else { 20_000 };
+    let hurt = Hurt::in_memory().await;
     let file = checkpoint_file();
     let app = builder(&hurt, &file).start().await;
     let tenant = app.tenant("acme").await;

@@ -19,7 +19,7 @@ const UNSEALED: &str = "SELECT count(*) FROM ai_cache_audit_logs
 /// written since would be left to the next process.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stop_waits_for_the_seal_being_made_and_seals_the_rest() {
-    let hurt = Hurt::start().await;
+    let hurt = Hurt::in_memory().await;
     let file = checkpoint_file();
     let app = builder(&hurt, &file).start().await;
     let tenant = app.tenant("acme").await;
@@ -60,7 +60,7 @@ const LOSER: &str = "CREATE SCHEMA loser;
 /// It learns from the others' seals that nothing lags.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_whose_turn_never_comes_raises_no_alarm_while_another_seals() {
-    let hurt = Hurt::start().await;
+    let hurt = Hurt::in_memory().await;
     let owner = hurt.superuser().await;
     owner.batch_execute(LOSER).await.unwrap();
     let (file, clock) = (checkpoint_file(), Arc::new(TestClock::default()));

@@ -30,7 +30,7 @@ struct Trail {
 impl Trail {
     /// So many rows in some seals.
     async fn of(rows: usize) -> Self {
-        let hurt = Hurt::start().await;
+        let hurt = Hurt::in_memory().await;
         let file = checkpoint_file();
         let app = builder(&hurt, &file).start().await;
         let tenant = app.tenant("acme").await;

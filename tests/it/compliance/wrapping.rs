@@ -21,7 +21,8 @@ use super::requests::{REQUESTS, file, wait_for};
 use super::restores::{ask_all, erase, restored, served};
 use crate::cli::program::{Done, Program};
 use crate::support::app::MASTER_KEYS;
-use crate::support::services::{pg_dump, scratch};
+use crate::support::folders::scratch;
+use crate::support::services::pg_dump;
 use crate::support::{TestApp, TestDb};
 
 const ROTATE: [&str; 4] = ["keys", "rotate", "--wrapping", "--json"];

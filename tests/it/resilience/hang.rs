@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::hurt::Hurt;
 use super::spool::{emptied, is_spooled, start};
-use crate::support::services::scratch;
+use crate::support::folders::scratch_on_disk;
 use crate::support::{Client, rounds};
 
 const CALLERS: usize = 8;
@@ -52,7 +52,7 @@ async fn ask_until(end: Instant, caller: Client, number: usize) -> Seen {
 /// missing afterwards.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_postgres_hangs_callers_are_answered_in_time_and_recorded() {
-    let (hurt, spool) = (Hurt::start().await, scratch("spool"));
+    let (hurt, spool) = (Hurt::on_disk().await, scratch_on_disk("spool"));
     let (app, tenant) = start(&hurt, &spool).await;
     let length = Duration::from_secs(rounds(5, 30) as u64);
     let hung = hurt.hang();

@@ -10,28 +10,79 @@ use ai_cache::embedded::{
 use ai_cache::store::migrate;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use tokio::process::Command;
+use tokio::sync::OnceCell;
 use tokio_postgres::Client;
 
-use crate::support::services::{connect, scratch, search_path, start_redis};
+use crate::support::folders::{scratch, scratch_on_disk};
+use crate::support::services::{Observer, connect, search_path, start_redis};
 use crate::support::wait_until;
+
+/// Makes a migrated Postgres in a folder and stops it.
+async fn make(folder: &Path) {
+    let postgres = Postgres::start(folder, options()).await.unwrap();
+    postgres.ensure_roles_and_database().await.unwrap();
+    let [owner, app] = [OWNER_ROLE, APP_ROLE].map(|role| postgres.url(role, DATABASE));
+    migrate::migrate(&owner, Some(&app), &SystemClock, &SystemIds).await.unwrap();
+    postgres.stop().await.unwrap();
+}
+
+/// The folder that is copied for each test: making one takes seconds.
+async fn model() -> &'static Path {
+    static MODEL: OnceCell<PathBuf> = OnceCell::const_new();
+    let made = async || {
+        let folder = scratch("model");
+        make(&folder).await;
+        folder
+    };
+    MODEL.get_or_init(made).await
+}
+
+fn options() -> PostgresOptions {
+    PostgresOptions {
+        lifetime: Lifetime::Bound,
+        max_prepared_transactions: 2,
+        ..PostgresOptions::new(search_path())
+    }
+}
 
 /// A migrated Postgres in a folder of its own.
 pub struct Hurt {
     folder: PathBuf,
     postgres: Option<Postgres>,
     redis: Redis,
+    observer: Observer,
 }
 
 impl Hurt {
-    /// A fresh one.
-    pub async fn start() -> Self {
+    /// One whose files survive what they would in production, for tests that kill or hang it.
+    pub async fn on_disk() -> Self {
+        Self::copied(scratch_on_disk("hurt")).await
+    }
+
+    /// One for tests that need a server of their own and promise nothing about its files.
+    pub async fn in_memory() -> Self {
+        Self::copied(scratch("hurt")).await
+    }
+
+    /// One that is no copy: its cluster has another identifier than those of the others.
+    pub async fn of_another_identity() -> Self {
+        let folder = scratch("hurt");
+        make(&folder).await;
+        Self::started(folder).await
+    }
+
+    async fn copied(folder: PathBuf) -> Self {
+        let contents = model().await.join(".");
+        let copied = Command::new("cp").arg("-a").arg(contents).arg(&folder).status().await;
+        assert!(copied.unwrap().success());
+        Self::started(folder).await
+    }
+
+    async fn started(folder: PathBuf) -> Self {
         let redis = start_redis(Listen::Unix).await;
-        let mut hurt = Self { folder: scratch("hurt"), postgres: None, redis };
+        let mut hurt = Self { folder, postgres: None, redis, observer: Observer::default() };
         hurt.bring_back().await;
-        let postgres = hurt.postgres.as_ref().unwrap();
-        postgres.ensure_roles_and_database().await.unwrap();
-        let (owner, app) = (postgres.url(OWNER_ROLE, DATABASE), postgres.url(APP_ROLE, DATABASE));
-        migrate::migrate(&owner, Some(&app), &SystemClock, &SystemIds).await.unwrap();
         hurt
     }
 
@@ -63,7 +114,7 @@ impl Hurt {
 
     /// The one number a query gives.
     pub async fn count(&self, query: &str) -> i64 {
-        self.superuser().await.query_one(query, &[]).await.unwrap().get(0)
+        self.observer.count(&self.superuser_url(), query).await
     }
 
     /// How many records there are under these ids.
@@ -100,14 +151,7 @@ impl Hurt {
         let folder = self.folder.clone();
         let postgres = wait_until("Postgres starts", || {
             let folder = folder.clone();
-            async move {
-                let options = PostgresOptions {
-                    lifetime: Lifetime::Bound,
-                    max_prepared_transactions: 2,
-                    ..PostgresOptions::new(search_path())
-                };
-                Postgres::start(&folder, options).await.ok()
-            }
+            async move { Postgres::start(&folder, options()).await.ok() }
         });
         self.postgres = Some(postgres.await);
     }

@@ -14,7 +14,7 @@ use super::hurt::Hurt;
 use super::size::{add_rows, many};
 use crate::compliance::requests::{file, filing, wait_for};
 use crate::support::app::Tenant;
-use crate::support::services::scratch;
+use crate::support::folders::scratch;
 use crate::support::{Client, TestApp, wait_until};
 
 /// Tables that grow with use: nothing reads one whole.
@@ -251,7 +251,7 @@ fn judge(found: &[(String, String)]) -> BTreeMap<&str, usize> {
 /// large table, among 20,000 entries here and 1,000,000 in `make scale`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_request_reads_all_of_a_table() {
-    let (many, hurt) = (many(), Hurt::start().await);
+    let (many, hurt) = (many(), Hurt::in_memory().await);
     let url = hurt.url();
     let start = || {
         let url = url.clone();

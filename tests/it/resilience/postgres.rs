@@ -21,7 +21,7 @@ async fn cut_connections_lose_no_record_of_a_reply() {
         let tenant = Arc::clone(&tenant);
         async move {
             let mut ids = Vec::new();
-            for _ in 0..rounds(150, 1_500) {
+            for _ in 0..rounds(50, 1_500) {
                 let reply = tenant.app.ask("the question").await;
                 if reply.status == 200 {
                     ids.push(reply.header("x-audit-id").unwrap().to_owned());
@@ -45,7 +45,7 @@ async fn cut_connections_lose_no_record_of_a_reply() {
     let records: i64 = admin.query_one(query, &[&ids]).await.unwrap().get(0);
     println!("{} replies with data, {records} records of theirs", ids.len());
     assert_eq!(i64::try_from(ids.len()).unwrap(), records);
-    assert!(ids.len() > 1_000, "most were answered");
+    assert!(ids.len() > 32 * rounds(50, 1_500) / 2, "most were answered");
     let twice = "SELECT count(*) - count(DISTINCT (writer_id, writer_seq)) FROM ai_cache_audit_logs
                  WHERE writer_id IS NOT NULL";
     assert_eq!(app.db.count(twice).await, 0, "no record is there twice");

@@ -112,7 +112,7 @@ async fn every_replica_follows_a_changed_limit_and_takes_its_share() {
 /// Many refused requests fill no trail, and none of them is lost from it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn refused_requests_are_all_counted_in_few_records() {
-    let flood = rounds(1_000, 20_000);
+    let flood = rounds(400, 20_000);
     let app = TestApp::start().await;
     let tenant = app.tenant("acme").await;
     limit(&app, "acme", 10).await;
@@ -157,7 +157,7 @@ async fn load(app: &TestApp, tenant: &Tenant, callers: usize, amount: Amount) ->
 /// machine tells nothing).
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_flood_of_one_tenant_is_not_anothers_trouble() {
-    let count = rounds(2_000, 50_000);
+    let count = rounds(500, 50_000);
     let app = TestApp::builder().settings(|settings| settings.workers = 2).start().await;
     let (noisy, quiet) = (app.tenant("noisy").await, app.tenant("quiet").await);
     let hits = Amount::Requests(count as u64);

@@ -16,7 +16,8 @@ use rstest::rstest;
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::support::services::{COUNT_VALUES, LIST_VALUES, scratch, search_path};
+use crate::support::folders::scratch;
+use crate::support::services::{COUNT_VALUES, LIST_VALUES, search_path};
 use crate::support::{Client, Reply, TestApp, TestDb, wait_until};
 
 /// Longest time of a command. Shorter than the limits that the library of Redis has by itself.

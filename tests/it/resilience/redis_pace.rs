@@ -14,7 +14,7 @@ use crate::support::services::start_redis;
 /// values would find the queue full.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_answer_of_a_busy_service_is_kept() {
-    const COUNT: usize = 1_600;
+    const COUNT: usize = 960;
     let port = own_port();
     let redis = start_redis(Listen::Tcp(port)).await;
     let late = RedisProxy::start(port, |_| Duration::from_millis(50)).await;

@@ -10,8 +10,9 @@ use serde_json::json;
 
 use crate::cli::program::{Program, Serving};
 use crate::support::app::MASTER_KEYS;
+use crate::support::folders::scratch;
 use crate::support::redis_servers::{RedisProcess, own_port};
-use crate::support::services::{COUNT_VALUES, scratch};
+use crate::support::services::COUNT_VALUES;
 use crate::support::{Client, TestApp, TestDb, wait_until};
 
 /// Runs the system's openssl in a folder.

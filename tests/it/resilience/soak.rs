@@ -20,7 +20,7 @@ const TAGS: usize = 20;
 /// How long, and how often memory is read.
 fn times() -> (Duration, Duration) {
     match std::env::var_os("SOAK") {
-        None => (Duration::from_secs(6), Duration::from_millis(500)),
+        None => (Duration::from_secs(3), Duration::from_millis(250)),
         Some(minutes) => {
             let minutes: u64 = minutes.to_str().unwrap().parse().unwrap();
             (Duration::from_mins(minutes), Duration::from_mins(1))
@@ -95,7 +95,7 @@ async fn watch(plan: Plan, each: Duration, pid: u32) -> (Outcome, Vec<u64>) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn memory_is_flat_under_full_load() {
     let (whole, each) = times();
-    let (hurt, redis, program) = (Hurt::start().await, own_redis().await, Program::new());
+    let (hurt, redis, program) = (Hurt::in_memory().await, own_redis().await, Program::new());
     let (database, redis_url) = (hurt.url(), redis.url());
     let variables = [
         ("DATABASE_URL", database.as_str()),

@@ -15,7 +15,8 @@ use deadpool_redis::redis::cmd;
 
 use super::redis::{run, wait_for_keys};
 use super::size::{add_rows, many};
-use crate::support::services::{scratch, search_path};
+use crate::support::folders::scratch;
+use crate::support::services::search_path;
 use crate::support::{TestApp, wait_until};
 
 /// How many values may wait to be written to Redis.
@@ -93,7 +94,7 @@ async fn a_look_up_finds_in_every_tier_and_its_cost_is_told() {
     fill(stack, (&redis, &mac), &first, many).await;
 
     let mut hot = Vec::new();
-    for number in numbers(many, 100_000) {
+    for number in numbers(many, many / 10) {
         let wanted = wanted(tenant.id, number);
         let begun = Instant::now();
         let found = stack.hot.get(&wanted.place);
@@ -101,7 +102,7 @@ async fn a_look_up_finds_in_every_tier_and_its_cost_is_told() {
         assert!(found.is_some(), "{number}");
     }
     let mut warm = Vec::new();
-    for number in numbers(many, 20_000) {
+    for number in numbers(many, many / 50) {
         let wanted = wanted(tenant.id, number);
         let begun = Instant::now();
         let found = stack.warm.get(name(&mac, number), &wanted).await;
@@ -109,7 +110,7 @@ async fn a_look_up_finds_in_every_tier_and_its_cost_is_told() {
         assert!(found.is_some(), "{number}");
     }
     let mut cold = Vec::new();
-    for number in numbers(many, 5_000) {
+    for number in numbers(many, many / 200) {
         let wanted = wanted(tenant.id, number);
         let begun = Instant::now();
         let found = stack.cold.get(&wanted, position).await.unwrap();

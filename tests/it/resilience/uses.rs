@@ -10,7 +10,7 @@ use serde_json::json;
 use super::hurt::Hurt;
 use super::redis::own_redis;
 use crate::support::app::Tenant;
-use crate::support::services::scratch;
+use crate::support::folders::scratch;
 use crate::support::{Client, TestApp, rounds, wait_until};
 
 const CALLERS: usize = 64;
@@ -85,8 +85,8 @@ async fn counts(hurt: &Hurt) -> HashMap<String, i64> {
 /// between, stopped right after the last reply: each entry's count is what its callers counted.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_hit_is_counted_once_whatever_breaks_in_between() {
-    let each = rounds(60, 3_000);
-    let (mut hurt, redis) = (Hurt::start().await, own_redis().await);
+    let each = rounds(20, 3_000);
+    let (mut hurt, redis) = (Hurt::on_disk().await, own_redis().await);
     let app = start(&hurt, &redis).await;
     let tenant = app.tenant("acme").await;
     let mut served = ask_all(&tenant, each).await;

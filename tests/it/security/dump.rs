@@ -9,8 +9,9 @@ use serde_json::{Value, json};
 
 use crate::cli::program::{Program, Serving};
 use crate::support::app::MASTER_KEYS;
+use crate::support::folders::scratch;
 use crate::support::services::pg_dump;
-use crate::support::services::{scratch, search_path};
+use crate::support::services::search_path;
 use crate::support::upstream::TestUpstream;
 use crate::support::{Client, TestDb};
 

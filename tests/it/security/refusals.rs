@@ -71,7 +71,7 @@ async fn create(admin: &crate::support::Client, life: Option<u64>) -> (String, S
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn refused_tokens_are_told_alike_and_get_nothing_from_memory() {
     let clock = Arc::new(TestClock::default());
-    let app = TestApp::builder().clock(clock.clone()).start().await;
+    let app = TestApp::builder().full_hash_cost().clock(clock.clone()).start().await;
     let (tenant, off) = (app.tenant("other").await, app.tenant("acme").await);
     let operator = app.operator().await;
     let (revoked, revoked_id) = create(&tenant.admin, None).await;
@@ -122,7 +122,7 @@ async fn refused_tokens_are_told_alike_and_get_nothing_from_memory() {
 /// limit, which stands before the hashing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn typos_cost_no_hashing() {
-    let app = TestApp::start().await;
+    let app = TestApp::builder().full_hash_cost().start().await;
     let tenant = app.tenant("acme").await;
     let token = app.token(tenant.id, &[Role::App]).await;
     let tries = (0..200).map(|number| {
@@ -145,7 +145,7 @@ fn median(mut times: Vec<Duration>) -> Duration {
 /// being served.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flood_of_bad_tokens_is_refused_without_hashing() {
-    let app = TestApp::start().await;
+    let app = TestApp::builder().full_hash_cost().start().await;
     let tenant = app.tenant("acme").await;
     tenant.app.ask("a question").await.expect(200);
     let http = reqwest::Client::builder().no_proxy().build().unwrap();

@@ -8,7 +8,7 @@ use ai_cache::http::route::AUTHENTICATED;
 use serde_json::json;
 
 use crate::compliance::requests::file;
-use crate::support::client::DOCUMENT;
+use crate::support::document::DOCUMENT;
 use crate::support::{Client, Reply, TestApp};
 
 use super::words;

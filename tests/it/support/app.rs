@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use ai_cache::app::{App, AppError, AppSettings, Auditing, Deps, Running};
 use ai_cache::audit::SpoolSettings;
+use ai_cache::auth::HashCost;
 use ai_cache::crypto::KeyProvider;
 use ai_cache::domain::caller::Role;
 use ai_cache::domain::clock::{Clock, SystemClock};
@@ -23,11 +24,15 @@ use ai_cache::upstream::{Nothing, OpenAi, OpenAiSettings, Upstream};
 use chrono::TimeDelta;
 
 use super::client::Client;
-use super::services::{TestDb, scratch};
+use super::folders::scratch;
+use super::services::TestDb;
 use super::upstream::TestUpstream;
 
 /// The master key of tests.
 pub const MASTER_KEYS: &str = "k1:MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
+
+/// What a token's hash costs where a test promises nothing about it.
+const CHEAP: HashCost = HashCost { memory_kib: 8, passes: 1 };
 
 /// The prices of the tests' upstream: 0.15 and 0.60 dollars a million.
 pub const PRICES: Prices = Prices { prompt: Usd(150_000), completion: Usd(600_000) };
@@ -40,6 +45,7 @@ pub struct Builder {
     settings: AppSettings,
     upstream: Option<Arc<dyn Upstream>>,
     keys: Option<PathBuf>,
+    hash_cost: HashCost,
 }
 
 /// A running service.
@@ -95,7 +101,7 @@ impl Default for Builder {
         };
         let clock = Arc::new(SystemClock);
         let ids = Arc::new(SystemIds);
-        Self { db: None, clock, ids, settings, upstream: None, keys: None }
+        Self { db: None, clock, ids, settings, upstream: None, keys: None, hash_cost: CHEAP }
     }
 }
 
@@ -128,6 +134,12 @@ impl Builder {
     /// With the keys of this file.
     pub fn key_file(mut self, path: &Path) -> Self {
         self.keys = Some(path.to_owned());
+        self
+    }
+
+    /// With what production's hashes cost.
+    pub fn full_hash_cost(mut self) -> Self {
+        self.hash_cost = HashCost::FULL;
         self
     }
 
@@ -174,6 +186,7 @@ impl Builder {
                 None => KeyProvider::from_text(MASTER_KEYS).unwrap(),
                 Some(path) => KeyProvider::from_file(path).unwrap(),
             }),
+            hash_cost: self.hash_cost,
         };
         let app = Box::pin(App::start(settings, deps)).await?;
         let running = app.serve(TcpListener::bind(("127.0.0.1", 0)).unwrap())?;

@@ -1,19 +1,18 @@
 //! A client that checks every reply against the API document.
 
 use std::sync::LazyLock;
-use std::time::Duration;
 
-use ai_cache::http::openapi;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
-/// How long a connection may be idle and be used again. The service closes it after 5 s.
-const IDLE: Duration = Duration::from_secs(3);
+use super::document;
 
-/// The document, as a client gets it.
-pub static DOCUMENT: LazyLock<Value> =
-    LazyLock::new(|| serde_json::from_str(&openapi::text().unwrap()).unwrap());
+/// The sockets of all callers. Made once, since it reads the system's certificates; none is kept
+/// after its reply, so that a service that stops waits for no idle one.
+static HTTP: LazyLock<reqwest::Client> = LazyLock::new(|| {
+    reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build().unwrap()
+});
 
 /// A caller of the service.
 #[derive(Clone)]
@@ -65,8 +64,7 @@ impl Reply {
 impl Client {
     /// A caller without a token.
     pub fn new(base: &str) -> Self {
-        let http = reqwest::Client::builder().no_proxy().pool_idle_timeout(IDLE).build().unwrap();
-        Self { http, base: base.to_owned(), headers: HeaderMap::new() }
+        Self { http: HTTP.clone(), base: base.to_owned(), headers: HeaderMap::new() }
     }
 
     /// The same caller at another service.
@@ -171,7 +169,7 @@ async fn try_receive(
     request: RequestBuilder,
 ) -> Result<Reply, reqwest::Error> {
     let reply = take(request).await?;
-    check(method, path, &reply);
+    document::check(method, path, &reply);
     Ok(reply)
 }
 
@@ -181,58 +179,4 @@ async fn take(request: RequestBuilder) -> Result<Reply, reqwest::Error> {
     let text = reply.text().await?;
     let body = serde_json::from_str(&text).unwrap_or(Value::Null);
     Ok(Reply { status, headers, text, body })
-}
-
-/// Whether a path of the document is what was asked for.
-fn matches(template: &str, path: &str) -> bool {
-    let path = path.split('?').next().unwrap();
-    let (wanted, given) = (template.split('/'), path.split('/'));
-    template.split('/').count() == path.split('/').count()
-        && wanted.zip(given).all(|(wanted, given)| wanted.starts_with('{') || wanted == given)
-}
-
-/// Panics when a reply is not what the document says of its route. Requests for what the document
-/// does not name must get a problem.
-fn check(method: &str, path: &str, reply: &Reply) {
-    assert!(reply.header("x-request-id").is_some(), "{method} {path} has no request id");
-    let paths = DOCUMENT["paths"].as_object().unwrap();
-    let item = paths
-        .iter()
-        .filter(|(template, _)| matches(template, path))
-        .find_map(|(_, item)| item.get(method.to_ascii_lowercase()));
-    let responses = match item {
-        Some(item) => &item["responses"],
-        None if reply.status < 400 => return,
-        None => &DOCUMENT["paths"]["/api/ai-cache/query"]["post"]["responses"],
-    };
-    let class = format!("{}XX", reply.status / 100);
-    let response = responses.get(reply.status.to_string()).or_else(|| responses.get(&class));
-    let response = response
-        .unwrap_or_else(|| panic!("{method} {path}: {} is not in the document", reply.status));
-    let Some(content) = response.get("content").and_then(Value::as_object) else {
-        assert_eq!(reply.text, "", "{method} {path} has a body that is not in the document");
-        return;
-    };
-    let kind = reply.header("content-type").unwrap_or_default().split(';').next().unwrap();
-    let media = content.get(kind).unwrap_or_else(|| panic!("{method} {path}: {kind}"));
-    let what = format!("{method} {path} {}", reply.status);
-    if kind == "application/x-ndjson" {
-        let lines = reply.text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-        let each = json!({ "type": "array", "items": media["schema"] });
-        check_schema(&each, &Value::Array(lines), &what);
-    } else if kind.ends_with("json") {
-        check_schema(&media["schema"], &reply.body, &what);
-    }
-}
-
-fn check_schema(schema: &Value, body: &Value, what: &str) {
-    let mut whole = schema.clone();
-    whole["$schema"] = json!("https://json-schema.org/draft/2020-12/schema");
-    whole["components"] = DOCUMENT["components"].clone();
-    let validator = jsonschema::validator_for(&whole).unwrap();
-    let faults: Vec<String> = validator
-        .iter_errors(body)
-        .map(|fault| format!("{}: {fault}", fault.instance_path()))
-        .collect();
-    assert!(faults.is_empty(), "{what} is not what the document says: {faults:?}\n{body:#}");
 }

@@ -5,6 +5,8 @@
 pub mod app;
 pub mod client;
 pub mod clock;
+pub mod document;
+pub mod folders;
 pub mod link;
 pub mod load;
 pub mod pg_proxy;

@@ -13,7 +13,8 @@ use deadpool_redis::redis::{Client, Cmd, FromRedisValue, RedisResult};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::services::{COUNT_VALUES, scratch, search_path};
+use super::folders::scratch;
+use super::services::{COUNT_VALUES, search_path};
 use super::wait_until;
 
 /// How long a master of the cluster is silent before the others replace it, in milliseconds.

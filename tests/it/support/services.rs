@@ -1,8 +1,8 @@
 //! One Postgres for the whole run, gone when the run ends however it ends. Each test
 //! has a database of its own, copied from a migrated template.
 
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock, mpsc};
 
 use ai_cache::domain::clock::SystemClock;
 use ai_cache::domain::ids::SystemIds;
@@ -11,8 +11,10 @@ use ai_cache::embedded::{
     SUPERUSER,
 };
 use ai_cache::store::migrate;
-use tokio::sync::OnceCell;
+use tokio::sync::{Mutex, OnceCell};
 use tokio_postgres::{Client, NoTls};
+
+use super::folders::scratch;
 
 const TEMPLATE: &str = "template_ai_cache";
 
@@ -22,15 +24,6 @@ static DATABASES: AtomicU64 = AtomicU64::new(0);
 /// Where programs are looked for.
 pub fn search_path() -> String {
     option_env!("PATH").unwrap_or("/usr/bin:/usr/sbin:/bin:/usr/local/bin").to_owned()
-}
-
-/// A folder of this run under the system's folder for such.
-pub fn scratch(name: &str) -> PathBuf {
-    let count = DATABASES.fetch_add(1, Ordering::SeqCst);
-    let folder =
-        std::env::temp_dir().join(format!("ai-cache-{}-{count}-{name}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
-    folder
 }
 
 /// The run's Postgres.
@@ -93,11 +86,69 @@ pub async fn connect(url: &str) -> Client {
     client
 }
 
-/// A database of one test.
+/// A database of one test. It is dropped with the last of its clones.
 #[derive(Clone)]
 pub struct TestDb {
-    name: String,
+    database: Arc<Database>,
 }
+
+struct Database {
+    name: String,
+    observer: Observer,
+}
+
+/// A connection that asks for numbers, made when it is first used and again when it broke: tests poll,
+/// and a connection costs Postgres more than a query.
+#[derive(Default)]
+pub struct Observer(Mutex<Option<Client>>);
+
+impl Observer {
+    /// The one number that a query gives.
+    pub async fn count(&self, url: &str, query: &str) -> i64 {
+        let mut client = self.0.lock().await;
+        if let Some(client) = &*client {
+            match client.query_one(query, &[]).await {
+                Ok(row) => return row.get(0),
+                Err(error) => assert!(client.is_closed(), "{error:?}"),
+            }
+        }
+        client.insert(connect(url).await).query_one(query, &[]).await.unwrap().get(0)
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        // The thread lives as long as the process.
+        let _sent = UNUSED.send(std::mem::take(&mut self.name));
+    }
+}
+
+/// How many databases are dropped one after the other: the first of them makes a checkpoint, which is
+/// dear, the others find little to write.
+const DROPPED_AT_ONCE: usize = 32;
+
+/// Names of databases that no test uses any more, for a thread that drops them: the test that used
+/// one has ended, and its runtime with it.
+static UNUSED: LazyLock<mpsc::Sender<String>> = LazyLock::new(|| {
+    let (sender, unused) = mpsc::channel::<String>();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let admin = connect(&postgres().await.url(SUPERUSER, "postgres")).await;
+            let mut names = Vec::new();
+            for name in unused {
+                names.push(name);
+                if names.len() >= DROPPED_AT_ONCE {
+                    for name in names.drain(..) {
+                        let drop = format!("DROP DATABASE {name} WITH (FORCE)");
+                        admin.batch_execute(&drop).await.unwrap();
+                    }
+                }
+            }
+        });
+    });
+    sender
+});
 
 impl TestDb {
     /// A copy of the migrated template.
@@ -121,17 +172,17 @@ impl TestDb {
         let admin = connect(&postgres.url(SUPERUSER, "postgres")).await;
         let make = format!("CREATE DATABASE {name} OWNER {OWNER_ROLE} {from}");
         admin.batch_execute(&make).await.unwrap();
-        Self { name }
+        Self { database: Arc::new(Database { name, observer: Observer::default() }) }
     }
 
     /// Its name.
     pub fn name(&self) -> &str {
-        &self.name
+        &self.database.name
     }
 
     /// Its URL for a role.
     pub async fn url(&self, role: &str) -> String {
-        postgres().await.url(role, &self.name)
+        postgres().await.url(role, self.name())
     }
 
     /// Its URL for the service's role.
@@ -156,7 +207,7 @@ impl TestDb {
 
     /// The one number a query gives, seen as the superuser.
     pub async fn count(&self, query: &str) -> i64 {
-        self.superuser().await.query_one(query, &[]).await.unwrap().get(0)
+        self.database.observer.count(&self.url(SUPERUSER).await, query).await
     }
 }
 
