@@ -70,6 +70,8 @@ pub struct AppSettings {
     pub checkpoint: Option<PathBuf>,
     /// Days that entries, requests and records are kept, of tenants that say nothing else.
     pub retention_days: u32,
+    /// Bytes of a part of an export's package in the clear.
+    pub part_bytes: usize,
     /// Where erasures are kept outside; `None`: nowhere.
     pub erasure_ledger: Option<PathBuf>,
     /// Whether it begins a new audit ledger in a database that was restored; other commands leave that
@@ -232,6 +234,7 @@ impl App {
             stale: settings.stale,
             capacity: Capacity { max_entries, usable_for },
             retention_days: settings.retention_days,
+            part_bytes: settings.part_bytes,
         });
         let clock = Arc::clone(&deps.clock);
         let authenticator = Authenticator::new(store, coherence, remembered, hasher, audit, clock);

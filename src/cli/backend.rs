@@ -18,7 +18,7 @@ use crate::embedded::{
 use crate::http::Monitoring;
 use crate::keyring::Encryption;
 use crate::redis::RedisSettings;
-use crate::service::Switch;
+use crate::service::{PART_BYTES, Switch};
 use crate::store::{StoreSettings, migrate};
 use crate::telemetry::{self, Format};
 use crate::upstream::{Demo, Nothing, OpenAi, OpenAiSettings, Upstream};
@@ -180,6 +180,7 @@ impl Backend {
             }),
             checkpoint: config.audit.checkpoint_file.clone(),
             retention_days: config.gdpr.retention_days,
+            part_bytes: PART_BYTES,
             erasure_ledger: config.erasure.ledger_file.clone(),
             begins_ledger: self.hold != Hold::Shared,
             monitoring: choose(cache.monitoring_enabled),

@@ -57,8 +57,8 @@ pub use entries::{EntriesError, EntryPage, EntryQuery, EntryView};
 use evict::Samples;
 pub use evict::{Capacity, Evicted};
 pub use gdpr::{
-    Decision, EventView, ExportDownload, Filing, GdprError, HoldView, NewHoldText, RequestPage,
-    RequestView,
+    Decision, EventView, ExportDownload, Filing, GdprError, HoldView, NewHoldText, PART_BYTES,
+    RequestPage, RequestView,
 };
 pub use invalidate::{Invalidated, Invalidation};
 pub use labels::Labels;
@@ -135,6 +135,8 @@ pub struct Parts {
     pub capacity: Capacity,
     /// Days that entries, requests and records are kept, of tenants that say nothing else.
     pub retention_days: u32,
+    /// Bytes of a part of an export's package in the clear.
+    pub part_bytes: usize,
     /// Master keys, for the proof of the trail.
     pub keys: Arc<KeyProvider>,
     /// Where seals of the trail are kept outside.

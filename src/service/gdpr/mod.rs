@@ -29,7 +29,7 @@ use super::{Service, ServiceError};
 
 pub use decide::Decision;
 pub use download::ExportDownload;
-pub use export::PackingError;
+pub use export::{PART_BYTES, PackingError};
 pub use file::Filing;
 pub use holds::{HoldView, NewHoldText};
 pub use view::{EventView, RequestPage, RequestView};

@@ -15,7 +15,7 @@ use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
 
 use crate::support::services::pg_dump;
-use crate::support::{Client, Tenant, TestApp, TestClock, TestDb, rounds, wait_until};
+use crate::support::{Builder, Client, Tenant, TestApp, TestClock, TestDb, rounds, wait_until};
 
 pub const REQUESTS: &str = "/api/ai-cache/gdpr/requests";
 
@@ -46,15 +46,14 @@ pub struct Downloaded {
     pub cut: bool,
 }
 
-/// Begins a download, of which nothing but the head is read.
-pub async fn begin(app: &TestApp, token: &str, id: &str) -> reqwest::Response {
+/// Downloads a package. A connection that breaks before the head of the reply was written is a
+/// download that was cut after no byte.
+pub async fn download(app: &TestApp, token: &str, id: &str) -> Downloaded {
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
     let path = format!("{}{REQUESTS}/{id}/export", app.base());
-    http.get(path).bearer_auth(token).send().await.unwrap()
-}
-
-/// What still comes of a download.
-pub async fn read_on(mut reply: reqwest::Response) -> Downloaded {
+    let Ok(mut reply) = http.get(path).bearer_auth(token).send().await else {
+        return Downloaded { status: 0, headers: HeaderMap::new(), bytes: Vec::new(), cut: true };
+    };
     let (status, headers) = (reply.status().as_u16(), reply.headers().clone());
     let mut bytes = Vec::new();
     let cut = loop {
@@ -65,11 +64,6 @@ pub async fn read_on(mut reply: reqwest::Response) -> Downloaded {
         }
     };
     Downloaded { status, headers, bytes, cut }
-}
-
-/// Downloads a package.
-pub async fn download(app: &TestApp, token: &str, id: &str) -> Downloaded {
-    read_on(begin(app, token, id).await).await
 }
 
 /// Files an export, waits for it and reads its package.
@@ -361,11 +355,16 @@ pub fn noise(seed: u64, length: usize) -> String {
     (0..length).map(|_| char::from(LETTERS[next()])).collect()
 }
 
-/// Fills entries of "anna" whose answers are long.
-pub async fn ask_for_noise(app: &TestApp, tenant: &Tenant, count: usize) {
-    app.upstream.answer_with(|asked| {
+/// A service whose packages have parts of 16 KiB.
+pub fn in_small_parts() -> Builder {
+    TestApp::builder().settings(|settings| settings.part_bytes = 16 * 1024)
+}
+
+/// Fills entries of "anna" whose answers have this length in bytes.
+pub async fn ask_for_noise(app: &TestApp, tenant: &Tenant, count: usize, length: usize) {
+    app.upstream.answer_with(move |asked| {
         let digits = asked.bytes().rev().take_while(u8::is_ascii_digit).count();
-        noise(asked[asked.len() - digits..].parse().unwrap(), 900_000)
+        noise(asked[asked.len() - digits..].parse().unwrap(), length)
     });
     for number in 0..count {
         let body = json!({ "query": format!("noise {number}"), "subjectId": "anna" });
@@ -395,9 +394,9 @@ async fn parts(db: &TestDb) -> i64 {
 /// Issue 5: an execution that ended anywhere is taken up by another replica: one package.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_export_whose_process_ends_in_the_middle_is_made_anew_by_another() {
-    let app = TestApp::start().await;
+    let app = in_small_parts().start().await;
     let (db, acme) = (app.db.clone(), app.tenant("acme").await);
-    ask_for_noise(&app, &acme, 6).await;
+    ask_for_noise(&app, &acme, 6, 15_000).await;
     let barrier = db.superuser().await;
     barrier.batch_execute(BARRIER).await.unwrap();
     let id = file(&acme.compliance, "anna").await;
@@ -415,7 +414,7 @@ async fn an_export_whose_process_ends_in_the_middle_is_made_anew_by_another() {
         )
         .await
         .unwrap();
-    let second = TestApp::builder().db(&db).start().await;
+    let second = in_small_parts().db(&db).start().await;
     let compliance = acme.compliance.at(&second.base());
     let shown = completed(&compliance, &id).await;
     let token = second.token(acme.id, &[Role::Compliance]).await;

@@ -17,7 +17,7 @@ use ai_cache::domain::money::{Prices, Usd};
 use ai_cache::http::Monitoring;
 use ai_cache::keyring::Encryption;
 use ai_cache::redis::RedisSettings;
-use ai_cache::service::{Grant, Service, Switch, TenantSlug};
+use ai_cache::service::{Grant, PART_BYTES, Service, Switch, TenantSlug};
 use ai_cache::store::StoreSettings;
 use ai_cache::store::tenants::TenantLimits;
 use ai_cache::upstream::{Nothing, OpenAi, OpenAiSettings, Upstream};
@@ -91,6 +91,7 @@ impl Default for Builder {
             }),
             checkpoint: None,
             retention_days: 2_555,
+            part_bytes: PART_BYTES,
             erasure_ledger: None,
             begins_ledger: true,
             monitoring: Monitoring::On,

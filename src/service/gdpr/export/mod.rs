@@ -33,7 +33,7 @@ use package::Package;
 use packing::Packing;
 use readme::Readme;
 
-pub use package::PackingError;
+pub use package::{PART_BYTES, PackingError};
 
 /// How long a package can be downloaded.
 const KEPT: TimeDelta = TimeDelta::days(7);
@@ -125,7 +125,7 @@ impl Service {
         execution.row.subject_key = key.subject();
         self.begin_package(execution, &key).await?;
         let sealer = PackageSealer::new(key.clone(), execution.row.id);
-        let (package, sealed) = Package::new(sealer, facts.snapshot_at);
+        let (package, sealed) = Package::new(sealer, self.parts.part_bytes, facts.snapshot_at);
         let contents = Box::new(Contents { package, readme: Readme::default(), facts });
         let keeper = Keeper::new(self, execution, key);
         let mut packing = Packing::new(keeper, tx, (contents, sealed));

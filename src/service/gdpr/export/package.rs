@@ -14,8 +14,8 @@ use zip::{CompressionMethod, ZipWriter};
 use crate::crypto::Sealed;
 use crate::keyring::{PackageSealer, PartKind};
 
-/// Bytes of a part in the clear: sealed it is no longer than a mebibyte.
-const PART_BYTES: usize = 1024 * 1024 - 128;
+/// Bytes of a part in the clear in production: sealed it is no longer than a mebibyte.
+pub const PART_BYTES: usize = 1024 * 1024 - 128;
 
 /// Why a package could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -60,10 +60,14 @@ impl Package {
     /// Begins a package. The sealed parts come out of the other end as they fill up: a channel of
     /// the standard library, since they are made on the blocking pool and taken, without waiting,
     /// after each piece of work there. It holds no more parts than a page of entries makes.
-    pub fn new(sealer: PackageSealer, at: DateTime<Utc>) -> (Self, mpsc::Receiver<Sealed>) {
+    pub fn new(
+        sealer: PackageSealer,
+        part_bytes: usize,
+        at: DateTime<Utc>,
+    ) -> (Self, mpsc::Receiver<Sealed>) {
         let (sealed, parts) = mpsc::channel();
-        let buffer = Zeroizing::new(Vec::with_capacity(PART_BYTES));
-        let sink = Parts { sealer, buffer, sealed };
+        let buffer = Zeroizing::new(Vec::with_capacity(part_bytes));
+        let sink = Parts { sealer, part_bytes, buffer, sealed };
         let zip = ZipWriter::new_stream(sink).set_auto_large_file();
         let options = SimpleFileOptions::default()
             .compression_method(CompressionMethod::Deflated)
@@ -138,6 +142,7 @@ fn zip_time(at: DateTime<Utc>) -> Option<zip::DateTime> {
 /// Takes the zip's bytes and seals them a part at a time.
 struct Parts {
     sealer: PackageSealer,
+    part_bytes: usize,
     buffer: Zeroizing<Vec<u8>>,
     sealed: mpsc::Sender<Sealed>,
 }
@@ -155,10 +160,10 @@ impl Parts {
 impl Write for Parts {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         // Only now is it known that another part follows.
-        if self.buffer.len() == PART_BYTES && !bytes.is_empty() {
+        if self.buffer.len() == self.part_bytes && !bytes.is_empty() {
             self.seal(PartKind::Inner)?;
         }
-        let taken = bytes.len().min(PART_BYTES - self.buffer.len());
+        let taken = bytes.len().min(self.part_bytes - self.buffer.len());
         self.buffer.extend_from_slice(&bytes[..taken]);
         Ok(taken)
     }
