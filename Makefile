@@ -13,14 +13,18 @@ run:
 	cargo build --locked --bin ai-cache
 	@exec $(TARGET)/debug/ai-cache serve
 
+# Builds the tests and the program, and lints them in the same pass: clippy's driver is the compiler
+# of this package then, with the arguments that `cargo clippy -- -D warnings` gives it.
+LINTED := RUSTC_WORKSPACE_WRAPPER=clippy-driver CLIPPY_ARGS=-D__CLIPPY_HACKERY__warnings
+
 # What CI runs. Without backtraces the last lines tell what a failed test said.
 test:
 	@scripts/setup.sh test
 	cargo fmt --check
-	cargo clippy --locked --all-targets -- -D warnings
-	cargo build --locked --bin ai-cache
+	$(LINTED) cargo test --locked --test it --no-run
 	$(TARGET)/debug/ai-cache openapi | diff -u docs/openapi.json -
-	RUST_BACKTRACE=0 cargo test --locked --test it
+	RUST_BACKTRACE=0 $(LINTED) cargo test --locked --test it \
+		--config "target.'cfg(all())'.runner = 'scripts/timed-tests.sh'"
 	@scripts/tree-is-clean.sh
 
 # What takes long to install.
@@ -39,7 +43,7 @@ bench:
 # The fault tests with as many faults as are promised: part of `make test` with fewer.
 chaos:
 	@scripts/setup.sh test
-	CHAOS=1 cargo test --locked --test it -- --nocapture --test-threads 1 resilience:: cli::kills cli::disk compliance::
+	CHAOS=1 cargo test --locked --test it -- --nocapture --test-threads 1 resilience:: cli::kills cli::disk compliance:: security::dump
 
 scale:
 	@scripts/setup.sh run

@@ -202,7 +202,7 @@ pub struct StreamListener(PgListener);
 impl StreamListener {
     /// Resolves at the next step; `false`: the connection was lost meanwhile.
     pub async fn heard(&mut self) -> Result<bool, StoreError> {
-        Ok(self.0.try_recv().await?.is_some())
+        Ok(Box::pin(self.0.try_recv()).await?.is_some())
     }
 }
 
@@ -214,8 +214,9 @@ impl Store {
                 .max_connections(1)
                 .acquire_timeout(self.limit)
                 .connect_lazy_with(self.options.clone());
-            let mut listener = PgListener::connect_with(&pool).await?;
-            listener.listen(CHANNEL).await?;
+            // Boxed, as is what connects again: each takes 40 KB.
+            let mut listener = Box::pin(PgListener::connect_with(&pool)).await?;
+            Box::pin(listener.listen(CHANNEL)).await?;
             Ok(StreamListener(listener))
         })
         .await

@@ -24,7 +24,8 @@ impl OpenTx {
     async fn begin(store: &Store, begin: &'static str) -> Result<Self, StoreError> {
         let mut idle = store.pool.options().get_max_connections();
         loop {
-            let mut tx = Self(Some(store.pool.acquire().await?));
+            // Boxed: it takes 40 KB, which every transaction's future would hold.
+            let mut tx = Self(Some(Box::pin(store.pool.acquire()).await?));
             match tx.connection()?.execute(begin).await.map_err(StoreError::from) {
                 Ok(_) => return Ok(tx),
                 Err(StoreError::Unreachable(_)) if idle > 0 => idle -= 1,

@@ -250,7 +250,8 @@ fn changes_of_rows() -> Vec<Trial> {
             "a copied row",
             format!(
                 "CREATE TEMPORARY TABLE copied AS SELECT * FROM kept_rows WHERE id = {other_rows};
-                 UPDATE copied SET id = overlay(id::text PLACING 'abc' FROM 34)::uuid;
+                 UPDATE copied SET id = encode(
+                     set_byte(uuid_send(id), 15, get_byte(uuid_send(id), 15) # 1), 'hex')::uuid;
                  INSERT INTO ai_cache_audit_logs SELECT * FROM copied; DROP TABLE copied"
             ),
             Kind::RowExtra,
@@ -326,7 +327,9 @@ fn changes_of_seals() -> Vec<Trial> {
         (
             "a seal's signature",
             format!(
-                "UPDATE audit_seals SET signature = set_byte(signature, {{n}}, 0) WHERE seq = {LAST}"
+                "UPDATE audit_seals
+                 SET signature = set_byte(signature, {{n}}, get_byte(signature, {{n}}) # 1)
+                 WHERE seq = {LAST}"
             ),
             Kind::BadSignature,
         ),

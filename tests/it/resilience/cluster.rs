@@ -163,7 +163,7 @@ async fn nobody_is_harmed_by_a_lost_master(#[case] signal: Signal) {
     let app = service_on(cluster.urls()).await;
     let load = Load::new(&app, 4).await;
     load.fill().await;
-    let normal = load.run(rounds(200, 20_000), async {}).await;
+    let normal = load.run(rounds(150, 20_000), async {}).await;
     let begun = load.begun();
     let faults = async {
         load.reached(begun + requests / 10).await;

@@ -99,7 +99,7 @@ async fn read_on(caller: Client, reading: Arc<Reading>) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_an_invalidation_no_replica_serves_what_it_removed(#[case] kind: Kind) {
     // So many invalidations while so many callers read so much between two of them.
-    let (invalidations, callers, each) = (rounds(8, 20), rounds(16, 64), rounds(100, 5_000));
+    let (invalidations, callers, each) = (rounds(8, 20), rounds(16, 64), rounds(60, 5_000));
     let (redis, version) = (own_redis().await, Version::default());
     let first = TestApp::builder().redis_url(&redis.url()).start().await;
     let mut apps = vec![first];
@@ -189,7 +189,7 @@ async fn a_refresh_that_another_replica_overtakes_is_not_stored(#[case] kind: Ki
     let admin = tenant.admin.at(&other.base());
     let mut refresh = question();
     refresh["cache"]["mode"] = Value::from("refresh");
-    let (trials, mut old) = (rounds(10, 1_000), 0);
+    let (trials, mut old) = (rounds(4, 1_000), 0);
     for _ in 0..trials {
         let selector = match kind {
             Kind::Entry => json!({ "entryId": entry_id(&tenant.app).await }),

@@ -262,7 +262,7 @@ async fn a_fill_that_is_overtaken_is_neither_stored_nor_joined(#[case] kind: Kin
 #[case(Kind::Subject)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_fill_that_another_replica_overtakes_is_not_stored(#[case] kind: Kind) {
-    let trials = rounds(10, 1_000);
+    let trials = rounds(4, 1_000);
     let fills = TestApp::start().await;
     let other = TestApp::builder().db(&fills.db).start().await;
     let tenant = fills.tenant("acme").await;

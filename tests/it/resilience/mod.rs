@@ -6,7 +6,7 @@ mod cluster;
 mod coherence;
 mod counts;
 mod cut_commits;
-mod cut_off;
+pub mod cut_off;
 mod differing;
 pub mod flights;
 mod floor;

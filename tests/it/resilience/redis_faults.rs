@@ -110,7 +110,7 @@ async fn spoil(server: &RedisProcess) {
     }
 }
 
-/// 600 requests of each kind after 200 before the fault; in full 20,000 each.
+/// 400 requests of each kind after 150 before the fault; in full 20,000 each.
 #[rstest]
 #[case(Fault::Killed)]
 #[case(Fault::Hung)]
@@ -121,12 +121,12 @@ async fn spoil(server: &RedisProcess) {
 #[case(Fault::Garbage)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_is_harmed_whatever_becomes_of_redis(#[case] fault: Fault) {
-    let requests = rounds(600, 20_000);
+    let requests = rounds(400, 20_000);
     let mut server = RedisProcess::start(&[]).await;
     let app = service_on(vec![server.url()]).await;
     let load = Load::new(&app, TENANTS).await;
     load.fill().await;
-    let normal = load.run(rounds(200, 20_000), async {}).await;
+    let normal = load.run(rounds(150, 20_000), async {}).await;
     let begun = load.begun();
     let faults = async {
         load.reached(begun + requests / 10).await;

@@ -192,7 +192,7 @@ fn nothing(_: &Path) {}
 #[case::full(nothing, 20_000)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_postgres_and_spool_no_data_leaves(#[case] spoil: Spoil, #[case] max_bytes: u64) {
-    let (hurt, spool) = (Hurt::on_disk().await, scratch_on_disk("spool"));
+    let (hurt, spool) = (Hurt::in_memory().await, scratch_on_disk("spool"));
     let (app, tenant) = start_with(&hurt, &spool, max_bytes).await;
     let hung = hurt.hang();
     let mut ids = Vec::new();
@@ -257,7 +257,7 @@ fn lengthen(segment: &Path) {
 #[case::lengthened(lengthen)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_stopped_process_left_in_the_spool_is_adopted(#[case] crash: Spoil) {
-    let (mut hurt, spool) = (Hurt::on_disk().await, scratch_on_disk("spool"));
+    let (mut hurt, spool) = (Hurt::in_memory().await, scratch_on_disk("spool"));
     let (app, tenant) = start(&hurt, &spool).await;
     hurt.kill();
     let mut ids = Vec::new();
@@ -284,7 +284,7 @@ async fn what_a_stopped_process_left_in_the_spool_is_adopted(#[case] crash: Spoi
 /// as records may wait; what is not known is a 503, never a 401.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_known_before_an_outage_stays_usable_for_its_length() {
-    let (mut hurt, spool) = (Hurt::on_disk().await, scratch_on_disk("spool"));
+    let (mut hurt, spool) = (Hurt::in_memory().await, scratch_on_disk("spool"));
     let clock = Arc::new(TestClock::default());
     let app = builder(&hurt, &spool).clock(Arc::clone(&clock) as _).start().await;
     let tenant = app.tenant("acme").await;
@@ -351,7 +351,7 @@ fn flip_last(bytes: &mut [u8]) {
 #[case::last(flip_last)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_spoilt_batch_takes_no_other_with_it_and_is_kept(#[case] damage: Damage) {
-    let (mut hurt, spool) = (Hurt::on_disk().await, scratch_on_disk("spool"));
+    let (mut hurt, spool) = (Hurt::in_memory().await, scratch_on_disk("spool"));
     let (app, tenant) = start(&hurt, &spool).await;
     hurt.kill();
     let mut ids = Vec::new();

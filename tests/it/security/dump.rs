@@ -11,14 +11,13 @@ use crate::cli::program::{Program, Serving};
 use crate::support::app::MASTER_KEYS;
 use crate::support::folders::scratch;
 use crate::support::services::pg_dump;
-use crate::support::services::search_path;
+use crate::support::services::{postgres_log, search_path};
 use crate::support::upstream::TestUpstream;
-use crate::support::{Client, TestDb};
+use crate::support::{Client, TestDb, rounds};
 
 use super::disguise::{Search, with_bytea_decoded};
 use super::{connect, everything_in_redis, set_in_redis};
 
-const QUERIES: usize = 200;
 const MARK: &str = "quokkaquartz";
 const KINDS: [&str; 8] =
     ["query", "subject", "parameter", "location", "vendor", "context", "tag", "answer"];
@@ -37,15 +36,6 @@ fn question(index: usize) -> Value {
                             "note": mark("context") },
         "cache": { "tags": [mark("tag")] },
     })
-}
-
-/// What the test run's Postgres logged.
-fn postgres_log() -> Vec<u8> {
-    let mine = format!("ai-cache-{}-", std::process::id());
-    let folders = std::fs::read_dir(std::env::temp_dir()).unwrap().filter_map(Result::ok);
-    let mine = folders.filter(|folder| folder.file_name().to_string_lossy().starts_with(&mine));
-    let logs = mine.filter_map(|folder| std::fs::read(folder.path().join("postgres.log")).ok());
-    logs.flatten().collect()
 }
 
 /// Every file in a folder, one after another.
@@ -123,14 +113,14 @@ impl World {
 }
 
 /// The markers, the exact values, the prompts as sent, the tokens' secrets and the master key.
-async fn search_for(world: &World, tokens: &[String]) -> Search {
+async fn search_for(world: &World, queries: usize, tokens: &[String]) -> Search {
     let mut search = Search::default();
     search.marker(MARK.as_bytes());
     search.marker(b"words of an error's body");
     search.marker(b"words of a bad body");
     search.marker(b"0123456789abcdef0123456789abcdef");
     let mut values: Vec<String> =
-        (0..QUERIES).flat_map(|index| KINDS.map(|kind| marked(kind, index))).collect();
+        (0..queries).flat_map(|index| KINDS.map(|kind| marked(kind, index))).collect();
     for request in world.upstream.requests() {
         let messages = request.body["messages"].as_array().unwrap();
         let user = messages.iter().filter(|message| message["role"] == "user");
@@ -175,11 +165,11 @@ async fn fail_with_markers(caller: &Client, upstream: &TestUpstream) {
     caller.ask(&format!("{MARK}-query-0 garbled")).await.expect(502);
 }
 
-/// 200 queries with markers in every field, answered from the upstream and again from the cache, and
+/// 60 queries (200 in `make chaos`) with markers in every field, answered from the upstream and again from the cache, and
 /// failures of all kinds: 0 markers in Postgres, Redis, the logs at trace level and the files.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn dumps_of_postgres_redis_and_the_logs_hold_no_marker() {
-    let world = World::new().await;
+    let (queries, world) = (rounds(60, 200), World::new().await);
     let create = ["tenant", "create", "acme", "--name", "Acme", "--json"];
     world.program.json_on(&world.db, &create).await;
     let mut tokens = Vec::new();
@@ -192,7 +182,7 @@ async fn dumps_of_postgres_redis_and_the_logs_hold_no_marker() {
     let caller = serving.client().with_token(&tokens[0]);
     let admin = serving.client().with_token(&tokens[1]);
     for cached in [false, true] {
-        for index in 0..QUERIES {
+        for index in 0..queries {
             let reply = caller.query(&question(index)).await.expect(200);
             let answer = &reply.body["data"]["response"];
             assert_eq!(
@@ -205,11 +195,11 @@ async fn dumps_of_postgres_redis_and_the_logs_hold_no_marker() {
     let made = admin.post("/api/ai-cache/tokens", &json!({ "roles": ["app"] })).await.expect(201);
     tokens.push(made.body["token"].as_str().unwrap().to_owned());
     let listed = admin.get("/api/ai-cache/entries?limit=500").await.expect(200);
-    assert_eq!(listed.body["entries"].as_array().unwrap().len(), QUERIES);
+    assert_eq!(listed.body["entries"].as_array().unwrap().len(), queries);
 
-    let search = search_for(&world, &tokens).await;
+    let search = search_for(&world, queries, &tokens).await;
     let mut hits = Vec::new();
-    for (name, dump) in world.dumps(QUERIES, &serving).await {
+    for (name, dump) in world.dumps(queries, &serving).await {
         let found = search.hits(&dump);
         println!("{name}: {} bytes, {} needles, {} hits", dump.len(), search.len(), found.len());
         hits.extend(found.into_iter().map(|found| format!("{found} in {name}")));
@@ -218,13 +208,13 @@ async fn dumps_of_postgres_redis_and_the_logs_hold_no_marker() {
     let log = serving.log();
     let access = log.lines().filter(|line| line.contains("ai_cache::access")).count();
     println!("{} lines of log, {access} of them of requests", log.lines().count());
-    assert!(access > 2 * QUERIES, "the log is at trace level");
+    assert!(access > 2 * queries, "the log is at trace level");
 
     // The same dumps are able to show what is there.
     let plant = "CREATE TABLE planted AS SELECT convert_to('quokkaquartz', 'UTF8') AS it";
     world.db.superuser().await.batch_execute(plant).await.unwrap();
     set_in_redis(&connect(&world.redis).await, b"planted", MARK.as_bytes()).await;
-    let [(_, postgres), (_, redis), _, _] = world.dumps(QUERIES + 1, &serving).await;
+    let [(_, postgres), (_, redis), _, _] = world.dumps(queries + 1, &serving).await;
     assert_eq!((search.hits(&postgres).len(), search.hits(&redis).len()), (2, 1));
     assert_eq!(serving.stop().await, Some(0));
     world.redis.stop().await.unwrap();

@@ -18,7 +18,7 @@ const CALLERS: usize = 64;
 /// Questions of a tenant that are asked again and again.
 pub const KNOWN: usize = 40;
 /// Requests between two invalidations.
-const INVALIDATE_EACH: usize = 150;
+const INVALIDATE_EACH: usize = 100;
 
 /// How long an unused connection is kept: shorter than the service does.
 const IDLE: Duration = Duration::from_secs(1);

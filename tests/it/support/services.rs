@@ -1,8 +1,9 @@
 //! One Postgres for the whole run, gone when the run ends however it ends. Each test
 //! has a database of its own, copied from a migrated template.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, mpsc};
+use std::sync::{Arc, LazyLock};
 
 use ai_cache::domain::clock::SystemClock;
 use ai_cache::domain::ids::SystemIds;
@@ -11,7 +12,8 @@ use ai_cache::embedded::{
     SUPERUSER,
 };
 use ai_cache::store::migrate;
-use tokio::sync::{Mutex, OnceCell};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::{Mutex, OnceCell, oneshot};
 use tokio_postgres::{Client, NoTls};
 
 use super::folders::scratch;
@@ -19,6 +21,7 @@ use super::folders::scratch;
 const TEMPLATE: &str = "template_ai_cache";
 
 static POSTGRES: OnceCell<Postgres> = OnceCell::const_new();
+static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| scratch("postgres"));
 static DATABASES: AtomicU64 = AtomicU64::new(0);
 
 /// Where programs are looked for.
@@ -35,7 +38,7 @@ pub async fn postgres() -> &'static Postgres {
                 max_connections: 400,
                 ..PostgresOptions::new(search_path())
             };
-            let postgres = Postgres::start(&scratch("postgres"), options).await.unwrap();
+            let postgres = Postgres::start(&FOLDER, options).await.unwrap();
             postgres.ensure_roles_and_database().await.unwrap();
             let admin = connect(&postgres.url(SUPERUSER, "postgres")).await;
             let make = format!("CREATE DATABASE {TEMPLATE} OWNER {OWNER_ROLE}");
@@ -44,6 +47,11 @@ pub async fn postgres() -> &'static Postgres {
             postgres
         })
         .await
+}
+
+/// What it logged so far.
+pub fn postgres_log() -> Vec<u8> {
+    std::fs::read(FOLDER.join("postgres.log")).unwrap()
 }
 
 async fn migrate_template(postgres: &Postgres) {
@@ -119,7 +127,7 @@ impl Observer {
 impl Drop for Database {
     fn drop(&mut self) {
         // The thread lives as long as the process.
-        let _sent = UNUSED.send(std::mem::take(&mut self.name));
+        let _sent = KEEPER.unused.send(std::mem::take(&mut self.name));
     }
 }
 
@@ -127,28 +135,47 @@ impl Drop for Database {
 /// dear, the others find little to write.
 const DROPPED_AT_ONCE: usize = 32;
 
-/// Names of databases that no test uses any more, for a thread that drops them: the test that used
-/// one has ended, and its runtime with it.
-static UNUSED: LazyLock<mpsc::Sender<String>> = LazyLock::new(|| {
-    let (sender, unused) = mpsc::channel::<String>();
+/// Makes and drops databases over two connections of its own, on a thread of its own: a test that
+/// drops its database has ended, and its runtime with it.
+struct Keeper {
+    wanted: UnboundedSender<(String, oneshot::Sender<()>)>,
+    unused: UnboundedSender<String>,
+}
+
+static KEEPER: LazyLock<Keeper> = LazyLock::new(|| {
+    let (wanted, to_make) = unbounded_channel();
+    let (unused, to_drop) = unbounded_channel();
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let admin = connect(&postgres().await.url(SUPERUSER, "postgres")).await;
-            let mut names = Vec::new();
-            for name in unused {
-                names.push(name);
-                if names.len() >= DROPPED_AT_ONCE {
-                    for name in names.drain(..) {
-                        let drop = format!("DROP DATABASE {name} WITH (FORCE)");
-                        admin.batch_execute(&drop).await.unwrap();
-                    }
-                }
-            }
-        });
+        runtime.block_on(async { tokio::join!(make_databases(to_make), drop_databases(to_drop)) });
     });
-    sender
+    Keeper { wanted, unused }
 });
+
+async fn admin() -> Client {
+    connect(&postgres().await.url(SUPERUSER, "postgres")).await
+}
+
+async fn make_databases(mut wanted: UnboundedReceiver<(String, oneshot::Sender<()>)>) {
+    let admin = admin().await;
+    while let Some((statement, made)) = wanted.recv().await {
+        admin.batch_execute(&statement).await.unwrap();
+        made.send(()).unwrap();
+    }
+}
+
+async fn drop_databases(mut unused: UnboundedReceiver<String>) {
+    let (admin, mut names) = (admin().await, Vec::new());
+    while let Some(name) = unused.recv().await {
+        names.push(name);
+        if names.len() >= DROPPED_AT_ONCE {
+            for name in names.drain(..) {
+                let drop = format!("DROP DATABASE {name} WITH (FORCE)");
+                admin.batch_execute(&drop).await.unwrap();
+            }
+        }
+    }
+}
 
 impl TestDb {
     /// A copy of the migrated template.
@@ -166,12 +193,11 @@ impl TestDb {
     }
 
     async fn create(from: &str) -> Self {
-        let postgres = postgres().await;
-        let count = DATABASES.fetch_add(1, Ordering::SeqCst);
-        let name = format!("test_{count}");
-        let admin = connect(&postgres.url(SUPERUSER, "postgres")).await;
+        let name = format!("test_{}", DATABASES.fetch_add(1, Ordering::SeqCst));
         let make = format!("CREATE DATABASE {name} OWNER {OWNER_ROLE} {from}");
-        admin.batch_execute(&make).await.unwrap();
+        let (done, made) = oneshot::channel();
+        KEEPER.wanted.send((make, done)).unwrap();
+        made.await.unwrap();
         Self { database: Arc::new(Database { name, observer: Observer::default() }) }
     }
 
