@@ -187,9 +187,9 @@ pub struct Running {
 impl App {
     /// Checks the database and starts every part but HTTP.
     pub async fn start(settings: AppSettings, deps: Deps) -> Result<Self, AppError> {
-        let store = Store::new(&settings.database_url, &settings.store)?;
-        guard::check(&store).await?;
         let (lifecycle, metrics) = (Lifecycle::new(), Arc::new(Metrics::new()?));
+        let store = Store::new(&settings.database_url, &settings.store, Arc::clone(&metrics))?;
+        guard::check(&store).await?;
         let now = deps.clock.now();
         // One id names the process: as a replica, as a writer, and its spool.
         let replica = deps.ids.next(now);
@@ -324,7 +324,7 @@ impl Running {
 async fn find_installation(store: &Store) -> Result<TenantId, StoreError> {
     let row = store
         .bounded(async {
-            let mut tx = store.system("find the installation's own tenant").await?;
+            let mut tx = store.begin_system("find the installation's own tenant").await?;
             let row = tenants::find_by_slug(&mut tx, TenantSlug::INSTALLATION).await?;
             tx.end().await?;
             Ok::<_, StoreError>(row)

@@ -24,7 +24,7 @@ pub(super) async fn find_classes(
     default_days: u32,
 ) -> Result<Arc<RetentionClasses>, StoreError> {
     let own = store.bounded(async {
-        let mut tx = store.system("find retention periods of tenants' own").await?;
+        let mut tx = store.begin_system("find retention periods of tenants' own").await?;
         let own = tenants::list_retention(&mut tx).await?;
         tx.end().await?;
         Ok::<_, StoreError>(own)

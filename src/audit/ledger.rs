@@ -103,7 +103,7 @@ pub async fn find(
     now: DateTime<Utc>,
 ) -> Result<PresentLedger, LedgerError> {
     let newest = store.bounded(async {
-        let mut tx = store.system("find the audit ledger").await?;
+        let mut tx = store.begin_system("find the audit ledger").await?;
         let newest = ledgers::newest(&mut tx).await?;
         tx.end().await?;
         Ok::<_, StoreError>(newest)
@@ -127,7 +127,7 @@ enum Outside {
 async fn note_checkpointed(store: &Store, ledger: LedgerId) -> Result<(), StoreError> {
     store
         .bounded(async {
-            let mut tx = store.system("note that seals are kept outside").await?;
+            let mut tx = store.begin_system("note that seals are kept outside").await?;
             ledgers::note_checkpointed(&mut tx, ledger).await?;
             tx.end().await
         })
@@ -142,7 +142,7 @@ async fn begin(
 ) -> Result<PresentLedger, LedgerError> {
     store
         .bounded(async {
-            let mut tx = store.system("find the audit ledger").await?;
+            let mut tx = store.begin_system("find the audit ledger").await?;
             ledgers::lock(&mut tx).await?;
             let newest = ledgers::newest(&mut tx).await?;
             let reason = judge(&mut tx, newest.as_ref(), outside).await?;

@@ -213,7 +213,7 @@ impl Sealer {
         let store = &self.store;
         store
             .bounded_long(async {
-                let mut tx = store.system("seal the audit trail").await?;
+                let mut tx = store.begin_system("seal the audit trail").await?;
                 let mine = seals::try_lock(&mut tx).await?;
                 let last = seals::newest(&mut tx, self.ledger.id).await?;
                 let covered = last.as_ref().map_or(self.ledger.begun_tx, |seal| seal.content.to_tx);
@@ -239,7 +239,7 @@ impl Sealer {
         let every_gap = !self.progress.summarized;
         let store = &self.store;
         let summarized = store.bounded_long(async {
-            let mut tx = store.system("summarize the index of transactions").await?;
+            let mut tx = store.begin_system("summarize the index of transactions").await?;
             seals::summarize(&mut tx, every_gap).await?;
             tx.end().await
         });
@@ -324,7 +324,7 @@ impl Sealer {
         let mut after = last.filter(|last| last.ledger_id == ledger).map_or(0, |last| last.seq);
         while after < seq {
             let page = self.store.bounded(async {
-                let mut tx = self.store.system("read seals to keep them outside").await?;
+                let mut tx = self.store.begin_system("read seals to keep them outside").await?;
                 let page = seals::list(&mut tx, ledger, after, OUTSIDE_PAGE).await?;
                 tx.end().await?;
                 Ok::<_, StoreError>(page)
@@ -368,7 +368,8 @@ impl Sealer {
         let store = &self.store;
         store
             .bounded(async {
-                let mut tx = store.system("name who keeps the trail from being sealed").await?;
+                let mut tx =
+                    store.begin_system("name who keeps the trail from being sealed").await?;
                 let blockers = seals::list_blockers(&mut tx, settled).await?;
                 tx.end().await?;
                 Ok(blockers)
@@ -380,7 +381,7 @@ impl Sealer {
     async fn look_for_acceptance(&self) {
         let store = &self.store;
         let accepted = store.bounded(async {
-            let mut tx = store.system("look whether the audit ledger is accepted").await?;
+            let mut tx = store.begin_system("look whether the audit ledger is accepted").await?;
             let accepted = ledgers::is_accepted(&mut tx, self.ledger.id).await?;
             tx.end().await?;
             Ok::<_, StoreError>(accepted)

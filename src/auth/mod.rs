@@ -241,7 +241,7 @@ impl Authenticator {
     async fn find_token(&self, id: TokenId) -> Result<Option<TokenSecret>, StoreError> {
         self.store
             .bounded(async {
-                let mut tx = self.store.system("a token comes before its tenant").await?;
+                let mut tx = self.store.begin_system("a token comes before its tenant").await?;
                 let secret = tokens::find_secret(&mut tx, id).await?;
                 tx.end().await?;
                 Ok(secret)

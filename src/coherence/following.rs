@@ -97,7 +97,7 @@ impl Coherence {
     pub async fn sign_off(&self, replicas: &[uuid::Uuid]) -> Result<(), StoreError> {
         self.store
             .bounded(async {
-                let mut tx = self.store.system("replicas have ended").await?;
+                let mut tx = self.store.begin_system("replicas have ended").await?;
                 replicas::delete(&mut tx, replicas).await?;
                 tx.end().await
             })
@@ -212,7 +212,7 @@ impl Coherence {
         let mut removed = 0;
         loop {
             let some = self.store.bounded(async {
-                let mut tx = self.store.system("trim the invalidation stream").await?;
+                let mut tx = self.store.begin_system("trim the invalidation stream").await?;
                 let some = invalidations::trim(&mut tx, before, AT_A_TIME).await?;
                 tx.end().await?;
                 Ok::<_, StoreError>(some)

@@ -101,7 +101,7 @@ impl Coherence {
     async fn read_history(&self) -> Result<History, StoreError> {
         self.store
             .bounded(async {
-                let mut tx = self.store.system("tell which history the stream is of").await?;
+                let mut tx = self.store.begin_system("tell which history the stream is of").await?;
                 let history = follow::read_history(&mut tx).await?;
                 tx.end().await?;
                 Ok(history)
@@ -113,7 +113,8 @@ impl Coherence {
 async fn count_laggards(store: &Store, position: Position) -> Result<Laggards, StoreError> {
     store
         .bounded(async {
-            let mut tx = store.system("look who has followed the invalidation stream").await?;
+            let mut tx =
+                store.begin_system("look who has followed the invalidation stream").await?;
             let laggards = replicas::count_laggards(&mut tx, position, LEASES).await?;
             tx.end().await?;
             Ok(laggards)

@@ -96,14 +96,10 @@ impl Service {
             before: query.after,
         };
         let (store, now) = (&self.parts.store, self.parts.clock.now());
-        let (rows, next) = store
-            .bounded(async {
-                let mut tx = store.snapshot(call.caller.tenant).await?;
-                let page = entries::list(&mut tx, &filter, now, usize::from(query.limit)).await?;
-                tx.end().await?;
-                Ok::<_, StoreError>(page)
-            })
-            .await?;
+        let read = store.read_snapshot("list entries", call.caller.tenant, async |tx| {
+            entries::list(tx, &filter, now, usize::from(query.limit)).await
+        });
+        let (rows, next) = read.await?;
         let count = i64::try_from(rows.len()).unwrap_or(i64::MAX);
         let receipt = call
             .settle(|record| {

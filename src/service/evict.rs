@@ -114,7 +114,7 @@ impl Service {
         let store = &self.parts.store;
         let (mut turn, taken) = store
             .bounded(async {
-                let mut turn = store.system("one replica at a time evicts").await?;
+                let mut turn = store.begin_system("one replica at a time evicts").await?;
                 let taken = evictions::take_turn(&mut turn).await?;
                 Ok::<_, StoreError>((turn, taken))
             })

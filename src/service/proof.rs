@@ -79,7 +79,8 @@ impl Service {
             .parts
             .store
             .bounded(async {
-                let mut tx = self.parts.store.system("find the key of the newest seal").await?;
+                let mut tx =
+                    self.parts.store.begin_system("find the key of the newest seal").await?;
                 let newest = seals::newest(&mut tx, present.id).await?;
                 tx.end().await?;
                 Ok::<_, StoreError>(newest)
@@ -112,7 +113,7 @@ impl Service {
     ) -> Result<(LedgerId, bool), ServiceError> {
         let (store, now) = (&self.parts.store, self.parts.clock.now());
         let newest = store.bounded(async {
-            let mut tx = store.system("find the present audit ledger").await?;
+            let mut tx = store.begin_system("find the present audit ledger").await?;
             let newest = ledgers::newest(&mut tx).await?;
             tx.end().await?;
             newest.ok_or(StoreError::UnknownValue("ledger"))
@@ -122,7 +123,7 @@ impl Service {
         let record = AuditRecord { action: Action::LedgerAccept, tenant, object, ..record };
         let _receipt = self.parts.audit.record(record).await?;
         let accepted = store.bounded(async {
-            let mut tx = store.system("accept the present audit ledger").await?;
+            let mut tx = store.begin_system("accept the present audit ledger").await?;
             let first = ledgers::accept_all(&mut tx, now).await?;
             tx.end().await?;
             Ok::<_, StoreError>(first)
@@ -154,7 +155,7 @@ impl Service {
         let id = self.parts.ids.next(now);
         let claimed = store
             .bounded(async {
-                let mut tx = store.system("claim the daily verification").await?;
+                let mut tx = store.begin_system("claim the daily verification").await?;
                 let claimed = verifications::claim(&mut tx, id, now, (EVERY, CLAIM)).await?;
                 tx.end().await?;
                 Ok::<_, StoreError>(claimed)
@@ -182,7 +183,7 @@ impl Service {
         let counts = [verification.rows, verification.seals, verification.checkpoints, found];
         store
             .bounded(async {
-                let mut tx = store.system("keep the daily verification").await?;
+                let mut tx = store.begin_system("keep the daily verification").await?;
                 verifications::end(&mut tx, (id, ended), counts, &kinds).await?;
                 tx.end().await?;
                 Ok::<_, StoreError>(())
@@ -200,7 +201,7 @@ impl Service {
     async fn tell_last_verification(&self) -> Result<(), StoreError> {
         let store = &self.parts.store;
         let last = store.bounded(async {
-            let mut tx = store.system("read the last verification").await?;
+            let mut tx = store.begin_system("read the last verification").await?;
             let last = verifications::newest(&mut tx).await?;
             tx.end().await?;
             Ok::<_, StoreError>(last)
@@ -216,7 +217,7 @@ impl Service {
     async fn look_at_default_partitions(&self) {
         let store = &self.parts.store;
         let counted = store.bounded(async {
-            let mut tx = store.system("count rows without a month's partition").await?;
+            let mut tx = store.begin_system("count rows without a month's partition").await?;
             let rows = trail::count_default_rows(&mut tx).await?;
             tx.end().await?;
             Ok::<_, StoreError>(rows)
@@ -263,7 +264,7 @@ impl Service {
         let store = &self.parts.store;
         let (ledger, seal, verified) = store
             .bounded(async {
-                let mut tx = store.system("read how far the audit trail is proven").await?;
+                let mut tx = store.begin_system("read how far the audit trail is proven").await?;
                 let ledger = ledgers::newest(&mut tx).await?;
                 let ledger = ledger.ok_or(StoreError::UnknownValue("ledger"))?;
                 let seal = seals::newest(&mut tx, ledger.id).await?;

@@ -143,7 +143,7 @@ impl Service {
         let Some(read) = read.await? else { return Ok(missing) };
         let store = &self.parts.store;
         let pending = store.bounded(async {
-            let mut tx = store.system("look for erasures that are not known here").await?;
+            let mut tx = store.begin_system("look for erasures that are not known here").await?;
             let erased =
                 read.erased().map(|erasure| (erasure.tenant, erasure.subject, erasure.request));
             let pending = erasures::count_missing(&mut tx, erased).await?;
@@ -158,7 +158,7 @@ impl Service {
         let store = &self.parts.store;
         store
             .bounded(async {
-                let mut tx = store.system("find how erasures are kept outside").await?;
+                let mut tx = store.begin_system("find how erasures are kept outside").await?;
                 let standing = ledgers::erasures_standing(&mut tx).await?;
                 tx.end().await?;
                 Ok(standing)
@@ -253,7 +253,7 @@ impl Service {
         let store = &self.parts.store;
         if let Some(file) = self.parts.erasures.clone() {
             let rows = store.bounded_long(async {
-                let mut tx = store.system("list what was erased").await?;
+                let mut tx = store.begin_system("list what was erased").await?;
                 let rows = erasures::list(&mut tx).await?;
                 tx.end().await?;
                 Ok::<_, StoreError>(rows)
@@ -272,7 +272,7 @@ impl Service {
         }
         let outside = self.parts.erasures.is_some();
         let noted = store.bounded(async {
-            let mut tx = store.system("note whether erasures are kept outside").await?;
+            let mut tx = store.begin_system("note whether erasures are kept outside").await?;
             ledgers::note_erasures_outside(&mut tx, outside).await?;
             tx.end().await
         });
@@ -283,7 +283,7 @@ impl Service {
         let (store, now) = (&self.parts.store, self.parts.clock.now());
         store
             .bounded(async {
-                let mut tx = store.system("note that the erasure ledger was applied").await?;
+                let mut tx = store.begin_system("note that the erasure ledger was applied").await?;
                 ledgers::note_erasures_applied(&mut tx, now).await?;
                 tx.end().await
             })

@@ -143,7 +143,7 @@ impl Service {
         let store = &self.parts.store;
         store
             .bounded_long(async {
-                let mut tx = store.system("list what wraps persons' keys").await?;
+                let mut tx = store.begin_system("list what wraps persons' keys").await?;
                 let used = wrapping::count_by_key(&mut tx).await?;
                 let names = wrapping::list_names(&mut tx).await?;
                 tx.end().await?;
@@ -157,7 +157,7 @@ impl Service {
         let old: Vec<String> = plan.old.iter().cloned().collect();
         let target = plan.target.as_str();
         let retired = store.bounded_long(async {
-            let mut tx = store.system("retire wrapping keys").await?;
+            let mut tx = store.begin_system("retire wrapping keys").await?;
             let target_is = wrapping::is_retired(&mut tx, target).await?;
             if !target_is {
                 wrapping::retire(&mut tx, &old, now).await?;
@@ -175,7 +175,7 @@ impl Service {
         let store = &self.parts.store;
         store
             .bounded_long(async {
-                let mut tx = store.system("list whose keys are to be wrapped anew").await?;
+                let mut tx = store.begin_system("list whose keys are to be wrapped anew").await?;
                 let tenants = wrapping::list_tenants(&mut tx, target.as_str()).await?;
                 tx.end().await?;
                 Ok(tenants)

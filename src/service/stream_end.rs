@@ -35,7 +35,7 @@ impl ServedToken {
             return Ok(());
         }
         let asked = parts.store.bounded(async {
-            let mut tx = parts.store.system("a token comes before its tenant").await?;
+            let mut tx = parts.store.begin_system("a token comes before its tenant").await?;
             let found = tokens::find_secret(&mut tx, self.id).await?;
             tx.end().await?;
             Ok::<_, StoreError>(found)

@@ -105,7 +105,7 @@ impl Service {
         let store = &self.parts.store;
         let row = store
             .bounded(async {
-                let mut tx = store.system("find a tenant by its slug").await?;
+                let mut tx = store.begin_system("find a tenant by its slug").await?;
                 let row = tenants::find_by_slug(&mut tx, slug.as_str()).await?;
                 tx.end().await?;
                 Ok::<_, StoreError>(row)
@@ -119,7 +119,7 @@ impl Service {
         let store = &self.parts.store;
         Ok(store
             .bounded(async {
-                let mut tx = store.system("list tenants").await?;
+                let mut tx = store.begin_system("list tenants").await?;
                 let rows = tenants::list(&mut tx).await?;
                 tx.end().await?;
                 Ok::<_, StoreError>(rows)
@@ -167,7 +167,7 @@ impl Service {
         let (store, now) = (&self.parts.store, self.parts.clock.now());
         Ok(store
             .bounded(async {
-                let mut tx = store.system("make audit partitions ahead").await?;
+                let mut tx = store.begin_system("make audit partitions ahead").await?;
                 let months = store::migrate::PARTITION_MONTHS;
                 let made = store::audit::ensure_partitions(&mut tx, now, months).await?;
                 tx.end().await?;

@@ -11,7 +11,7 @@ use crate::domain::ids::{TenantId, TokenId};
 use crate::domain::selector::Change;
 use crate::domain::token::BearerToken;
 use crate::store::tokens::{self, NewToken, TokenRow};
-use crate::store::{self, StoreError, invalidations};
+use crate::store::{self, Ending, StoreError, invalidations};
 
 use super::{Service, ServiceError};
 
@@ -91,15 +91,12 @@ impl Service {
             ..record
         });
         let store = &self.parts.store;
-        store
-            .bounded(async {
-                let mut tx = store.write(tenant).await?;
-                tokens::insert(&mut tx, &new).await?;
-                let recorded = store::audit::insert(&mut tx, &record).await?;
-                tx.commit(recorded).await?;
-                Ok::<_, StoreError>(())
-            })
-            .await?;
+        let made = store.change("make a token", tenant, async |tx| {
+            tokens::insert(tx, &new).await?;
+            let recorded = store::audit::insert(tx, &record).await?;
+            Ok::<_, StoreError>(Ending::Commit(recorded, ()))
+        });
+        made.await?;
         let row = TokenRow { id: token.id, roles, created_at: now, expires_at, revoked_at: None };
         Ok(NewTokenText { row, text: token.reveal() })
     }
@@ -107,14 +104,7 @@ impl Service {
     /// The tokens of a tenant, newest first.
     pub async fn list_tokens(&self, tenant: TenantId) -> Result<Vec<TokenRow>, ServiceError> {
         let store = &self.parts.store;
-        Ok(store
-            .bounded(async {
-                let mut tx = store.tenant(tenant).await?;
-                let rows = tokens::list(&mut tx).await?;
-                tx.end().await?;
-                Ok::<_, StoreError>(rows)
-            })
-            .await?)
+        Ok(store.read("list tokens", tenant, async |tx| tokens::list(tx).await).await?)
     }
 
     /// Revokes a token of `tenant`. A second time it stays revoked.
@@ -133,20 +123,17 @@ impl Service {
             ..record
         });
         let store = &self.parts.store;
-        let committed = store
-            .bounded(async {
-                let mut tx = store.write(tenant).await?;
-                invalidations::lock_for_invalidation(&mut tx, false, now).await?;
-                if tokens::find(&mut tx, id).await?.is_none() {
-                    return Ok(None);
-                }
-                tokens::update_revoked(&mut tx, id, now).await?;
-                let recorded = store::audit::insert(&mut tx, &record).await?;
-                let position = invalidations::append(&mut tx, &Change::Token(id), now).await?;
-                tx.commit(recorded).await?;
-                Ok::<_, StoreError>(Some(position))
-            })
-            .await?;
+        let committed = store.change("revoke a token", tenant, async |tx| {
+            invalidations::lock_for_invalidation(tx, false, now).await?;
+            if tokens::find(tx, id).await?.is_none() {
+                return Ok::<_, StoreError>(Ending::RollBack(None));
+            }
+            tokens::update_revoked(tx, id, now).await?;
+            let recorded = store::audit::insert(tx, &record).await?;
+            let position = invalidations::append(tx, &Change::Token(id), now).await?;
+            Ok(Ending::Commit(recorded, Some(position)))
+        });
+        let committed = committed.await?;
         let position = committed.ok_or(TokenError::NotFound)?;
         self.parts.coherence.propagate(position).await.map_err(ServiceError::from)?;
         Ok(())
@@ -155,14 +142,9 @@ impl Service {
     /// Whose token it is; for the command line, which names tokens without their tenant.
     pub async fn tenant_of_token(&self, id: TokenId) -> Result<TenantId, TokenError> {
         let store = &self.parts.store;
-        let tenant = store
-            .bounded(async {
-                let mut tx = store.system("find a token's tenant").await?;
-                let tenant = tokens::find_tenant(&mut tx, id).await?;
-                tx.end().await?;
-                Ok::<_, StoreError>(tenant)
-            })
-            .await?;
+        let found =
+            store.system("find a token's tenant", async |tx| tokens::find_tenant(tx, id).await);
+        let tenant = found.await?;
         tenant.ok_or(TokenError::NotFound)
     }
 }

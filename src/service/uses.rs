@@ -149,7 +149,7 @@ impl UseWriter {
         let turn = UseBatch { writer: self.id, number: batch.number, at: self.clock.now() };
         self.store
             .bounded(async {
-                let mut tx = self.store.count_uses(batch.tenant).await?;
+                let mut tx = self.store.begin_count_uses(batch.tenant).await?;
                 uses::add(&mut tx, turn, &batch.uses).await?;
                 tx.commit().await
             })
@@ -160,7 +160,7 @@ impl UseWriter {
         let now = self.clock.now();
         self.store
             .bounded(async {
-                let mut tx = self.store.system("a writer of use counts ends").await?;
+                let mut tx = self.store.begin_system("a writer of use counts ends").await?;
                 uses::delete_writer(&mut tx, self.id, now).await?;
                 tx.end().await
             })

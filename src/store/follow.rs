@@ -14,7 +14,7 @@ use crate::domain::selector::{Position, Step};
 use super::invalidations::{self, CHANNEL};
 use super::replicas::interval;
 use super::tenants::{self, TenantRow};
-use super::{Store, StoreError, SystemTx, within};
+use super::{Store, StoreError, SystemTx, in_time};
 
 /// Longest time of one statement, with connecting: a poll and its floor come before the last proof
 /// ends.
@@ -167,7 +167,7 @@ impl FollowConnection {
     ) -> Result<T, StoreError> {
         let kept = self.connection.take();
         let store = &self.store;
-        let (connection, value) = within(LIMIT, async {
+        let (connection, value) = in_time(LIMIT, async {
             let mut connection = match kept {
                 Some(connection) => connection,
                 None => connect(store).await?,
@@ -213,7 +213,7 @@ impl Store {
             let pool = PgPoolOptions::new()
                 .max_connections(1)
                 .acquire_timeout(self.limit)
-                .connect_lazy_with(self.options.clone());
+                .connect_lazy_with((*self.options).clone());
             // Boxed, as is what connects again: each takes 40 KB.
             let mut listener = Box::pin(PgListener::connect_with(&pool)).await?;
             Box::pin(listener.listen(CHANNEL)).await?;

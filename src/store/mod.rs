@@ -27,13 +27,17 @@ pub mod uses;
 pub mod verifications;
 pub mod wrapping;
 
+use std::fmt;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions, PgPool};
 
-pub use tx::{Recorded, SystemTx, TenantTx, UseTx, WriteTx};
+use crate::telemetry::Metrics;
+
+pub use tx::{Ending, Recorded, Snapshot, SystemTx, TenantTx, UseTx, WorkError, WriteTx};
 
 /// Why Postgres did not do what was asked. Says nothing about rows.
 #[derive(Debug, thiserror::Error)]
@@ -125,11 +129,12 @@ pub struct StoreSettings {
 }
 
 /// Connections to Postgres as the service's role.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Store {
     pool: PgPool,
-    options: PgConnectOptions,
+    options: Arc<PgConnectOptions>,
     limit: Duration,
+    metrics: Arc<Metrics>,
 }
 
 impl Store {
@@ -137,7 +142,11 @@ impl Store {
     ///
     /// # Errors
     /// The URL is not one of Postgres.
-    pub fn new(url: &str, settings: &StoreSettings) -> Result<Self, StoreError> {
+    pub fn new(
+        url: &str,
+        settings: &StoreSettings,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, StoreError> {
         let options: PgConnectOptions = url.parse()?;
         let options = options.application_name("ai-cache").disable_statement_logging().options([
             ("synchronous_commit", "on"),
@@ -150,38 +159,33 @@ impl Store {
             .acquire_timeout(settings.limit)
             .test_before_acquire(false)
             .connect_lazy_with(options.clone());
-        Ok(Self { pool, options, limit: settings.limit })
+        Ok(Self { pool, options: Arc::new(options), limit: settings.limit, metrics })
     }
 
-    /// Runs one unit of work, at most as long as the store's limit.
-    pub async fn bounded<T, E: From<StoreError>>(
+    /// The same connections for work that may read a whole tenant. Its statements end by themselves
+    /// after 10 s.
+    #[must_use]
+    pub fn long(&self) -> Self {
+        self.within(LONG_LIMIT)
+    }
+
+    /// The same connections for work that may take as long as `limit`.
+    #[must_use]
+    pub fn within(&self, limit: Duration) -> Self {
+        Self { limit, ..self.clone() }
+    }
+
+    /// Waits for `work` at most as long as the store's limit.
+    async fn in_time<T, E: From<StoreError>>(
         &self,
         work: impl Future<Output = Result<T, E>>,
     ) -> Result<T, E> {
-        within(self.limit, work).await
-    }
-
-    /// Runs one unit of work that may read a whole tenant. Its statements end by themselves after
-    /// 10 s.
-    pub async fn bounded_long<T, E: From<StoreError>>(
-        &self,
-        work: impl Future<Output = Result<T, E>>,
-    ) -> Result<T, E> {
-        within(LONG_LIMIT, work).await
-    }
-
-    /// Runs one unit of work that may read a month of the trail: at most for `limit`.
-    pub async fn bounded_for<T, E: From<StoreError>>(
-        &self,
-        limit: Duration,
-        work: impl Future<Output = Result<T, E>>,
-    ) -> Result<T, E> {
-        within(limit, work).await
+        in_time(self.limit, work).await
     }
 
     /// Whether Postgres answers.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        self.bounded(async {
+        self.in_time(async {
             sqlx::query!("SELECT 1 AS one").fetch_one(&self.pool).await?;
             Ok(())
         })
@@ -194,7 +198,13 @@ impl Store {
     }
 }
 
-async fn within<T, E: From<StoreError>>(
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").field("limit", &self.limit).finish_non_exhaustive()
+    }
+}
+
+async fn in_time<T, E: From<StoreError>>(
     limit: Duration,
     work: impl Future<Output = Result<T, E>>,
 ) -> Result<T, E> {

@@ -68,6 +68,8 @@ pub const GDPR_DUE: &str = "ai_cache_gdpr_requests_due";
 pub const INTEGRITY_FAILURES: &str = "ai_cache_integrity_failures_total";
 /// Failed commands of Redis.
 pub const REDIS_ERRORS: &str = "ai_cache_redis_errors_total";
+/// Time of a transaction with Postgres in milliseconds, by its name.
+pub const TRANSACTION_TIME: &str = "ai_cache_transaction_ms";
 /// Requests without a caller.
 pub const AUTH_FAILURES: &str = "ai_cache_auth_failures_total";
 
@@ -84,5 +86,7 @@ pub const OUTCOME: &str = "outcome";
 /// Of a request without a caller: missing, malformed, refused, limited or unavailable. Of evicted
 /// entries: unusable or idle.
 pub const REASON: &str = "reason";
+/// The name of a transaction, as the code gives it.
+pub const TRANSACTION: &str = "transaction";
 /// 7, 2, or 0 for those past their time.
 pub const WITHIN_DAYS: &str = "within_days";

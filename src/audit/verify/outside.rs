@@ -57,7 +57,7 @@ async fn compare_page(
     verification: &mut Verification,
 ) -> Result<(), VerifyError> {
     let seals: Vec<_> = page.iter().map(|outside| (outside.ledger_id, outside.seq)).collect();
-    let mut tx = store.system("compare seals with checkpoints").await?;
+    let mut tx = store.begin_system("compare seals with checkpoints").await?;
     let here = seals::list_hashes(&mut tx, &seals).await?;
     tx.end().await?;
     for outside in page {

@@ -22,7 +22,7 @@ impl Service {
         let (store, now) = (&self.parts.store, self.parts.clock.now());
         let within = TimeDelta::days(i64::from(WARNINGS[0].0));
         let due = store.bounded(async {
-            let mut tx = store.system("find requests whose time comes to its end").await?;
+            let mut tx = store.begin_system("find requests whose time comes to its end").await?;
             let due = work::list_due(&mut tx, now, within).await?;
             tx.end().await?;
             Ok::<_, StoreError>(due)
@@ -51,7 +51,7 @@ impl Service {
         let store = &self.parts.store;
         store
             .bounded(async {
-                let mut tx = store.system("note that was warned of a request").await?;
+                let mut tx = store.begin_system("note that was warned of a request").await?;
                 let first = work::update_warned(&mut tx, due, days).await?;
                 tx.end().await?;
                 Ok(first)

@@ -86,7 +86,7 @@ impl Service {
         }
         let (store, now) = (&self.parts.store, self.parts.clock.now());
         let found = store.bounded(async {
-            let mut tx = store.system("find requests that are to be executed").await?;
+            let mut tx = store.begin_system("find requests that are to be executed").await?;
             let unheld = work::list_unheld(&mut tx, now, TURN).await?;
             let ready = work::list_ready(&mut tx, now, TURN).await?;
             tx.end().await?;
@@ -159,7 +159,7 @@ impl Service {
         let request = self.fresh_request();
         let keys = self.parts.keyring.tenant_keys(tenant).await?;
         let again = store.bounded(async {
-            let mut tx = store.system("go on with a request that waited").await?;
+            let mut tx = store.begin_system("go on with a request that waited").await?;
             let again = work::take_waiting(&mut tx, (tenant, id, holder), now).await?;
             tx.end().await?;
             Ok::<_, StoreError>(again)
@@ -238,7 +238,7 @@ impl Service {
     ) -> Result<(), ServiceError> {
         let (store, restarts_at) = (&self.parts.store, self.parts.clock.now() + pause);
         let given = store.bounded(async {
-            let mut tx = store.system("give a data subject's request back").await?;
+            let mut tx = store.begin_system("give a data subject's request back").await?;
             let (id, holder) = execution.named();
             let named = (execution.tenant, id, holder);
             work::update_given_back(&mut tx, named, restarts_at, failures).await?;
@@ -252,7 +252,7 @@ impl Service {
     pub(super) async fn prolong(&self, execution: &Execution) -> Result<(), ExecutionError> {
         let (store, (id, holder)) = (&self.parts.store, execution.named());
         let alive = store.bounded(async {
-            let mut tx = store.system("prolong an execution's lease").await?;
+            let mut tx = store.begin_system("prolong an execution's lease").await?;
             let named = (execution.tenant, id, holder);
             let alive = work::update_lease_prolonged(&mut tx, named).await?;
             tx.end().await?;

@@ -114,7 +114,7 @@ impl Service {
         let (store, now) = (&self.parts.store, self.parts.clock.now());
         store
             .bounded(async {
-                let mut tx = store.system("claim the retention purge").await?;
+                let mut tx = store.begin_system("claim the retention purge").await?;
                 let claimed = retention::claim(&mut tx, (run, now), since).await?;
                 tx.end().await?;
                 Ok(claimed)
@@ -170,7 +170,7 @@ impl Service {
         let (store, now) = (&self.parts.store, self.parts.clock.now());
         store
             .bounded_for(audit_parts::LIMIT, async {
-                let mut tx = store.system("measure what is past its retention").await?;
+                let mut tx = store.begin_system("measure what is past its retention").await?;
                 let clocks = retention::read_clocks(&mut tx).await?;
                 let times = (now, now - NAMED_FOR);
                 let due = retention::list_due(&mut tx, times, self.parts.retention_days).await?;
@@ -201,7 +201,7 @@ impl Service {
             report: &json,
         };
         let kept = store.bounded_long(async {
-            let mut tx = store.system("keep the report of a purge").await?;
+            let mut tx = store.begin_system("keep the report of a purge").await?;
             let run = (report.run_id, report.begun_at, now);
             retention::end(&mut tx, run, &end).await?;
             for (tenant, text) in &tenants {

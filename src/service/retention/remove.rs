@@ -102,7 +102,7 @@ impl Service {
     async fn prolong_purge(&self, run: Uuid) -> Result<(), ServiceError> {
         let store = &self.parts.store;
         let prolonged = store.bounded(async {
-            let mut tx = store.system("a purge's sign of life").await?;
+            let mut tx = store.begin_system("a purge's sign of life").await?;
             let alive = retention::prolong(&mut tx, run).await?;
             tx.end().await?;
             Ok::<_, StoreError>(alive)

@@ -5,6 +5,8 @@ mod audit;
 mod cache;
 mod gdpr;
 
+use std::time::Duration;
+
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Gauge, Histogram, Meter, MeterProvider as _};
 use opentelemetry_sdk::metrics::SdkMeterProvider;
@@ -99,6 +101,7 @@ pub struct Metrics {
     integrity_failures: Counter<u64>,
     redis_errors: Counter<u64>,
     auth_failures: Counter<u64>,
+    transactions: Histogram<f64>,
 }
 
 fn counter(meter: &Meter, name: &'static str) -> Counter<u64> {
@@ -135,6 +138,7 @@ impl Metrics {
             integrity_failures: counter(&meter, names::INTEGRITY_FAILURES),
             redis_errors: counter(&meter, names::REDIS_ERRORS),
             auth_failures: counter(&meter, names::AUTH_FAILURES),
+            transactions: histogram(&meter, names::TRANSACTION_TIME),
             registry,
             _provider: provider,
         };
@@ -184,6 +188,12 @@ impl Metrics {
     /// A failed command of Redis.
     pub fn redis_error(&self) {
         self.redis_errors.add(1, &[]);
+    }
+
+    /// A transaction with Postgres ended, however it did.
+    pub fn transaction(&self, name: &'static str, took: Duration) {
+        let label = [KeyValue::new(names::TRANSACTION, name)];
+        self.transactions.record(took.as_secs_f64() * 1_000.0, &label);
     }
 
     /// A request without a caller.

@@ -213,7 +213,7 @@ async fn what_keeps_the_trail_from_being_sealed_is_named() {
     let lag = lag_above(&app, 60.0).await;
     let store = StoreSettings { pool_size: 1, limit: std::time::Duration::from_secs(5) };
     let store = Store::new(&hurt.url(), &store).unwrap();
-    let mut tx = store.system("a test").await.unwrap();
+    let mut tx = store.begin_system("a test").await.unwrap();
     let horizon = seals::horizon(&mut tx).await.unwrap();
     let blockers = seals::list_blockers(&mut tx, horizon.settled).await.unwrap().join(", ");
     tx.end().await.unwrap();

@@ -76,7 +76,7 @@ impl Service {
         let tenant_keys = self.parts.keyring.tenant_keys(tenant).await?;
         let (store, snapshot_at) = (&self.parts.store, self.parts.clock.now());
         let read = store.bounded(async {
-            let mut tx = store.snapshot(tenant).await?;
+            let mut tx = store.begin_snapshot(tenant).await?;
             let key = keys::find_subject_key(&mut tx, subject).await?.map(|key| key.id);
             let names = keys::list_subject_key_ids(&mut tx, subject).await?;
             let name = tenants::get_name(&mut tx).await?;
