@@ -361,7 +361,8 @@ fn may_be_repeated(error: &(dyn Error + 'static)) -> bool {
     let mut causes = std::iter::successors(Some(error), |cause| (*cause).source());
     causes.any(|cause| {
         let database = cause.downcast_ref().and_then(sqlx::Error::as_database_error);
-        matches!(database.and_then(|error| error.code()).as_deref(), Some("40001" | "40P01"))
+        let code = database.and_then(sqlx::error::DatabaseError::code);
+        matches!(code.as_deref(), Some("40001" | "40P01"))
     })
 }
 

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ai_cache::audit::CheckpointFile;
@@ -10,6 +11,7 @@ use ai_cache::audit::verify::{FindingKind as Kind, Verification, Verifier};
 use ai_cache::crypto::KeyProvider;
 use ai_cache::domain::clock::{Clock as _, SystemClock};
 use ai_cache::store::{Store, StoreSettings};
+use ai_cache::telemetry::Metrics;
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio_postgres::Client;
 
@@ -47,7 +49,7 @@ impl Trail {
         }
         app.stop().await;
         let settings = StoreSettings { pool_size: 2, limit: Duration::from_secs(5) };
-        let store = Store::new(&hurt.url(), &settings).unwrap();
+        let store = Store::new(&hurt.url(), &settings, Arc::new(Metrics::new().unwrap())).unwrap();
         let owner = hurt.superuser().await;
         let keep = "CREATE TABLE kept_rows AS SELECT * FROM ai_cache_audit_logs;
                     CREATE TABLE kept_ledgers AS SELECT * FROM audit_ledgers;

@@ -30,7 +30,7 @@ impl Sharer {
     async fn begin(self, store: &Store, tenant: TenantId) -> Box<dyn Any + Send> {
         let now = SystemClock.now();
         if let Self::Uses = self {
-            let mut tx = store.count_uses(tenant).await.unwrap();
+            let mut tx = store.begin_count_uses(tenant).await.unwrap();
             let batch = UseBatch { writer: SystemIds.next(now), number: 1, at: now };
             uses::add(&mut tx, batch, &[]).await.unwrap();
             return Box::new(tx);

@@ -139,7 +139,7 @@ async fn a_batch_given_twice_counts_once() {
     let writer = SystemIds.next(at);
     let store = &app.service().parts().store;
     for number in [1, 1, 2, 2, 1] {
-        let mut tx = store.count_uses(tenant.id).await.unwrap();
+        let mut tx = store.begin_count_uses(tenant.id).await.unwrap();
         let batch = UseBatch { writer, number, at };
         uses::add(&mut tx, batch, &[Uses { entry, count: 5, last: at }]).await.unwrap();
         tx.commit().await.unwrap();

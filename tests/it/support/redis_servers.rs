@@ -144,6 +144,8 @@ impl RedisCluster {
                 "yes",
                 "--cluster-node-timeout",
                 NODE_TIMEOUT,
+                "--repl-diskless-sync-delay",
+                "0",
                 "--cluster-port",
             ];
             nodes.push(RedisProcess::start(&[&arguments[..], &[&bus]].concat()).await);
@@ -179,7 +181,7 @@ impl RedisCluster {
             node.run::<()>(&["CLUSTER", "ADDSLOTSRANGE", first, last]).await;
         }
         for node in &self.nodes[1..] {
-            let (port, bus) = (node.port.to_string(), node.arguments[5].clone());
+            let (port, bus) = (node.port.to_string(), node.arguments[7].clone());
             self.nodes[0].run::<()>(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus]).await;
         }
     }
