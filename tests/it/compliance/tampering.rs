@@ -340,7 +340,7 @@ fn changes_of_seals() -> Vec<Trial> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_removed_added_or_moved_is_found() {
-    let trail = Box::pin(Trail::of(5_000)).await;
+    let trail = Box::pin(Trail::of(rounds(1_500, 5_000))).await;
     let times = rounds(1, 5);
     for (what, change, kind) in
         removals().iter().chain(&changes_of_rows()).chain(&changes_of_seals())

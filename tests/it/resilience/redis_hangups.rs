@@ -14,7 +14,11 @@ use crate::support::redis_proxy::RedisProxy;
 use crate::support::redis_servers::RedisProcess;
 use crate::support::{TestApp, rounds, wait_until};
 
-const TENANTS: usize = 50;
+/// 50 tenants; a few in `make test`.
+fn tenants() -> usize {
+    rounds(12, 50)
+}
+
 const QUESTIONS: usize = 10;
 const CALLERS: usize = 64;
 
@@ -30,7 +34,7 @@ fn delay(total: usize) -> Duration {
 /// How long a caller waits before hanging up; `None`: for as long as it takes.
 fn patience(index: usize) -> Option<Duration> {
     let spread = index.wrapping_mul(0x9e37_79b9) >> 9;
-    let settled = index > TENANTS * QUESTIONS * 3;
+    let settled = index > tenants() * QUESTIONS * 3;
     (settled && spread.is_multiple_of(2)).then(|| Duration::from_millis(spread as u64 / 2 % 20))
 }
 
@@ -51,7 +55,7 @@ struct Callers {
 impl Callers {
     async fn new(app: &TestApp) -> Self {
         let mut tokens = Vec::new();
-        for number in 0..TENANTS {
+        for number in 0..tenants() {
             let tenant = app.tenant(&format!("tenant-{number}")).await;
             tokens.push(app.token(tenant.id, &[Role::App]).await);
             // Tokens never seen before are verified one by one: at once they would be too many.
@@ -88,8 +92,8 @@ impl Callers {
     }
 
     async fn ask(&self, index: usize) {
-        let tenant = index % TENANTS;
-        let question = format!("question {} of tenant-{tenant}", index / TENANTS % QUESTIONS);
+        let tenant = index % tenants();
+        let question = format!("question {} of tenant-{tenant}", index / tenants() % QUESTIONS);
         // The one is looked up in a task of its own, the other in the caller's request.
         let mode = if index.is_multiple_of(3) { "default" } else { "only-if-cached" };
         let request = self

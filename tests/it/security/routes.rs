@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ai_cache::domain::caller::Role;
 use ai_cache::domain::ids::TenantId;
 use ai_cache::http::route::AUTHENTICATED;
+use futures_util::{StreamExt as _, stream};
 use serde_json::json;
 
 use crate::compliance::requests::file;
@@ -163,7 +164,7 @@ async fn no_spelling_of_a_path_passes_the_guard() {
     let (app_token, compliance) =
         (app.token(tenant.id, &[Role::App]).await, app.token(tenant.id, &[Role::Compliance]).await);
     let methods = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "QUERY"];
-    let (mut tried, mut answered) = (0, Vec::new());
+    let mut requests = Vec::new();
     for route in guarded() {
         let path = filled(&route.path, &ids);
         // The other methods of the path are other routes, of the same role.
@@ -192,15 +193,19 @@ async fn no_spelling_of_a_path_passes_the_guard() {
                     if let Some(token) = token {
                         asked = asked.bearer_auth(token);
                     }
-                    let status = asked.send().await.unwrap().status();
-                    tried += 1;
-                    if !status.is_client_error() {
-                        answered.push(format!("{status} {spelling}"));
-                    }
+                    let spelling = spelling.clone();
+                    requests.push(async move { (asked.send().await.unwrap().status(), spelling) });
                 }
             }
         }
     }
+    let tried = requests.len();
+    let replies: Vec<_> = stream::iter(requests).buffer_unordered(16).collect().await;
+    let answered: Vec<String> = replies
+        .iter()
+        .filter(|(status, _)| !status.is_client_error())
+        .map(|(status, spelling)| format!("{status} {spelling}"))
+        .collect();
     println!("tried {tried} times, {} without a refusal", answered.len());
     assert_eq!(answered, Vec::<String>::new());
     app.stop().await;
