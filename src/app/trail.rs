@@ -11,7 +11,7 @@ use crate::lifecycle::Lifecycle;
 use crate::store::{Store, StoreError, tenants};
 use crate::telemetry::Metrics;
 
-use super::{AppError, AppSettings, Auditing, Deps};
+use super::{AppError, AppSettings, Auditing, Deps, LedgerHold, Process};
 
 /// Where seals are kept outside.
 pub(super) fn checkpoint(settings: &AppSettings) -> Option<CheckpointFile> {
@@ -53,12 +53,13 @@ pub(super) async fn start(
     let now = deps.clock.now();
     let fresh = LedgerId::fresh(&*deps.ids, now);
     let checkpoint = checkpoint(settings);
-    // A command, which has no spool, leaves ledgers and seals to the services.
-    let is_service = settings.spool.is_some();
-    let ledger = if settings.begins_ledger {
-        audit::find_or_begin(store, checkpoint.as_ref(), fresh, now).await?
-    } else {
-        audit::find_ledger(store, fresh, now).await?
+    let ledger = match settings.process {
+        Process::Service { .. } | Process::Command { hold: LedgerHold::Restoring } => {
+            audit::find_or_begin(store, checkpoint.as_ref(), fresh, now).await?
+        }
+        Process::Command { hold: LedgerHold::Shared } => {
+            audit::find_ledger(store, fresh, now).await?
+        }
     };
     let stamper = Stamper::new(&deps.keys, ledger.id, Arc::clone(classes));
     if settings.auditing == Auditing::Off {
@@ -69,13 +70,15 @@ pub(super) async fn start(
         key_id: deps.keys.active_id().as_str().to_owned(),
         checkpoint,
     };
+    let spool = settings.process.spool().cloned();
     let parts = AuditParts {
         store: store.clone(),
         stamper,
         writer,
         ledger,
-        sealing: is_service.then_some(sealing),
-        spool: settings.spool.clone(),
+        // A command leaves seals to the services.
+        sealing: spool.is_some().then_some(sealing),
+        spool,
         clock: Arc::clone(&deps.clock),
         metrics: Arc::clone(metrics),
     };

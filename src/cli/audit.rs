@@ -12,11 +12,11 @@ use serde::Serialize;
 use crate::app::App;
 use crate::audit::CheckpointFile;
 use crate::audit::verify::{Verification, verify_lines};
+use crate::compliance::TrailQuery;
 use crate::config::{Config, Source};
 use crate::domain::audit_row::ndjson;
 use crate::domain::fields::{self, TIME_RULE};
 use crate::domain::ids::TenantId;
-use crate::service::TrailQuery;
 
 use super::backend;
 use super::failure::Failure;
@@ -94,13 +94,12 @@ pub(super) async fn run(
             let slug = tenant.as_deref().map(parse_slug).transpose()?;
             let file = checkpoint.clone().map(CheckpointFile::new);
             let verified = with_app(config, source, async |app: &App| {
-                let service = app.service();
                 let tenant = match &slug {
-                    Some(slug) => Some(service.find_tenant(slug).await?.id),
+                    Some(slug) => Some(app.administration.find_tenant(slug).await?.id),
                     None => None,
                 };
-                let record = service.command_line_record();
-                Ok(service.verify_on_request(tenant, file.as_ref(), record).await?)
+                let record = app.calls.command_line_record();
+                Ok(app.compliance.verify_on_request(tenant, file.as_ref(), record).await?)
             })
             .await?;
             show(&verified, *json)
@@ -110,8 +109,8 @@ pub(super) async fn run(
         }
         AuditCommand::AcceptLedger { json } => {
             let (ledger, now) = with_app(config, source, async |app: &App| {
-                let service = app.service();
-                Ok(service.accept_ledger(service.command_line_record()).await?)
+                let record = app.calls.command_line_record();
+                Ok(app.compliance.accept_ledger(record).await?)
             })
             .await?;
             let accepted = Accepted { ledger_id: ledger.to_string(), accepted_now: now };
@@ -171,8 +170,8 @@ async fn export_all(
     let query = TrailQuery { from, to, ..TrailQuery::default() };
     with_app(config, source, async |app: &App| {
         let tenants = match &slug {
-            Some(slug) => vec![app.service().find_tenant(slug).await?],
-            None => app.service().list_tenants().await?,
+            Some(slug) => vec![app.administration.find_tenant(slug).await?],
+            None => app.administration.list_tenants().await?,
         };
         for tenant in tenants {
             export(app, tenant.id, &query).await?;
@@ -183,7 +182,7 @@ async fn export_all(
 }
 
 async fn export(app: &App, tenant: TenantId, query: &TrailQuery) -> Result<(), Failure> {
-    let mut export = app.service().export_trail_of(tenant, query).await?;
+    let mut export = app.compliance.export_trail_of(tenant, query).await?;
     while let Some(rows) = export.next().await? {
         let lines = ndjson(&rows).map_err(Failure::internal)?;
         let written = output::write_lines(&lines);

@@ -5,9 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::app::{App, AppSettings, Auditing, Deps};
+use crate::answering::Switch;
+use crate::app::{App, AppSettings, Auditing, Deps, LedgerHold, Process};
 use crate::audit::SpoolSettings;
 use crate::auth::HashCost;
+use crate::compliance::PART_BYTES;
 use crate::config::{Config, KeysConfig, SecretText, Source, UpstreamConfig, UpstreamKind};
 use crate::crypto::KeyProvider;
 use crate::domain::clock::SystemClock;
@@ -18,7 +20,6 @@ use crate::embedded::{
 use crate::http::Monitoring;
 use crate::keyring::Encryption;
 use crate::redis::RedisSettings;
-use crate::service::{PART_BYTES, Switch};
 use crate::store::{StoreSettings, migrate};
 use crate::telemetry::{self, Format};
 use crate::upstream::{Demo, Nothing, OpenAi, OpenAiSettings, Upstream};
@@ -151,11 +152,25 @@ impl Backend {
         Ok(Box::pin(App::start(self.settings(config), deps)).await?)
     }
 
+    fn process(&self, config: &Config) -> Process {
+        let spool_dir = || config.server.data_dir.join("spool");
+        match self.hold {
+            Hold::Alone => Process::Service {
+                spool: SpoolSettings {
+                    dir: config.audit.spool_dir.clone().unwrap_or_else(spool_dir),
+                    max_bytes: config.audit.spool_max_bytes,
+                    max_age: config.audit.spool_max_age,
+                },
+            },
+            Hold::Shared => Process::Command { hold: LedgerHold::Shared },
+            Hold::Restoring => Process::Command { hold: LedgerHold::Restoring },
+        }
+    }
+
     fn settings(&self, config: &Config) -> AppSettings {
         let timeout = config.redis.timeout;
         let urls = self.redis_urls.clone();
         let cache = &config.cache;
-        let data_dir = &config.server.data_dir;
         let choose = |on: bool| if on { Monitoring::On } else { Monitoring::Off };
         AppSettings {
             database_url: self.database_url.clone(),
@@ -172,17 +187,11 @@ impl Backend {
                 Encryption::PublicKey
             },
             auditing: if cache.audit_logging_enabled { Auditing::On } else { Auditing::Off },
-            // A command does not wait for a Postgres that is away.
-            spool: (self.hold == Hold::Alone).then(|| SpoolSettings {
-                dir: config.audit.spool_dir.clone().unwrap_or_else(|| data_dir.join("spool")),
-                max_bytes: config.audit.spool_max_bytes,
-                max_age: config.audit.spool_max_age,
-            }),
+            process: self.process(config),
             checkpoint: config.audit.checkpoint_file.clone(),
             retention_days: config.gdpr.retention_days,
             part_bytes: PART_BYTES,
             erasure_ledger: config.erasure.ledger_file.clone(),
-            begins_ledger: self.hold != Hold::Shared,
             monitoring: choose(cache.monitoring_enabled),
             trusted_proxies: config.server.trusted_proxies.clone(),
             body_limit: BODY_LIMIT,

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::administration::{Grant, TenantSlug};
 use crate::app::Running;
 use crate::config::{Config, Source};
 use crate::crypto;
@@ -14,7 +15,6 @@ use crate::domain::money::{Prices, Usd};
 use crate::domain::token::BearerToken;
 use crate::embedded::Lifetime;
 use crate::loadgen::Address;
-use crate::service::{Grant, TenantSlug};
 use crate::store::tenants::TenantLimits;
 use crate::upstream::Demo;
 
@@ -79,12 +79,14 @@ async fn start(config: &Config, backend: &Backend) -> Result<(Running, Target), 
     let upstream = Demo::new("demo".to_owned(), Duration::ZERO, ANSWER_BYTES, prices);
     let app = backend.start_app(config, Arc::new(upstream)).await?;
     let slug = TenantSlug::parse("bench").ok_or_else(|| Failure::internal("no slug"))?;
-    let record = app.service().command_line_record();
-    let tenant =
-        app.service().create_tenant(&slug, "Benchmark", TenantLimits::default(), record).await?;
+    let record = app.calls.command_line_record();
+    let tenant = app
+        .administration
+        .create_tenant(&slug, "Benchmark", TenantLimits::default(), record)
+        .await?;
     let roles = [Role::App].into_iter().collect();
-    let grant = (Grant::CommandLine, app.service().command_line_record());
-    let token = app.service().create_token(tenant.id, roles, None, grant).await?;
+    let grant = (Grant::CommandLine, app.calls.command_line_record());
+    let token = app.administration.create_token(tenant.id, roles, None, grant).await?;
     let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(Failure::internal)?;
     let running = app.serve(listener)?;
     let address = Address::parse(&format!("http://{}", running.address()));

@@ -3,14 +3,13 @@
 use std::fmt;
 use std::process::ExitCode;
 
+use crate::administration::{TenantError, TokenError};
 use crate::app::AppError;
 use crate::audit::AuditStartError;
+use crate::call::ServiceError;
+use crate::compliance::{GdprError, ProofError, PurgeError, RestoreError, RotateError};
 use crate::embedded::EmbeddedError;
 use crate::keyring::KeyringError;
-use crate::service::{
-    GdprError, ProofError, PurgeError, RestoreError, RotateError, ServiceError, TenantError,
-    TokenError,
-};
 use crate::store::StoreError;
 use crate::store::guard::GuardError;
 use crate::store::migrate::MigrateError;

@@ -8,6 +8,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use crate::app::App;
+use crate::compliance::{Decision, Filing, RequestView};
 use crate::config::{Config, Source};
 use crate::crypto::KeyProvider;
 use crate::domain::audit_record::AuditRecord;
@@ -16,7 +17,6 @@ use crate::domain::gdpr::{RequestKind, RequestState};
 use crate::domain::ids::GdprRequestId;
 use crate::domain::query::SubjectId;
 use crate::http::api::gdpr::GdprRequestBody;
-use crate::service::{Decision, Filing, RequestView};
 use crate::store::gdpr::RequestFilter;
 
 use super::audit::parse_time;
@@ -179,7 +179,7 @@ pub(super) async fn run(
             let (state, kind, due_before) = (*state, *kind, *due_before);
             let filter = RequestFilter { state, kind, due_before, before: None };
             let page = with_tenant(tenant, config, source, async |app: &App, record| {
-                Ok(app.service().list_requests_of(record, &filter, MOST).await?)
+                Ok(app.compliance.list_requests_of(record, &filter, MOST).await?)
             });
             let shown: Vec<GdprRequestBody> =
                 page.await?.requests.into_iter().map(GdprRequestBody::from).collect();
@@ -190,7 +190,7 @@ pub(super) async fn run(
         GdprCommand::Show(args) => {
             let id = parse_id(&args.id)?;
             let shown = with_tenant(&args.tenant, config, source, async |app: &App, record| {
-                Ok(app.service().show_request_of(record, id).await?)
+                Ok(app.compliance.show_request_of(record, id).await?)
             });
             show(shown.await?, args.json)
         }
@@ -214,13 +214,13 @@ async fn with_tenant<T>(
 ) -> Result<T, Failure> {
     let slug = parse_slug(slug)?;
     Box::pin(with_app(config, source, async |app: &App| {
-        app.service().look_at_erasures().await?;
-        if !app.service().erasures_hold() {
+        app.compliance.look_at_erasures().await?;
+        if !app.compliance.erasures_hold() {
             let line = "what was erased may be here again: run `ai-cache restore apply-ledger`";
             return Err(Failure::not_so(line));
         }
-        let tenant = app.service().find_tenant(&slug).await?;
-        let record = AuditRecord { tenant: tenant.id, ..app.service().command_line_record() };
+        let tenant = app.administration.find_tenant(&slug).await?;
+        let record = AuditRecord { tenant: tenant.id, ..app.calls.command_line_record() };
         work(app, record).await
     }))
     .await
@@ -238,9 +238,9 @@ async fn file(args: &FileArgs, config: &Config, source: &Source) -> Result<ExitC
         idempotency_key: key.map(|key| within("idempotency-key", key, 128)).transpose()?,
     };
     let shown = with_tenant(&args.tenant, config, source, async |app: &App, record| {
-        let filed = app.service().file_request(&filing, record.clone()).await?;
-        let record = AuditRecord { tenant: record.tenant, ..app.service().command_line_record() };
-        Ok(app.service().show_request_of(record, filed.id).await?)
+        let filed = app.compliance.file_request(&filing, record.clone()).await?;
+        let record = AuditRecord { tenant: record.tenant, ..app.calls.command_line_record() };
+        Ok(app.compliance.show_request_of(record, filed.id).await?)
     });
     show(shown.await?, args.json)
 }
@@ -255,9 +255,9 @@ async fn decide(
     let reason = within("reason", &args.reason, 2_000)?;
     let shown = with_tenant(&args.named.tenant, config, source, async |app: &App, record| {
         let tenant = record.tenant;
-        app.service().decide_request(id, decision, Some(&reason), record).await?;
-        let record = AuditRecord { tenant, ..app.service().command_line_record() };
-        Ok(app.service().show_request_of(record, id).await?)
+        app.compliance.decide_request(id, decision, Some(&reason), record).await?;
+        let record = AuditRecord { tenant, ..app.calls.command_line_record() };
+        Ok(app.compliance.show_request_of(record, id).await?)
     });
     show(shown.await?, args.named.json)
 }
@@ -276,17 +276,17 @@ async fn download(
     let id = parse_id(&named.id)?;
     let mut file = NewFile::create(path)?;
     let bytes = with_tenant(&named.tenant, config, source, async |app: &App, record| {
-        let (service, tenant) = (app.service(), record.tenant);
-        let kind = service.show_request_of(record, id).await?.row.kind;
-        let record = AuditRecord { tenant, ..service.command_line_record() };
+        let (compliance, tenant) = (&app.compliance, record.tenant);
+        let kind = compliance.show_request_of(record, id).await?.row.kind;
+        let record = AuditRecord { tenant, ..app.calls.command_line_record() };
         match kind {
             RequestKind::Erase => {
-                let certificate = service.certificate_of(record, id).await?;
+                let certificate = compliance.certificate_of(record, id).await?;
                 file.write(certificate.as_bytes())?;
                 file.keep()
             }
             RequestKind::Export => {
-                let mut package = service.download_export_of(record, id).await?;
+                let mut package = compliance.download_export_of(record, id).await?;
                 while let Some(part) = package.next().await? {
                     file.write(part.as_bytes())?;
                 }

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use clap::Subcommand;
 
 use crate::app::App;
+use crate::compliance::Rotated;
 use crate::config::{Config, Source};
-use crate::service::Rotated;
 
 use super::failure::Failure;
 use super::output::{self, Style};
@@ -33,8 +33,7 @@ pub(super) async fn run(
 ) -> Result<ExitCode, Failure> {
     let KeysCommand::Rotate { wrapping: _, json } = command;
     let rotated = with_app(config, source, async |app: &App| {
-        let service = app.service();
-        Ok(service.rotate_wrapping_key(service.command_line_record()).await?)
+        Ok(app.compliance.rotate_wrapping_key(app.calls.command_line_record()).await?)
     })
     .await?;
     output::show(Style::of(*json), &rotated, || in_words(&rotated))?;

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use clap::Args;
 
 use crate::app::App;
+use crate::compliance::{Amounts, Purge, PurgeReport, PurgeState};
 use crate::config::{Config, Source};
-use crate::service::{Amounts, Purge, PurgeReport, PurgeState};
 
 use super::failure::Failure;
 use super::output::{self, Style};
@@ -37,8 +37,7 @@ pub(super) async fn run(
         (false, false) => Purge::Guarded,
     };
     let report = with_app(config, source, async |app: &App| {
-        let service = app.service();
-        Ok(service.purge(how, service.command_line_record()).await?)
+        Ok(app.compliance.purge(how, app.calls.command_line_record()).await?)
     })
     .await?;
     output::show(Style::of(args.json), &report, || in_words(&report))?;
@@ -67,7 +66,7 @@ fn in_words(report: &PurgeReport) -> String {
         PurgeState::Done => "removed".to_owned(),
         PurgeState::DryRun => "due".to_owned(),
         PurgeState::Waiting => {
-            let reason = report.reason.map_or("", crate::service::WaitReason::name);
+            let reason = report.reason.map_or("", crate::compliance::WaitReason::name);
             format!("nothing removed ({reason}), repeat with --confirm; due")
         }
     };

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use clap::Subcommand;
 
 use crate::app::App;
+use crate::compliance::{Applied, MissingSink};
 use crate::config::{Config, Source};
-use crate::service::{Applied, MissingSink};
 
 use super::backend::Hold;
 use super::failure::Failure;
@@ -35,8 +35,8 @@ pub(super) async fn run(
     let RestoreCommand::ApplyLedger { accept_missing_sink, json } = command;
     let missing = if *accept_missing_sink { MissingSink::Accepted } else { MissingSink::Refused };
     let applied = with_app_as(Hold::Restoring, config, source, async |app: &App| {
-        let service = app.service();
-        Ok(service.apply_erasure_ledger(missing, service.command_line_record()).await?)
+        let record = app.calls.command_line_record();
+        Ok(app.compliance.apply_erasure_ledger(missing, record).await?)
     })
     .await?;
     output::show(Style::of(*json), &applied, || in_words(&applied))?;

@@ -10,12 +10,12 @@ use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 use zeroize::Zeroizing;
 
+use crate::administration::{Grant, TenantError, TenantSlug};
 use crate::app::{App, Running};
 use crate::config::{Config, Source};
 use crate::domain::caller::Role;
 use crate::domain::token::BearerToken;
 use crate::embedded::Lifetime;
-use crate::service::{Grant, TenantError, TenantSlug};
 use crate::store::tenants::TenantLimits;
 
 use super::backend::{self, Backend, Hold};
@@ -107,11 +107,13 @@ fn announce(config: &Config, backend: &Backend, running: &Running, token: Option
 /// start, or a new one.
 async fn demo_token(app: &App, folder: &Path) -> Result<Zeroizing<String>, Failure> {
     let slug = TenantSlug::parse(DEMO_TENANT).ok_or_else(|| Failure::internal("no slug"))?;
-    let service = app.service();
-    let tenant = match service.find_tenant(&slug).await {
+    let administration = &app.administration;
+    let tenant = match administration.find_tenant(&slug).await {
         Err(TenantError::NotFound) => {
-            let record = service.command_line_record();
-            service.create_tenant(&slug, "Demonstration", TenantLimits::default(), record).await?
+            let record = app.calls.command_line_record();
+            administration
+                .create_tenant(&slug, "Demonstration", TenantLimits::default(), record)
+                .await?
         }
         other => other?,
     };
@@ -119,14 +121,14 @@ async fn demo_token(app: &App, folder: &Path) -> Result<Zeroizing<String>, Failu
     if let Ok(text) = fs::read_to_string(&path).map(Zeroizing::new)
         && let Some(token) = BearerToken::parse(text.trim())
     {
-        let known = service.list_tokens(tenant.id).await?;
+        let known = administration.list_tokens(tenant.id).await?;
         if known.iter().any(|row| row.id == token.id && row.revoked_at.is_none()) {
             return Ok(token.reveal());
         }
     }
     let roles = [Role::App, Role::Admin, Role::Compliance].into_iter().collect();
-    let grant = (Grant::CommandLine, service.command_line_record());
-    let made = service.create_token(tenant.id, roles, None, grant).await?;
+    let grant = (Grant::CommandLine, app.calls.command_line_record());
+    let made = administration.create_token(tenant.id, roles, None, grant).await?;
     write_private(&path, &made.text).map_err(|error| {
         Failure::usage(format!("{} cannot be written: {}", path.display(), error.kind()))
     })?;

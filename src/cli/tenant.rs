@@ -6,10 +6,10 @@ use std::sync::Arc;
 use clap::Subcommand;
 use serde::Serialize;
 
+use crate::administration::TenantSlug;
 use crate::app::App;
 use crate::config::{Config, Source};
 use crate::embedded::Lifetime;
-use crate::service::TenantSlug;
 use crate::store::tenants::{TenantLimits, TenantRow};
 use crate::upstream::Nothing;
 
@@ -100,9 +100,9 @@ pub(super) async fn run(
                 return Err(Failure::usage("--name must be 1 to 200 bytes"));
             }
             let row = with_app(config, source, async |app: &App| {
-                let record = app.service().command_line_record();
+                let record = app.calls.command_line_record();
                 Ok(app
-                    .service()
+                    .administration
                     .create_tenant(&slug, name, TenantLimits::default(), record)
                     .await?)
             })
@@ -114,7 +114,7 @@ pub(super) async fn run(
         }
         TenantCommand::List { json } => {
             let rows = with_app(config, source, async |app: &App| {
-                Ok(app.service().list_tenants().await?)
+                Ok(app.administration.list_tenants().await?)
             })
             .await?;
             let shown: Vec<Shown> = rows.into_iter().map(Shown::from).collect();

@@ -6,12 +6,12 @@ use chrono::{DateTime, TimeDelta, Utc};
 use clap::Subcommand;
 use serde::Serialize;
 
+use crate::administration::Grant;
 use crate::app::App;
 use crate::config::{Config, Source};
 use crate::domain::caller::{Role, Roles};
 use crate::domain::clock::{Clock, SystemClock};
 use crate::domain::ids::TokenId;
-use crate::service::Grant;
 use crate::store::tokens::TokenRow;
 
 use super::failure::Failure;
@@ -128,8 +128,8 @@ pub(super) async fn run(
         TokenCommand::List { tenant, json } => {
             let slug = parse_slug(tenant)?;
             let rows = with_app(config, source, async |app: &App| {
-                let tenant = app.service().find_tenant(&slug).await?;
-                Ok(app.service().list_tokens(tenant.id).await?)
+                let tenant = app.administration.find_tenant(&slug).await?;
+                Ok(app.administration.list_tokens(tenant.id).await?)
             })
             .await?;
             let listed: Vec<Listed> = rows.into_iter().map(Listed::from).collect();
@@ -141,9 +141,9 @@ pub(super) async fn run(
             let token =
                 TokenId::parse(id).ok_or_else(|| Failure::usage("that is no token's id"))?;
             with_app(config, source, async |app: &App| {
-                let tenant = app.service().tenant_of_token(token).await?;
-                let record = app.service().command_line_record();
-                Ok(app.service().revoke_token(tenant, token, record).await?)
+                let tenant = app.administration.tenant_of_token(token).await?;
+                let record = app.calls.command_line_record();
+                Ok(app.administration.revoke_token(tenant, token, record).await?)
             })
             .await?;
             let revoked = Revoked { id: token.to_string(), revoked: true };
@@ -162,9 +162,9 @@ async fn create(
     let slug = parse_slug(tenant)?;
     let expires_at = expires_in.map(|life| SystemClock.now() + life);
     with_app(config, source, async |app: &App| {
-        let tenant = app.service().find_tenant(&slug).await?;
-        let grant = (Grant::CommandLine, app.service().command_line_record());
-        let new = app.service().create_token(tenant.id, roles, expires_at, grant).await?;
+        let tenant = app.administration.find_tenant(&slug).await?;
+        let grant = (Grant::CommandLine, app.calls.command_line_record());
+        let new = app.administration.create_token(tenant.id, roles, expires_at, grant).await?;
         Ok(Made {
             id: new.row.id.to_string(),
             tenant: tenant.slug,

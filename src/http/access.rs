@@ -9,8 +9,8 @@ use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage, web};
 
+use crate::call::CallStart;
 use crate::domain::ids::RequestId;
-use crate::service::CallStart;
 
 use super::State;
 use super::problem::{Problem, ProblemKind};

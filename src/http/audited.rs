@@ -14,9 +14,9 @@ use actix_web::{Error, HttpMessage, web};
 
 use crate::audit::Durability;
 use crate::auth::{AuthError, Standing};
+use crate::call::{Call, CallStart, Origin, Settled};
 use crate::domain::audit_record::{Action, Outcome};
 use crate::domain::caller::{Role, Roles};
-use crate::service::{Call, CallStart, Origin, Settled};
 use crate::telemetry::AuthFailure;
 
 use super::State;
@@ -56,16 +56,16 @@ pub async fn guard(
     };
     let roles = origin.caller.roles;
     let action = found.map_or(Action::Unrouted, |route| route.action);
-    let limited = is_limited(found, roles).then(|| state.service.admit(&origin.view)).flatten();
+    let limited = is_limited(found, roles).then(|| state.calls.admit(&origin.view)).flatten();
     let refused = limited.and_then(|allowance| Problem::spent(&allowance));
     if let (Some(refused), Some(allowance)) = (&refused, &limited)
-        && state.service.counts_refusal(&origin, action, refused.kind().status())
+        && state.calls.counts_refusal(&origin, action, refused.kind().status())
     {
         tokio::time::sleep(Duration::from_millis(rand::random_range(REFUSAL_PAUSE_MS))).await;
         let reply = request.error_response(refused.clone());
         return Ok(limits::show(reply, allowance));
     }
-    let (audit, ids) = (state.service.parts().audit.clone(), Arc::clone(&state.ids));
+    let (audit, ids) = (state.health.audit.clone(), Arc::clone(&state.ids));
     let slot = CallSlot::default();
     let call = Call::new(start, origin, action, audit, ids);
     slot.put(Box::new(call.of_standing(standing)));
@@ -88,7 +88,7 @@ pub async fn guard(
             request.error_response(Problem::new(ProblemKind::AuthUnavailable, detail))
         }
         // Not ready is not enough: whoever asks this replica all the same must not be answered.
-        (None, Some(_)) if !state.service.erasures_hold() => {
+        (None, Some(_)) if !state.compliance.erasures_hold() => {
             let detail = "the erasure ledger must be applied first";
             request.error_response(Problem::new(ProblemKind::ErasuresPending, detail))
         }
@@ -135,7 +135,7 @@ async fn authenticate(
 fn record_denial(request: &ServiceRequest, state: &State, refused: &Problem) {
     if let Some(start) = start_of(request) {
         let network = peer::network_of(request, &state.trusted_proxies);
-        state.service.record_denial(start, network, refused.kind().status());
+        state.calls.record_denial(start, network, refused.kind().status());
     }
 }
 

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use actix_web::dev::Payload;
 use actix_web::{FromRequest, HttpMessage, HttpRequest};
 
-use crate::service::{Call, CallStart};
+use crate::call::{Call, CallStart};
 
 use super::problem::Problem;
 

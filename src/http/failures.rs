@@ -1,15 +1,15 @@
 //! Which problem each way to fail is to a client. What a client may not know, a driver's words above
 //! all, stays out of it.
 
+use crate::administration::{EntriesError, TenantError, TokenError};
+use crate::answering::QueryError;
 use crate::audit::AuditError;
 use crate::auth::{AuthError, HasherError};
+use crate::call::ServiceError;
+use crate::compliance::{GdprError, ProofError, PurgeError};
 use crate::domain::fields::FieldError;
 use crate::domain::json::JsonError;
 use crate::keyring::KeyringError;
-use crate::service::{
-    EntriesError, GdprError, ProofError, PurgeError, QueryError, ServiceError, TenantError,
-    TokenError,
-};
 use crate::store::StoreError;
 use crate::upstream::UpstreamError;
 
@@ -120,7 +120,7 @@ impl From<ServiceError> for Problem {
             }
             ServiceError::Keyring(_)
             | ServiceError::Malformed
-            | ServiceError::Packing(_)
+            | ServiceError::Package(_)
             | ServiceError::TaskLost => Self::internal(&error),
         }
     }

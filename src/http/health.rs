@@ -1,5 +1,6 @@
 //! Health and metrics, open to everybody: states and numbers, never a tenant's.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix_web::{HttpResponse, get, web};
@@ -7,10 +8,35 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::service::Switch;
+use crate::answering::Switch;
+use crate::audit::Audit;
+use crate::coherence::Coherence;
+use crate::lifecycle::Lifecycle;
+use crate::store::Store;
+use crate::tiers::Stack;
+use crate::upstream::Upstream;
 
 use super::problem::{Problem, ProblemBody, ProblemKind};
 use super::{Monitoring, State};
+
+/// The parts whose health is shown.
+#[derive(Clone)]
+pub struct HealthParts {
+    /// Postgres.
+    pub store: Store,
+    /// The audit trail.
+    pub audit: Audit,
+    /// What is still true.
+    pub coherence: Arc<Coherence>,
+    /// Memory, Redis and Postgres, where answers are.
+    pub stack: Stack,
+    /// The model that answers what is not cached.
+    pub upstream: Arc<dyn Upstream>,
+    /// Stop signals and tasks.
+    pub lifecycle: Lifecycle,
+    /// Whether the cache takes part.
+    pub switch: Switch,
+}
 
 /// That the process serves.
 #[derive(Serialize, ToSchema)]
@@ -139,7 +165,7 @@ const PROBE: Duration = Duration::from_millis(500);
 )]
 #[get("/health/ready")]
 pub async fn ready(state: web::Data<State>) -> HttpResponse {
-    let parts = state.service.parts();
+    let parts = &state.health;
     let trail = parts.audit.clone();
     let looking = parts.lifecycle.spawn_blocking(move || trail.look());
     let asking = tokio::time::timeout(PROBE, parts.store.ping());
@@ -147,7 +173,7 @@ pub async fn ready(state: web::Data<State>) -> HttpResponse {
     let postgres = matches!(asked, Ok(Ok(())));
     // Without Postgres hits are served, and audited into the spool.
     let audit = looked.unwrap_or(false);
-    let erasures = state.service.erasures_hold();
+    let erasures = state.compliance.erasures_hold();
     let is_ready = audit && erasures && !parts.lifecycle.is_stopping();
     let status = if is_ready { "ready" } else { "not-ready" };
     let (audit, erasures) = (up(audit), up(erasures));
@@ -163,7 +189,7 @@ pub async fn ready(state: web::Data<State>) -> HttpResponse {
 #[utoipa::path(tag = "health", responses((status = 200, description = "The state", body = CacheHealthBody)), security(()))]
 #[get("/health/cache")]
 pub async fn cache(state: web::Data<State>) -> HttpResponse {
-    let parts = state.service.parts();
+    let parts = &state.health;
     let asked = Instant::now();
     let postgres = parts.store.ping().await;
     let cold = part(up(postgres.is_ok()), postgres.is_ok().then(|| asked.elapsed()));
@@ -186,7 +212,7 @@ pub async fn cache(state: web::Data<State>) -> HttpResponse {
         position: coherence.position().0,
         live_replicas: coherence.live_replicas(),
     };
-    let erasures = up(state.service.erasures_hold());
+    let erasures = up(state.compliance.erasures_hold());
     let degraded = [cold.state, warm.state, audit, erasures].contains(&"down") || !freshness.proven;
     HttpResponse::Ok().json(CacheHealthBody {
         status: if degraded { "degraded" } else { "ok" },
@@ -217,7 +243,7 @@ pub async fn metrics(state: web::Data<State>) -> Result<HttpResponse, Problem> {
     if state.monitoring == Monitoring::Off {
         return Err(Problem::not_found());
     }
-    let parts = state.service.parts();
+    let parts = &state.health;
     let hot = &parts.stack.hot;
     state.metrics.hot_tier(hot.bytes(), hot.capacity(), hot.len());
     state.metrics.unproven(parts.coherence.unproven_for());

@@ -5,7 +5,7 @@ use actix_web::body::BoxBody;
 use actix_web::dev::ServiceResponse;
 use actix_web::http::header::{HeaderName, HeaderValue};
 
-use crate::service::{Allowance, WINDOW_SECONDS};
+use crate::call::{Allowance, WINDOW_SECONDS};
 
 use super::problem::{Problem, ProblemKind};
 

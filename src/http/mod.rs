@@ -1,4 +1,4 @@
-//! Everything actix: routes, extraction, problems, replies. Translates between HTTP and `service`;
+//! Everything actix: routes, extraction, problems, replies. Translates between HTTP and the use cases;
 //! holds no rule of the product and never reaches a row or a key.
 
 mod access;
@@ -24,12 +24,16 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::administration::Administration;
+use crate::answering::Answering;
 use crate::auth::Authenticator;
+use crate::call::Calls;
+use crate::compliance::Compliance;
 use crate::domain::clock::Clock;
 use crate::domain::ids::Ids;
-use crate::service::Service;
 use crate::telemetry::Metrics;
 
+pub use health::HealthParts;
 pub use server::{Server, ServerError, ServerSettings};
 
 /// Whether `/api/metrics` answers (AI_CACHE_MONITORING_ENABLED).
@@ -43,8 +47,16 @@ pub enum Monitoring {
 
 /// What handlers reach.
 pub struct State {
-    /// The use cases.
-    pub service: Arc<Service>,
+    /// Answers to questions.
+    pub answering: Arc<Answering>,
+    /// Use cases of compliance staff.
+    pub compliance: Arc<Compliance>,
+    /// Use cases of administrators and operators.
+    pub administration: Arc<Administration>,
+    /// What the rooms of use cases share.
+    pub calls: Arc<Calls>,
+    /// The parts whose health is shown.
+    pub health: HealthParts,
     /// Bearer token → caller.
     pub authenticator: Arc<Authenticator>,
     /// Series for operators.

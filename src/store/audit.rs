@@ -218,8 +218,7 @@ pub async fn insert(tx: &mut WriteTx, row: &StampedRecord) -> Result<Recorded, S
     if added != 1 {
         return Err(StoreError::ForeignRecord);
     }
-    tx.recorded = Some(row.record.id);
-    Ok(Recorded(row.record.id))
+    Ok(tx.hold_record(row.record.id))
 }
 
 /// The audit writer's own connection, in the role `ai_cache_system` for its whole life, so that a

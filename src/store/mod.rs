@@ -4,6 +4,7 @@
 pub mod audit;
 pub mod audit_parts;
 pub mod audit_rows;
+mod ending;
 pub mod entries;
 pub mod erasures;
 pub mod evictions;
@@ -15,6 +16,7 @@ pub mod invalidations;
 pub mod keys;
 pub mod ledgers;
 pub mod migrate;
+mod open_tx;
 pub mod removals;
 pub mod replicas;
 pub mod retention;
@@ -37,7 +39,8 @@ use sqlx::{ConnectOptions, PgPool};
 
 use crate::telemetry::Metrics;
 
-pub use tx::{Ending, Recorded, Snapshot, SystemTx, TenantTx, UseTx, WorkError, WriteTx};
+pub use ending::{Ending, Recorded};
+pub use tx::{Snapshot, SystemTx, TenantTx, UseTx, WorkError, WriteTx};
 
 /// Why Postgres did not do what was asked. Says nothing about rows.
 #[derive(Debug, thiserror::Error)]

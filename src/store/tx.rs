@@ -4,64 +4,26 @@
 
 use std::error::Error;
 use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 use std::time::Instant;
 
-use sqlx::pool::PoolConnection;
-use sqlx::{Executor, PgConnection, Postgres};
+use futures_util::TryFutureExt as _;
+use sqlx::{Executor, PgConnection};
 use tracing::Instrument as _;
 
 use crate::domain::ids::{AuditId, TenantId};
 
+use super::ending::{COMMIT, Commit, Ending, Outcome, ROLLBACK, Recorded};
+use super::open_tx::{Home, OpenTx, lock};
 use super::{Store, StoreError};
 
 /// Most times that a transaction is begun because another one was in the way.
 const MOST_TRIES: u32 = 5;
 
-/// How a transaction begins and ends.
-const COMMIT: &str = "COMMIT";
-const ROLLBACK: &str = "ROLLBACK";
+/// How a transaction begins.
 const BEGIN: &str = "BEGIN";
 const BEGIN_READ: &str = "BEGIN READ ONLY";
 const BEGIN_SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
-
-/// A connection inside a transaction.
-struct OpenTx(Option<PoolConnection<Postgres>>);
-
-impl OpenTx {
-    /// Begins on a connection that works: idle ones may have died with a server that is back, or
-    /// with the runtime that opened them. Before BEGIN nothing has happened that could be repeated.
-    async fn begin(store: &Store, begin: &'static str) -> Result<Self, StoreError> {
-        let mut idle = store.pool.options().get_max_connections();
-        loop {
-            // Boxed: it takes 40 KB, which every transaction's future would hold.
-            let mut tx = Self(Some(Box::pin(store.pool.acquire()).await?));
-            match tx.connection()?.execute(begin).await.map_err(StoreError::from) {
-                Ok(_) => return Ok(tx),
-                Err(StoreError::Unreachable(_)) if idle > 0 => idle -= 1,
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    fn connection(&mut self) -> Result<&mut PgConnection, StoreError> {
-        self.0.as_deref_mut().ok_or(StoreError::Unreachable(sqlx::Error::PoolClosed))
-    }
-
-    /// Ends the transaction with `how`; the connection goes back to the pool.
-    async fn end(mut self, how: &'static str) -> Result<(), StoreError> {
-        self.connection()?.execute(how).await?;
-        self.0.take();
-        Ok(())
-    }
-}
-
-impl Drop for OpenTx {
-    fn drop(&mut self) {
-        if let Some(connection) = self.0.take() {
-            drop(connection.detach());
-        }
-    }
-}
 
 /// Reads one tenant's rows: row-level security shows no others.
 pub struct TenantTx {
@@ -89,22 +51,27 @@ impl TenantTx {
 }
 
 /// Changes one tenant's rows. It commits only with the audit record of the change.
-pub struct WriteTx {
-    tx: TenantTx,
-    pub(super) recorded: Option<AuditId>,
+pub struct WriteTx(TenantTx);
+
+impl WriteTx {
+    /// Keeps in mind that the transaction holds the change's record.
+    pub(super) fn hold_record(&mut self, record: AuditId) -> Recorded {
+        *lock(&self.0.tx.home.recorded) = Some(record);
+        Recorded(record)
+    }
 }
 
 impl Deref for WriteTx {
     type Target = TenantTx;
 
     fn deref(&self) -> &TenantTx {
-        &self.tx
+        &self.0
     }
 }
 
 impl DerefMut for WriteTx {
     fn deref_mut(&mut self) -> &mut TenantTx {
-        &mut self.tx
+        &mut self.0
     }
 }
 
@@ -126,11 +93,6 @@ impl DerefMut for UseTx {
     }
 }
 
-/// Proof that a transaction holds the audit record of its change. Used up by the commit.
-#[must_use = "a change is committed with its record"]
-#[derive(Debug)]
-pub struct Recorded(pub(super) AuditId);
-
 /// Reads and writes across tenants, as the role `ai_cache_system`.
 pub struct SystemTx(OpenTx);
 
@@ -143,18 +105,8 @@ impl SystemTx {
 /// One tenant's rows as they were at one moment, read piece by piece.
 pub struct Snapshot {
     store: Store,
+    home: Arc<Home>,
     tx: TenantTx,
-}
-
-/// How a transaction that may change a tenant's rows ends.
-#[must_use = "a transaction ends as its work says"]
-#[derive(Debug)]
-pub enum Ending<T> {
-    /// The transaction commits. The record comes from [`super::audit::insert`] on that very
-    /// transaction.
-    Commit(Recorded, T),
-    /// The transaction changes nothing: somebody was faster, or there was nothing to do.
-    RollBack(T),
 }
 
 /// An error of the work that a transaction does.
@@ -163,22 +115,22 @@ pub trait WorkError: From<StoreError> + Error + 'static {}
 impl<E: From<StoreError> + Error + 'static> WorkError for E {}
 
 /// A kind of transaction.
-trait Transaction {
+trait Transaction: Sized {
     /// What the transaction needs to begin.
     type Start: Copy;
 
-    async fn begin(store: &Store, start: Self::Start) -> Result<Self, StoreError>
-    where
-        Self: Sized;
-
-    fn open(self) -> OpenTx;
+    async fn begin(store: &Store, home: Arc<Home>, start: Self::Start) -> Result<Self, StoreError>;
 }
 
 impl Transaction for TenantTx {
     type Start = (TenantId, &'static str);
 
-    async fn begin(store: &Store, (tenant, begin): Self::Start) -> Result<Self, StoreError> {
-        let mut tx = OpenTx::begin(store, begin).await?;
+    async fn begin(
+        store: &Store,
+        home: Arc<Home>,
+        (tenant, begin): Self::Start,
+    ) -> Result<Self, StoreError> {
+        let mut tx = OpenTx::begin(store, home, begin).await?;
         sqlx::query!(
             "SELECT set_config('app.tenant_id', $1, true) AS tenant",
             tenant.0.to_string()
@@ -187,122 +139,101 @@ impl Transaction for TenantTx {
         .await?;
         Ok(Self { tx, tenant })
     }
-
-    fn open(self) -> OpenTx {
-        self.tx
-    }
 }
 
 impl Transaction for WriteTx {
     type Start = TenantId;
 
-    async fn begin(store: &Store, tenant: TenantId) -> Result<Self, StoreError> {
-        Ok(Self { tx: TenantTx::begin(store, (tenant, BEGIN)).await?, recorded: None })
-    }
-
-    fn open(self) -> OpenTx {
-        self.tx.tx
+    async fn begin(store: &Store, home: Arc<Home>, tenant: TenantId) -> Result<Self, StoreError> {
+        Ok(Self(TenantTx::begin(store, home, (tenant, BEGIN)).await?))
     }
 }
 
 impl Transaction for UseTx {
     type Start = TenantId;
 
-    async fn begin(store: &Store, tenant: TenantId) -> Result<Self, StoreError> {
-        Ok(Self(TenantTx::begin(store, (tenant, BEGIN)).await?))
-    }
-
-    fn open(self) -> OpenTx {
-        self.0.tx
+    async fn begin(store: &Store, home: Arc<Home>, tenant: TenantId) -> Result<Self, StoreError> {
+        Ok(Self(TenantTx::begin(store, home, (tenant, BEGIN)).await?))
     }
 }
 
 impl Transaction for SystemTx {
     type Start = ();
 
-    async fn begin(store: &Store, (): ()) -> Result<Self, StoreError> {
-        let mut tx = OpenTx::begin(store, BEGIN).await?;
+    async fn begin(store: &Store, home: Arc<Home>, (): ()) -> Result<Self, StoreError> {
+        let mut tx = OpenTx::begin(store, home, BEGIN).await?;
         tx.connection()?.execute("SET LOCAL ROLE ai_cache_system").await?;
         Ok(Self(tx))
-    }
-
-    fn open(self) -> OpenTx {
-        self.0
     }
 }
 
 impl Store {
     /// Reads rows of `tenant` in one transaction called `name`.
-    pub async fn read<T, E: WorkError>(
+    pub async fn read<T, E: WorkError, F: Future<Output = Result<T, E>>>(
         &self,
         name: &'static str,
         tenant: TenantId,
-        mut work: impl AsyncFnMut(&mut TenantTx) -> Result<T, E>,
+        mut work: impl FnMut(TenantTx) -> F,
     ) -> Result<T, E> {
-        self.run(name, (tenant, BEGIN_READ), async |tx| Ok((COMMIT, work(tx).await?))).await
+        self.run(name, (tenant, BEGIN_READ), |tx| work(tx).map_ok(Commit)).await
     }
 
     /// Reads rows of `tenant` as they are at one moment, in one transaction called `name`.
-    pub async fn read_snapshot<T, E: WorkError>(
+    pub async fn read_snapshot<T, E: WorkError, F: Future<Output = Result<T, E>>>(
         &self,
         name: &'static str,
         tenant: TenantId,
-        mut work: impl AsyncFnMut(&mut TenantTx) -> Result<T, E>,
+        mut work: impl FnMut(TenantTx) -> F,
     ) -> Result<T, E> {
-        self.run(name, (tenant, BEGIN_SNAPSHOT), async |tx| Ok((COMMIT, work(tx).await?))).await
+        self.run(name, (tenant, BEGIN_SNAPSHOT), |tx| work(tx).map_ok(Commit)).await
     }
 
     /// Changes rows of `tenant` in one transaction called `name`.
-    pub async fn change<T, E: WorkError>(
+    pub async fn change<T, E: WorkError, F: Future<Output = Result<Ending<T>, E>>>(
         &self,
         name: &'static str,
         tenant: TenantId,
-        mut work: impl AsyncFnMut(&mut WriteTx) -> Result<Ending<T>, E>,
+        work: impl FnMut(WriteTx) -> F,
     ) -> Result<T, E> {
-        self.run(name, tenant, async |tx: &mut WriteTx| match work(tx).await? {
-            Ending::Commit(recorded, value) if tx.recorded == Some(recorded.0) => {
-                Ok((COMMIT, value))
-            }
-            Ending::Commit(..) => Err(StoreError::ForeignRecord.into()),
-            Ending::RollBack(value) => Ok((ROLLBACK, value)),
-        })
-        .await
+        self.run(name, tenant, work).await
     }
 
     /// Changes use counts of `tenant` in one transaction.
-    pub async fn count_uses<T, E: WorkError>(
+    pub async fn count_uses<T, E: WorkError, F: Future<Output = Result<T, E>>>(
         &self,
         tenant: TenantId,
-        mut work: impl AsyncFnMut(&mut UseTx) -> Result<T, E>,
+        mut work: impl FnMut(UseTx) -> F,
     ) -> Result<T, E> {
-        self.run("count uses", tenant, async |tx| Ok((COMMIT, work(tx).await?))).await
+        self.run("count uses", tenant, |tx| work(tx).map_ok(Commit)).await
     }
 
     /// Reads and changes rows of several tenants in one transaction; `name` says what needs that.
-    pub async fn system<T, E: WorkError>(
+    pub async fn system<T, E: WorkError, F: Future<Output = Result<T, E>>>(
         &self,
         name: &'static str,
-        mut work: impl AsyncFnMut(&mut SystemTx) -> Result<T, E>,
+        mut work: impl FnMut(SystemTx) -> F,
     ) -> Result<T, E> {
-        self.run(name, (), async |tx| Ok((COMMIT, work(tx).await?))).await
+        self.run(name, (), |tx| work(tx).map_ok(Commit)).await
     }
 
     /// Opens a transaction that reads the rows of `tenant` as they are now, however long it takes and
     /// whatever is changed meanwhile. Postgres ends it when it is idle for 15 s.
     pub async fn snapshot(&self, tenant: TenantId) -> Result<Snapshot, StoreError> {
-        let tx = self.in_time(TenantTx::begin(self, (tenant, BEGIN_SNAPSHOT))).await?;
-        Ok(Snapshot { store: self.clone(), tx })
+        let home = Arc::new(Home::default());
+        let start = (tenant, BEGIN_SNAPSHOT);
+        let tx = self.in_time(TenantTx::begin(self, Arc::clone(&home), start)).await?;
+        Ok(Snapshot { store: self.clone(), home, tx })
     }
 
     /// Runs `work` in a transaction that ends as `work` says, or with ROLLBACK when it fails. What
     /// another transaction stopped (SQLSTATE 40001, 40P01) begins anew. All of it takes at most the
     /// store's limit.
-    async fn run<X: Transaction, T, E: WorkError>(
+    async fn run<X: Transaction, O: Outcome, E: WorkError, F: Future<Output = Result<O, E>>>(
         &self,
         name: &'static str,
         start: X::Start,
-        mut work: impl AsyncFnMut(&mut X) -> Result<(&'static str, T), E>,
-    ) -> Result<T, E> {
+        mut work: impl FnMut(X) -> F,
+    ) -> Result<O::Value, E> {
         let began = Instant::now();
         let tries = async {
             let mut tries = 0;
@@ -321,20 +252,25 @@ impl Store {
         result
     }
 
-    async fn attempt<X: Transaction, T, E: WorkError>(
+    async fn attempt<X: Transaction, O: Outcome, E: WorkError, F: Future<Output = Result<O, E>>>(
         &self,
         start: X::Start,
-        work: &mut impl AsyncFnMut(&mut X) -> Result<(&'static str, T), E>,
-    ) -> Result<T, E> {
-        let mut tx = X::begin(self, start).await?;
-        match work(&mut tx).await {
+        work: &mut impl FnMut(X) -> F,
+    ) -> Result<O::Value, E> {
+        let home = Arc::new(Home::default());
+        let tx = X::begin(self, Arc::clone(&home), start).await?;
+        let settled = match work(tx).await {
+            Ok(outcome) => outcome.settle(*lock(&home.recorded)).map_err(E::from),
+            Err(error) => Err(error),
+        };
+        match settled {
             Ok((how, value)) => {
-                tx.open().end(how).await?;
+                home.end(how).await?;
                 Ok(value)
             }
             Err(error) => {
                 // A connection that cannot roll back is closed.
-                let _rolled_back = tx.open().end(ROLLBACK).await;
+                let _rolled_back = home.end(ROLLBACK).await;
                 Err(error)
             }
         }
@@ -352,7 +288,8 @@ impl Snapshot {
 
     /// Ends the transaction and gives its connection back.
     pub async fn end(self) -> Result<(), StoreError> {
-        self.store.in_time(self.tx.open().end(COMMIT)).await
+        drop(self.tx);
+        self.store.in_time(self.home.end(COMMIT)).await
     }
 }
 
@@ -391,53 +328,61 @@ impl Store {
     }
 
     pub async fn tenant(&self, tenant: TenantId) -> Result<TenantTx, StoreError> {
-        TenantTx::begin(self, (tenant, BEGIN_READ)).await
+        TenantTx::begin(self, Arc::default(), (tenant, BEGIN_READ)).await
     }
 
     pub async fn begin_snapshot(&self, tenant: TenantId) -> Result<TenantTx, StoreError> {
-        TenantTx::begin(self, (tenant, BEGIN_SNAPSHOT)).await
+        TenantTx::begin(self, Arc::default(), (tenant, BEGIN_SNAPSHOT)).await
     }
 
     pub async fn write(&self, tenant: TenantId) -> Result<WriteTx, StoreError> {
-        WriteTx::begin(self, tenant).await
+        WriteTx::begin(self, Arc::default(), tenant).await
     }
 
     pub async fn begin_count_uses(&self, tenant: TenantId) -> Result<UseTx, StoreError> {
-        UseTx::begin(self, tenant).await
+        UseTx::begin(self, Arc::default(), tenant).await
     }
 
     pub async fn begin_system(&self, _reason: &'static str) -> Result<SystemTx, StoreError> {
-        SystemTx::begin(self, ()).await
+        SystemTx::begin(self, Arc::default(), ()).await
+    }
+}
+
+impl OpenTx {
+    async fn end(self, how: &'static str) -> Result<(), StoreError> {
+        let home = Arc::clone(&self.home);
+        drop(self);
+        home.end(how).await
     }
 }
 
 impl TenantTx {
     pub async fn end(self) -> Result<(), StoreError> {
-        self.open().end(COMMIT).await
+        self.tx.end(COMMIT).await
     }
 }
 
 impl SystemTx {
     pub async fn end(self) -> Result<(), StoreError> {
-        self.open().end(COMMIT).await
+        self.0.end(COMMIT).await
     }
 }
 
 impl UseTx {
     pub async fn commit(self) -> Result<(), StoreError> {
-        self.open().end(COMMIT).await
+        self.0.tx.end(COMMIT).await
     }
 }
 
 impl WriteTx {
     pub async fn commit(self, recorded: Recorded) -> Result<(), StoreError> {
-        if self.recorded != Some(recorded.0) {
+        if *lock(&self.0.tx.home.recorded) != Some(recorded.0) {
             return Err(StoreError::ForeignRecord);
         }
-        self.open().end(COMMIT).await
+        self.0.tx.end(COMMIT).await
     }
 
     pub async fn roll_back(self) -> Result<(), StoreError> {
-        self.open().end(ROLLBACK).await
+        self.0.tx.end(ROLLBACK).await
     }
 }

@@ -19,6 +19,7 @@ pub struct Found {
 }
 
 /// The three tiers.
+#[derive(Clone)]
 pub struct Stack {
     /// Memory.
     pub hot: Arc<Hot>,

@@ -8,6 +8,8 @@ use futures_util::stream::{self, Stream};
 use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
 
+use crate::call::ServiceError;
+use crate::compliance::{TrailExport, TrailQuery};
 use crate::domain::audit_record::{Action, Actor};
 use crate::domain::audit_row::{AuditRow, ndjson};
 use crate::domain::ids::{AuditId, EntryId, RequestId, TokenId};
@@ -16,7 +18,6 @@ use crate::http::State;
 use crate::http::current::Current;
 use crate::http::problem::{Problem, ProblemBody};
 use crate::http::query_string::Parameters;
-use crate::service::{ServiceError, TrailExport, TrailQuery};
 use crate::store::audit_rows::ActorFilter;
 
 /// Records on a page unless asked otherwise, and at most.
@@ -108,7 +109,7 @@ pub async fn list_audit(
     let limit = parameters.parsed("limit", "a whole number from 1 to 1000", limit).unwrap_or(PAGE);
     let before = parameters.parsed("cursor", "the nextCursor of a page", AuditId::parse);
     parameters.finish()?;
-    let page = state.service.read_trail(current.call()?, &query, (before, limit)).await?;
+    let page = state.compliance.read_trail(current.call()?, &query, (before, limit)).await?;
     Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(AuditPageBody {
         records: page.rows,
         next_cursor: page.next.map(|id| id.to_string()),
@@ -138,7 +139,7 @@ pub async fn export_audit(
     let mut parameters = Parameters::of(&request)?;
     let query = filters(&mut parameters);
     parameters.finish()?;
-    let export = state.service.export_trail(current.call()?, &query).await?;
+    let export = state.compliance.export_trail(current.call()?, &query).await?;
     Ok(HttpResponse::Ok()
         .content_type("application/x-ndjson")
         .insert_header((CACHE_CONTROL, "no-store"))

@@ -5,6 +5,8 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::administration::{EntryQuery, EntryView};
+use crate::call::{Invalidated, Invalidation};
 use crate::domain::audit_record::Action;
 use crate::domain::ids::EntryId;
 use crate::domain::operation::Operation;
@@ -12,7 +14,6 @@ use crate::http::State;
 use crate::http::current::Current;
 use crate::http::problem::{Problem, ProblemBody};
 use crate::http::query_string::Parameters;
-use crate::service::{EntryQuery, EntryView, Invalidated, Invalidation};
 
 /// Entries on a page unless asked otherwise, and at most.
 const PAGE: u16 = 50;
@@ -123,7 +124,7 @@ pub async fn list_entries(
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
     let query = parse(&request)?;
-    let page = state.service.list_entries(current.call()?, &query).await?;
+    let page = state.administration.list_entries(current.call()?, &query).await?;
     Ok(HttpResponse::Ok().json(EntryListBody {
         entries: page.entries.into_iter().map(EntryBody::from).collect(),
         next_cursor: page.next.map(|id| id.to_string()),
@@ -148,7 +149,7 @@ pub async fn get_entry(
     path: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
     let id = EntryId::parse(&path).ok_or_else(Problem::not_found)?;
-    let view = state.service.entry(current.call()?, id).await?;
+    let view = state.administration.entry(current.call()?, id).await?;
     Ok(HttpResponse::Ok().json(EntryBody::from(view)))
 }
 
@@ -173,6 +174,6 @@ pub async fn delete_entry(
     let what = Invalidation::Entry(id);
     let call = current.call()?;
     let removed =
-        state.service.invalidate(call, what, Invalidated::ForReal, Action::EntryDelete).await?;
+        state.calls.invalidate(call, what, Invalidated::ForReal, Action::EntryDelete).await?;
     if removed == 0 { Err(Problem::not_found()) } else { Ok(HttpResponse::NoContent().finish()) }
 }

@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::compliance::{HoldView, NewHoldText};
 use crate::domain::audit_record::Action;
 use crate::domain::fields::Fields;
 use crate::domain::ids::HoldId;
@@ -15,7 +16,6 @@ use crate::http::State;
 use crate::http::body;
 use crate::http::current::Current;
 use crate::http::problem::{Problem, ProblemBody};
-use crate::service::{HoldView, NewHoldText};
 
 /// A hold to be set, or one to be lifted.
 #[derive(ToSchema)]
@@ -135,7 +135,7 @@ pub async fn list_holds(
     state: web::Data<State>,
     mut current: Current,
 ) -> Result<HttpResponse, Problem> {
-    let holds = state.service.list_holds(current.call()?, None).await?;
+    let holds = state.compliance.list_holds(current.call()?, None).await?;
     let holds = holds.into_iter().map(HoldBody::from).collect();
     Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(HoldListBody { holds }))
 }
@@ -161,18 +161,18 @@ pub async fn put_hold(
 ) -> Result<HttpResponse, Problem> {
     let change = parse(body::json(&state, &request, payload).await?, state.clock.now())?;
     let call = current.call()?;
-    let (service, tenant) = (&state.service, call.caller.tenant);
+    let (compliance, tenant) = (&state.compliance, call.caller.tenant);
     let id = match change {
         HoldChange::Set(new) => {
-            service.set_hold(&new, call.change(tenant, Action::HoldSet)).await?
+            compliance.set_hold(&new, call.change(tenant, Action::HoldSet)).await?
         }
         HoldChange::Lift(id, reason) => {
             call.note(|record| record.action = Action::HoldLift);
-            service.lift_hold(id, &reason, call.change(tenant, Action::HoldLift)).await?;
+            compliance.lift_hold(id, &reason, call.change(tenant, Action::HoldLift)).await?;
             id
         }
     };
-    let shown = service.list_holds(call, Some(id)).await?;
+    let shown = compliance.list_holds(call, Some(id)).await?;
     let hold = shown.into_iter().next().ok_or_else(Problem::not_found)?;
     Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(HoldBody::from(hold)))
 }

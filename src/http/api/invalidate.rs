@@ -4,6 +4,7 @@ use actix_web::{HttpRequest, HttpResponse, post, web};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::call::{Invalidated, Invalidation};
 use crate::domain::audit_record::Action;
 use crate::domain::fields::Fields;
 use crate::domain::ids::EntryId;
@@ -15,7 +16,6 @@ use crate::http::State;
 use crate::http::body;
 use crate::http::current::Current;
 use crate::http::problem::{Problem, ProblemBody};
-use crate::service::{Invalidated, Invalidation};
 
 const VENDOR_TYPE: &str = "1 to 64 bytes of UTF-8, not only white space";
 
@@ -115,6 +115,6 @@ pub async fn post_invalidate(
 ) -> Result<HttpResponse, Problem> {
     let (what, how) = parse(body::json(&state, &request, payload).await?)?;
     let call = current.call()?;
-    let invalidated_count = state.service.invalidate(call, what, how, Action::Invalidate).await?;
+    let invalidated_count = state.calls.invalidate(call, what, how, Action::Invalidate).await?;
     Ok(HttpResponse::Ok().json(InvalidateReply { success: true, invalidated_count }))
 }

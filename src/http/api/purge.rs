@@ -5,6 +5,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::compliance::{Amounts, PartReport, Purge, PurgeReport, TenantReport};
 use crate::domain::audit_record::Action;
 use crate::domain::fields::Fields;
 use crate::domain::json::Json;
@@ -12,7 +13,6 @@ use crate::http::State;
 use crate::http::body;
 use crate::http::current::Current;
 use crate::http::problem::{Problem, ProblemBody};
-use crate::service::{Amounts, PartReport, Purge, PurgeReport, TenantReport};
 
 /// How to purge.
 #[derive(ToSchema)]
@@ -120,7 +120,7 @@ impl From<PurgeReport> for PurgeReportBody {
             run_id: report.run_id.to_string(),
             begun_at: report.begun_at,
             state: report.state.name(),
-            reason: report.reason.map(crate::service::WaitReason::name),
+            reason: report.reason.map(crate::compliance::WaitReason::name),
             amounts: report.amounts.into(),
             records: report.records,
             partitions: report.partitions.into_iter().map(PurgePartBody::from).collect(),
@@ -166,6 +166,6 @@ pub async fn post_purge(
     let how = parse(body::json(&state, &request, payload).await?)?;
     let call = current.call()?;
     let record = call.change(call.caller.tenant, Action::Purge);
-    let report = state.service.purge(how, record).await?;
+    let report = state.compliance.purge(how, record).await?;
     Ok(HttpResponse::Ok().json(PurgeReportBody::from(report)))
 }

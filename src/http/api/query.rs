@@ -8,13 +8,13 @@ use actix_web::{HttpRequest, HttpResponse, post, web};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::answering::{Answered, Source};
 use crate::domain::ids::RequestId;
 use crate::domain::query::QueryRequest;
 use crate::http::State;
 use crate::http::body;
 use crate::http::current::Current;
 use crate::http::problem::{Problem, ProblemBody};
-use crate::service::{Answered, Source};
 
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
@@ -153,7 +153,7 @@ pub async fn post_query(
     }
     let call = current.call()?;
     let id = call.request;
-    let answered = state.service.query(call, question).await?;
+    let answered = state.answering.query(call, question).await?;
     Ok(reply(&answered, id))
 }
 

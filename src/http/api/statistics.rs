@@ -5,13 +5,13 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::answering::{StatisticsView, TierView};
 use crate::domain::entry::Tier;
 use crate::domain::operation::Operation;
 use crate::http::State;
 use crate::http::current::Current;
 use crate::http::problem::{Problem, ProblemBody};
 use crate::http::query_string::Parameters;
-use crate::service::{StatisticsView, TierView};
 
 /// A tenant's statistics.
 #[derive(Serialize, ToSchema)]
@@ -145,6 +145,6 @@ pub async fn get_statistics(
     let mut parameters = Parameters::of(&request)?;
     let operation = parameters.parsed("operation", "a known operation", Operation::parse);
     parameters.finish()?;
-    let view = state.service.statistics(current.call()?, operation).await?;
+    let view = state.answering.statistics(current.call()?, operation).await?;
     Ok(HttpResponse::Ok().json(StatisticsBody::from(view)))
 }

@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::administration::TenantSlug;
 use crate::domain::audit_record::Action;
 use crate::domain::caller::Role;
 use crate::domain::deadline::Zone;
@@ -16,7 +17,6 @@ use crate::http::State;
 use crate::http::body;
 use crate::http::current::Current;
 use crate::http::problem::{Problem, ProblemBody};
-use crate::service::TenantSlug;
 use crate::store::tenants::{TenantChange, TenantLimits, TenantRow};
 
 use super::tokens::{self, MadeTokenBody, NewTokenBody, TokenListBody};
@@ -184,7 +184,7 @@ fn slug_of(text: &str) -> Result<TenantSlug, Problem> {
 )]
 #[get("/admin/tenants")]
 pub async fn list_tenants(state: web::Data<State>) -> Result<HttpResponse, Problem> {
-    let rows = state.service.list_tenants().await?;
+    let rows = state.administration.list_tenants().await?;
     let tenants = rows.into_iter().map(TenantBody::from).collect();
     Ok(HttpResponse::Ok().json(TenantListBody { tenants }))
 }
@@ -210,7 +210,7 @@ pub async fn post_tenant(
     let (slug, name, limits) = parse_new(body::json(&state, &request, payload).await?)?;
     let call = current.call()?;
     let record = call.change(call.caller.tenant, Action::TenantCreate);
-    let row = state.service.create_tenant(&slug, &name, limits, record).await?;
+    let row = state.administration.create_tenant(&slug, &name, limits, record).await?;
     let location = format!("{}/{slug}", request.path());
     Ok(HttpResponse::Created()
         .insert_header((header::LOCATION, location))
@@ -241,7 +241,7 @@ pub async fn patch_tenant(
     let change = parse_change(body::json(&state, &request, payload).await?)?;
     let call = current.call()?;
     let record = call.change(call.caller.tenant, Action::TenantUpdate);
-    let row = state.service.update_tenant(&slug, change, record).await?;
+    let row = state.administration.update_tenant(&slug, change, record).await?;
     Ok(HttpResponse::Ok().json(TenantBody::from(row)))
 }
 
@@ -262,9 +262,9 @@ pub async fn list_tenant_tokens(
     mut current: Current,
     path: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
-    let tenant = state.service.find_tenant(&slug_of(&path)?).await?;
+    let tenant = state.administration.find_tenant(&slug_of(&path)?).await?;
     current.call()?.note(|record| record.object = Some(tenant.id.0));
-    let rows = state.service.list_tokens(tenant.id).await?;
+    let rows = state.administration.list_tokens(tenant.id).await?;
     Ok(HttpResponse::Ok().json(TokenListBody::from(rows)))
 }
 
@@ -289,7 +289,7 @@ pub async fn post_tenant_token(
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     let new = tokens::parse(body::json(&state, &request, payload).await?)?;
-    let tenant = state.service.find_tenant(&slug_of(&path)?).await?;
+    let tenant = state.administration.find_tenant(&slug_of(&path)?).await?;
     let grant = (tenant.id, Role::Operator);
     let token = tokens::make(&state, &mut current, grant, &new).await?;
     Ok(tokens::made(&token, request.path()))
@@ -316,9 +316,9 @@ pub async fn delete_tenant_token(
     path: web::Path<(String, String)>,
 ) -> Result<HttpResponse, Problem> {
     let (slug, id) = path.into_inner();
-    let tenant = state.service.find_tenant(&slug_of(&slug)?).await?;
+    let tenant = state.administration.find_tenant(&slug_of(&slug)?).await?;
     let id = TokenId::parse(&id).ok_or_else(Problem::not_found)?;
     let record = current.call()?.change(tenant.id, Action::TokenRevoke);
-    state.service.revoke_token(tenant.id, id, record).await?;
+    state.administration.revoke_token(tenant.id, id, record).await?;
     Ok(HttpResponse::NoContent().finish())
 }

@@ -6,6 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::administration::{Grant, NewTokenText};
 use crate::domain::audit_record::Action;
 use crate::domain::caller::{Role, Roles};
 use crate::domain::fields::Fields;
@@ -15,7 +16,6 @@ use crate::http::State;
 use crate::http::body;
 use crate::http::current::Current;
 use crate::http::problem::{Problem, ProblemBody};
-use crate::service::{Grant, NewTokenText};
 use crate::store::tokens::TokenRow;
 
 /// Longest life of a token: ten years.
@@ -120,7 +120,7 @@ pub(super) async fn make(
     let grant = Grant::By(call.caller.token, [role].into_iter().collect());
     let record = call.change(tenant, Action::TokenCreate);
     let expires_at = new.expires_in.map(|life| state.clock.now() + life);
-    Ok(state.service.create_token(tenant, new.roles, expires_at, (grant, record)).await?)
+    Ok(state.administration.create_token(tenant, new.roles, expires_at, (grant, record)).await?)
 }
 
 /// The reply that shows a new token, which nobody may keep a copy of.
@@ -153,7 +153,7 @@ pub async fn list_tokens(
     mut current: Current,
 ) -> Result<HttpResponse, Problem> {
     let tenant = current.call()?.caller.tenant;
-    let rows = state.service.list_tokens(tenant).await?;
+    let rows = state.administration.list_tokens(tenant).await?;
     Ok(HttpResponse::Ok().json(TokenListBody::from(rows)))
 }
 
@@ -202,6 +202,6 @@ pub async fn delete_token(
     let call = current.call()?;
     let tenant = call.caller.tenant;
     let record = call.change(tenant, Action::TokenRevoke);
-    state.service.revoke_token(tenant, id, record).await?;
+    state.administration.revoke_token(tenant, id, record).await?;
     Ok(HttpResponse::NoContent().finish())
 }

@@ -7,10 +7,10 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::compliance::ProofState;
 use crate::http::State;
 use crate::http::problem::{Problem, ProblemBody};
 use crate::http::query_string::Parameters;
-use crate::service::ProofState;
 
 /// How far the audit trail is proven. The chain of seals is the installation's, over all tenants:
 /// numbers and hashes, never another tenant's rows.
@@ -132,6 +132,6 @@ pub async fn get_verification(
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
     Parameters::of(&request)?.finish()?;
-    let proof = state.service.proof_state().await?;
+    let proof = state.compliance.proof_state().await?;
     Ok(HttpResponse::Ok().json(VerificationBody::from(proof)))
 }

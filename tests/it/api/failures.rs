@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ai_cache::answering::Switch;
 use ai_cache::domain::clock::SystemClock;
-use ai_cache::service::Switch;
 use ai_cache::upstream::{OpenAi, OpenAiSettings};
 use serde_json::{Value, json};
 

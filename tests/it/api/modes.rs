@@ -1,8 +1,8 @@
 //! What a caller may ask of the cache: `cache.mode`, `Cache-Control`, and the stricter of the two
 //! (api.md "Query", RFC 9111).
 
+use ai_cache::answering::Switch;
 use ai_cache::app::AppSettings;
-use ai_cache::service::Switch;
 use serde_json::{Value, json};
 
 use crate::support::{Client, TestApp};

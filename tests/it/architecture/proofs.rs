@@ -11,26 +11,26 @@ fn faults(path: &str, body: &str) -> Vec<String> {
 }
 
 #[rstest]
-#[case::import("use crate::service::Query;")]
-#[case::grouped("use crate::{domain::ids, service::{query::{Query}}};")]
-#[case::grouped_self("use crate::{domain::ids, service::{self}};")]
-#[case::renamed("use crate::service as lower;")]
-#[case::glob("use crate::service::*;")]
-#[case::by_super("use super::super::service::Query;")]
-#[case::in_an_expression("fn f() { let _ = crate::service::query(1); }")]
-#[case::in_a_type("fn f(_: Vec<crate::service::Query>) {}")]
-#[case::in_a_bound("fn f<T: crate::service::Ask>(_: T) {}")]
-#[case::in_a_pattern("fn f(x: u8) -> bool { matches!(x, crate::service::ONE) }")]
-#[case::in_an_attribute("#[derive(crate::service::Derive)] struct S;")]
-#[case::in_a_string("struct S { #[serde(with = \"crate::service::wire\")] a: u8 }")]
-#[case::in_a_macro("fn f() { vec![1, crate::service::two()]; }")]
-#[case::in_a_macro_rule("macro_rules! m { () => { $crate::service::query() }; }")]
-#[case::in_a_nested_module("mod inner { use super::super::super::service::Query; }")]
-#[case::handed_on("pub use crate::service::Query;")]
+#[case::import("use crate::call::Query;")]
+#[case::grouped("use crate::{domain::ids, call::{query::{Query}}};")]
+#[case::grouped_self("use crate::{domain::ids, call::{self}};")]
+#[case::renamed("use crate::call as lower;")]
+#[case::glob("use crate::call::*;")]
+#[case::by_super("use super::super::call::Query;")]
+#[case::in_an_expression("fn f() { let _ = crate::call::query(1); }")]
+#[case::in_a_type("fn f(_: Vec<crate::call::Query>) {}")]
+#[case::in_a_bound("fn f<T: crate::call::Ask>(_: T) {}")]
+#[case::in_a_pattern("fn f(x: u8) -> bool { matches!(x, crate::call::ONE) }")]
+#[case::in_an_attribute("#[derive(crate::call::Derive)] struct S;")]
+#[case::in_a_string("struct S { #[serde(with = \"crate::call::wire\")] a: u8 }")]
+#[case::in_a_macro("fn f() { vec![1, crate::call::two()]; }")]
+#[case::in_a_macro_rule("macro_rules! m { () => { $crate::call::query() }; }")]
+#[case::in_a_nested_module("mod inner { use super::super::super::call::Query; }")]
+#[case::handed_on("pub use crate::call::Query;")]
 fn an_upward_edge_is_reported(#[case] body: &str) {
     let faults = faults("src/store/entries.rs", body);
     assert_eq!(faults.len(), 1, "{faults:?}");
-    assert!(faults[0].contains("upward edge: crate::service"));
+    assert!(faults[0].contains("upward edge: crate::call"));
 }
 
 #[rstest]
@@ -51,7 +51,7 @@ fn a_sideways_edge_is_reported(#[case] body: &str) {
 #[case("use super::super::*;")]
 #[case("use crate::unheard_of::Thing;")]
 #[case("extern crate ai_cache;")]
-#[case("fn f() { ai_cache::service::query(); }")]
+#[case("fn f() { ai_cache::call::query(); }")]
 fn a_way_around_the_layers_is_reported(#[case] body: &str) {
     assert_eq!(faults("src/store/entries.rs", body).len(), 1, "{body}");
 }
@@ -62,14 +62,14 @@ fn a_module_without_a_layer_is_reported() {
 }
 
 #[rstest]
-#[case("src/service/query.rs", "use sqlx::PgPool;")]
-#[case("src/service/query.rs", "fn f() { ::sqlx::query(\"\"); }")]
+#[case("src/answering/query.rs", "use sqlx::PgPool;")]
+#[case("src/answering/query.rs", "fn f() { ::sqlx::query(\"\"); }")]
 #[case("src/embedded/mod.rs", "use sqlx::PgPool;")]
-#[case("src/service/query.rs", "use crate::store::sqlx::PgPool;")]
+#[case("src/answering/query.rs", "use crate::store::sqlx::PgPool;")]
 #[case("src/audit/writer.rs", "use tokio_postgres::Client;")]
 #[case("src/tiers/warm.rs", "use redis::Cmd;")]
 #[case("src/tiers/warm.rs", "fn f() { deadpool_redis::redis::cmd(\"GET\"); }")]
-#[case("src/service/query.rs", "use actix_web::web;")]
+#[case("src/answering/query.rs", "use actix_web::web;")]
 #[case("src/app.rs", "#[actix_web::main] async fn main() {}")]
 #[case("src/app.rs", "use utoipa_actix_web::AppExt;")]
 #[case("src/cli/serve.rs", "extern crate sqlx;")]
@@ -87,7 +87,7 @@ fn a_crate_out_of_its_place_is_reported(#[case] path: &str, #[case] body: &str) 
 #[case("fn f() { values.map(crate::crypto::Secret::expose); }")]
 #[case("use crate::crypto::Secret as Open;")]
 fn opening_what_is_sealed_outside_the_keyring_is_reported(#[case] body: &str) {
-    assert_eq!(faults("src/service/query.rs", body).len(), 1, "{body}");
+    assert_eq!(faults("src/answering/query.rs", body).len(), 1, "{body}");
     assert!(faults("src/keyring/entry_keys.rs", body).is_empty());
 }
 
@@ -109,12 +109,12 @@ fn a_file_without_its_head_or_with_too_many_lines_is_reported() {
 }
 
 #[rstest]
-#[case("src/service/query.rs", "use crate::{audit::Receipt, domain::ids::EntryId};")]
-#[case("src/service/query.rs", "use super::fill; pub(in crate::service) fn f() {}")]
-#[case("src/service/query.rs", "/// See `crate::http`.\nfn f() {}")]
-#[case("src/service/query.rs", "fn f() { let _ = \"use crate::http\"; }")]
-#[case("src/service/query.rs", "use crate::redis; fn f() { redis::ping(); }")]
-#[case("src/service/query.rs", "fn f(a: ::std::fmt::Error) { self.redis.get(); }")]
+#[case("src/answering/query.rs", "use crate::{audit::Receipt, domain::ids::EntryId};")]
+#[case("src/answering/query.rs", "use super::fill; pub(in crate::answering) fn f() {}")]
+#[case("src/answering/query.rs", "/// See `crate::http`.\nfn f() {}")]
+#[case("src/answering/query.rs", "fn f() { let _ = \"use crate::http\"; }")]
+#[case("src/answering/query.rs", "use crate::redis; fn f() { redis::ping(); }")]
+#[case("src/answering/query.rs", "fn f(a: ::std::fmt::Error) { self.redis.get(); }")]
 #[case("src/config/mod.rs", "mod redis; pub use redis::RedisConfig;")]
 #[case("src/embedded/place.rs", "fn f() { options.open(path); }")]
 #[case("src/embedded/place.rs", "fn f() { std::env::split_paths(text); }")]

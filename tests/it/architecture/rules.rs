@@ -4,17 +4,18 @@
 use super::references::{Reference, References, module_of, read};
 
 /// Top-level modules by layer. A module may use only modules of a lower number.
-pub const LAYERS: [(u8, &[&str]); 10] = [
+pub const LAYERS: [(u8, &[&str]); 11] = [
     (1, &["domain"]),
     (2, &["config"]),
     (3, &["crypto", "telemetry", "lifecycle", "loadgen"]),
     (4, &["store", "redis", "upstream", "embedded"]),
     (5, &["audit", "coherence"]),
     (6, &["keyring", "tenancy", "auth", "tiers"]),
-    (7, &["service"]),
-    (8, &["http", "jobs"]),
-    (9, &["app"]),
-    (10, &["cli"]),
+    (7, &["call"]),
+    (8, &["answering", "compliance", "administration"]),
+    (9, &["http", "jobs"]),
+    (10, &["app"]),
+    (11, &["cli"]),
 ];
 
 /// Crates and the modules that alone may name them. `main` stands for `src/main.rs`.

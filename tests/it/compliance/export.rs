@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use ai_cache::administration::TenantSlug;
 use ai_cache::crypto::{KeyProvider, sha256};
 use ai_cache::domain::audit_row::AuditRow;
 use ai_cache::domain::caller::Role;
 use ai_cache::domain::clock::{Clock, SystemClock};
 use ai_cache::domain::ids::TokenId;
 use ai_cache::domain::token::BearerToken;
-use ai_cache::service::TenantSlug;
 use ai_cache::store::tenants::TenantChange;
 use chrono::TimeDelta;
 use reqwest::Response;
@@ -184,10 +184,10 @@ async fn an_export_is_cut_short_when_its_token_is_revoked() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_export_is_cut_short_when_its_tenant_is_disabled() {
     let (rows, count) = cut_by(async |app, _, _| {
-        let (service, slug) = (app.service(), TenantSlug::parse("acme").unwrap());
-        let record = service.command_line_record();
+        let (rooms, slug) = (app.rooms(), TenantSlug::parse("acme").unwrap());
+        let record = rooms.calls.command_line_record();
         let change = TenantChange { active: Some(false), ..TenantChange::default() };
-        service.update_tenant(&slug, change, record).await.unwrap();
+        rooms.administration.update_tenant(&slug, change, record).await.unwrap();
     })
     .await;
     println!("cut after {rows} of 60,000 records, {count} handed over");
@@ -204,7 +204,7 @@ async fn an_export_is_cut_short_by_a_revocation_that_its_replica_could_not_hear_
         );
         superuser.batch_execute(&deafen).await.unwrap();
         wait_until("nothing is proven any more", || async {
-            (!app.service().parts().coherence.is_proven()).then_some(())
+            (!app.rooms().coherence().is_proven()).then_some(())
         })
         .await;
         let revoke = format!("UPDATE api_tokens SET revoked_at = now() WHERE token_id = '{token}'");

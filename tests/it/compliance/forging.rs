@@ -22,7 +22,7 @@ async fn a_row_forged_or_removed_before_its_seal_is_found() {
     let held = owner.transaction().await.unwrap();
     let hold = "SELECT pg_advisory_xact_lock(hashtext('ai-cache audit seals'))";
     held.batch_execute(hold).await.unwrap();
-    write(&app.service().parts().audit, tenant.id, 60).await;
+    write(app.rooms().audit(), tenant.id, 60).await;
     let other = hurt.superuser().await;
     // Well-formed in every column, its hash that of its fields: only the MAC cannot be made.
     let forged = forged_row(&other, tenant.id).await;
@@ -30,7 +30,7 @@ async fn a_row_forged_or_removed_before_its_seal_is_found() {
     assert_eq!(other.query(gone, &[]).await.unwrap().len(), 1);
     held.commit().await.unwrap();
     sealed(&hurt).await;
-    let found = super::proof::verify(app.service(), None).await;
+    let found = super::proof::verify(app.rooms(), None).await;
     println!("{:?}", found.findings);
     assert_eq!(kinds(&found), BTreeSet::from([Kind::RowForged, Kind::SeqGap]));
     assert!(found.findings.iter().any(|found| found.place == format!("row {forged}")));

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use ai_cache::service::Evicted;
+use ai_cache::administration::Evicted;
 use chrono::TimeDelta;
 use rstest::rstest;
 use serde_json::{Value, json};
@@ -107,7 +107,7 @@ async fn ask(tenant: &Tenant, person: &str, mode: &str) -> Reply {
 
 async fn evict(app: &TestApp) {
     wait_until("everything is evicted", || async {
-        let evicted = app.service().evict().await.unwrap();
+        let evicted = app.rooms().administration.evict().await.unwrap();
         evicted.filter(|evicted| *evicted == Evicted::default())
     })
     .await;
@@ -324,7 +324,7 @@ async fn a_hold_keeps_only_within_its_period() {
     tenant.admin.post("/api/ai-cache/invalidate", &all).await.expect(200);
     assert_eq!(app.db.count(rows).await, 0, "not in force yet");
 
-    let until = app.service().parts().clock.now() + TimeDelta::hours(1);
+    let until = app.rooms().clock().now() + TimeDelta::hours(1);
     put(&tenant, json!({ "reason": "an hour", "until": until })).await.expect(200);
     ask(&tenant, "couple-1", "default").await.expect(200);
     tenant.admin.post("/api/ai-cache/invalidate", &all).await.expect(200);

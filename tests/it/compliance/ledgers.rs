@@ -6,8 +6,8 @@ use std::process::Command;
 use std::sync::Arc;
 
 use ai_cache::audit::verify::FindingKind;
+use ai_cache::compliance::MissingSink;
 use ai_cache::domain::clock::{Clock as _, SystemClock};
-use ai_cache::service::MissingSink;
 use chrono::TimeDelta;
 
 use crate::resilience::hurt::Hurt;
@@ -25,9 +25,9 @@ pub(super) fn copy(from: &Path, to: &Path) {
 
 /// Nobody was ever erased, and there is no ledger that could say so.
 async fn do_without_erasures(app: &TestApp) {
-    let service = app.service();
-    let record = service.command_line_record();
-    service.apply_erasure_ledger(MissingSink::Accepted, record).await.unwrap();
+    let rooms = app.rooms();
+    let record = rooms.calls.command_line_record();
+    rooms.compliance.apply_erasure_ledger(MissingSink::Accepted, record).await.unwrap();
 }
 
 /// A copy of the data folder is started after the original has gone on.
@@ -37,7 +37,7 @@ async fn a_copied_data_folder_begins_a_ledger_that_an_operator_must_accept() {
     let file = checkpoint_file();
     let app = builder(&hurt, &file).start().await;
     let tenant = app.tenant("acme").await;
-    write(&app.service().parts().audit, tenant.id, 10).await;
+    write(app.rooms().audit(), tenant.id, 10).await;
     app.stop().await;
     hurt.halt().await;
     let backup = scratch("copy");
@@ -45,7 +45,7 @@ async fn a_copied_data_folder_begins_a_ledger_that_an_operator_must_accept() {
     hurt.bring_back().await;
     let app = builder(&hurt, &file).start().await;
     app.client.get("/health/ready").await.expect(200);
-    write(&app.service().parts().audit, tenant.id, 10).await;
+    write(app.rooms().audit(), tenant.id, 10).await;
     app.stop().await;
     hurt.halt().await;
     std::fs::remove_dir_all(hurt.folder()).unwrap();
@@ -68,8 +68,9 @@ async fn a_copied_data_folder_begins_a_ledger_that_an_operator_must_accept() {
     .await;
     assert_eq!(state.body["ledgerReason"], "behind-checkpoint");
     assert_eq!(state.body["ledgerAccepted"], false);
-    let service = app.service();
-    let (_, first) = service.accept_ledger(service.command_line_record()).await.unwrap();
+    let rooms = app.rooms();
+    let (_, first) =
+        rooms.compliance.accept_ledger(rooms.calls.command_line_record()).await.unwrap();
     assert!(first);
     wait_until("it is ready", || async {
         (app.client.get("/health/ready").await.status == 200).then_some(())
@@ -82,7 +83,7 @@ async fn a_copied_data_folder_begins_a_ledger_that_an_operator_must_accept() {
     assert_eq!(hurt.count("SELECT count(*) FROM audit_ledgers").await, 2);
     // What the original wrote after the copy was made is known to be lost.
     sealed(&hurt).await;
-    let found = verify(service, None).await;
+    let found = verify(rooms, None).await;
     assert!(!found.findings.is_empty());
     assert!(found.findings.iter().all(|found| found.kind == FindingKind::CheckpointMismatch));
     app.stop().await;
@@ -105,7 +106,7 @@ async fn the_checkpoint_file_must_stay_once_it_was_there() {
     app.client.get("/health/ready").await.expect(200);
     app.tenant("other").await;
     sealed(&hurt).await;
-    assert_eq!(verify(app.service(), None).await.findings, []);
+    assert_eq!(verify(app.rooms(), None).await.findings, []);
     // Moved away for a while: what it lacks is made up for.
     let away = file.with_extension("away");
     std::fs::rename(&file, &away).unwrap();
@@ -120,12 +121,12 @@ async fn the_checkpoint_file_must_stay_once_it_was_there() {
         (i64::try_from(lines).unwrap() == seals + 1).then_some(())
     })
     .await;
-    assert_eq!(verify(app.service(), None).await.findings, []);
+    assert_eq!(verify(app.rooms(), None).await.findings, []);
     // Gone while the service runs: it is not made anew, so that the next start sees it.
     std::fs::remove_file(&file).unwrap();
     app.tenant("third").await;
     sealed(&hurt).await;
-    let found = verify(app.service(), None).await;
+    let found = verify(app.rooms(), None).await;
     let kinds: Vec<FindingKind> = found.findings.iter().map(|found| found.kind).collect();
     assert_eq!(kinds, [FindingKind::CheckpointMismatch]);
     app.stop().await;
@@ -159,8 +160,9 @@ async fn newest_sealed(hurt: &Hurt) {
 /// Accepts the new ledger and waits until the service is ready.
 async fn accept(app: &TestApp) {
     app.client.get("/health/ready").await.expect(503);
-    let service = app.service();
-    let (_, first) = service.accept_ledger(service.command_line_record()).await.unwrap();
+    let rooms = app.rooms();
+    let (_, first) =
+        rooms.compliance.accept_ledger(rooms.calls.command_line_record()).await.unwrap();
     assert!(first);
     do_without_erasures(app).await;
     wait_until("it is ready", || async {
@@ -172,7 +174,7 @@ async fn accept(app: &TestApp) {
 /// A service that keeps its spool in this folder.
 fn with_spool(hurt: &Hurt, checkpoint: &Path, spool: &Path) -> Builder {
     let dir = spool.to_owned();
-    builder(hurt, checkpoint).settings(|settings| settings.spool.as_mut().unwrap().dir = dir)
+    builder(hurt, checkpoint).settings(|settings| settings.process.spool_mut().unwrap().dir = dir)
 }
 
 /// A dump is restored on a fresh server, whose transactions count from the beginning and whose clock
@@ -186,14 +188,14 @@ async fn a_dump_restored_on_another_server_begins_a_ledger() {
     let tenant = app.tenant("acme").await;
     // The old ledger's seals cover what the new server's numbers will be.
     old.superuser().await.batch_execute(FIVE_THOUSAND).await.unwrap();
-    write(&app.service().parts().audit, tenant.id, 200).await;
+    write(app.rooms().audit(), tenant.id, 200).await;
     sealed(&old).await;
     let dump = pg_dump(&old.superuser_url(), &["--inserts"]);
     let dump = String::from_utf8(dump).unwrap();
     let first = "SELECT max(begun_tx) FROM audit_ledgers WHERE reason = 'first'";
     let first = old.count(first).await;
     old.kill();
-    write(&app.service().parts().audit, tenant.id, 20).await;
+    write(app.rooms().audit(), tenant.id, 20).await;
     app.stop().await;
     let statements: Vec<&str> = dump.lines().filter(|line| !line.starts_with('\\')).collect();
     let owner = new.superuser().await;
@@ -210,9 +212,9 @@ async fn a_dump_restored_on_another_server_begins_a_ledger() {
     let reason = "SELECT count(*) FROM audit_ledgers WHERE reason = 'other-server'
                   AND ledger_id = (SELECT max(ledger_id::text)::uuid FROM audit_ledgers)";
     assert_eq!(new.count(reason).await, 1);
-    write(&app.service().parts().audit, tenant.id, 100).await;
+    write(app.rooms().audit(), tenant.id, 100).await;
     newest_sealed(&new).await;
-    let found = verify(app.service(), None).await;
+    let found = verify(app.rooms(), None).await;
     let lowest = "SELECT max(begun_tx) FROM audit_ledgers WHERE reason = 'other-server'";
     println!(
         "{} rows of two ledgers begun at {first} and {}, {} not sealed: {} findings",
@@ -235,7 +237,7 @@ async fn another_timeline_begins_a_ledger_that_needs_no_acceptance() {
     let file = checkpoint_file();
     let app = builder(&hurt, &file).start().await;
     let tenant = app.tenant("acme").await;
-    write(&app.service().parts().audit, tenant.id, 50).await;
+    write(app.rooms().audit(), tenant.id, 50).await;
     app.stop().await;
     let restore = "ALTER SYSTEM SET restore_command = 'false'";
     hurt.superuser().await.batch_execute(restore).await.unwrap();
@@ -252,9 +254,9 @@ async fn another_timeline_begins_a_ledger_that_needs_no_acceptance() {
     app.client.get("/health/ready").await.expect(200);
     let reasons = "SELECT count(*) FROM audit_ledgers WHERE reason = 'other-timeline'";
     assert_eq!(hurt.count(reasons).await, 1);
-    write(&app.service().parts().audit, tenant.id, 50).await;
+    write(app.rooms().audit(), tenant.id, 50).await;
     newest_sealed(&hurt).await;
-    assert_eq!(verify(app.service(), None).await.findings, []);
+    assert_eq!(verify(app.rooms(), None).await.findings, []);
     app.stop().await;
     hurt.stop().await;
 }
@@ -271,14 +273,14 @@ async fn a_sealer_that_failed_catches_up_in_small_steps() {
     let newest = hurt.count("SELECT max(seq) FROM audit_seals").await;
     let forbid = "REVOKE INSERT ON audit_seals FROM ai_cache_system";
     owner.batch_execute(forbid).await.unwrap();
-    write(&app.service().parts().audit, tenant.id, 100).await;
+    write(app.rooms().audit(), tenant.id, 100).await;
     owner.batch_execute(FIVE_THOUSAND).await.unwrap();
     owner.batch_execute(FIVE_THOUSAND).await.unwrap();
-    write(&app.service().parts().audit, tenant.id, 100).await;
+    write(app.rooms().audit(), tenant.id, 100).await;
     lag_above(&app, 0.0).await;
     owner.batch_execute("GRANT INSERT ON audit_seals TO ai_cache_system").await.unwrap();
     sealed(&hurt).await;
-    assert_eq!(verify(app.service(), None).await.findings, []);
+    assert_eq!(verify(app.rooms(), None).await.findings, []);
     let after = format!("FROM audit_seals WHERE seq > {newest}");
     let first = format!("SELECT to_tx - from_tx {after} ORDER BY seq LIMIT 1");
     let (first, seals) =
@@ -302,10 +304,10 @@ async fn a_vacuum_stops_no_seal_and_a_seal_from_nowhere_is_alarmed_about() {
     let month = SystemClock.now().format("audit_logs_y7_%Y_%m");
     let lock = format!("LOCK TABLE {month} IN SHARE UPDATE EXCLUSIVE MODE");
     held.batch_execute(&lock).await.unwrap();
-    write(&app.service().parts().audit, tenant.id, 8_000).await;
+    write(app.rooms().audit(), tenant.id, 8_000).await;
     sealed(&hurt).await;
     held.rollback().await.unwrap();
-    assert_eq!(verify(app.service(), None).await.findings, []);
+    assert_eq!(verify(app.rooms(), None).await.findings, []);
 
     let ahead = "UPDATE audit_seals SET to_tx = to_tx + 1000000
                  WHERE seq = (SELECT max(seq) FROM audit_seals)";

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use ai_cache::app::App;
 use ai_cache::audit::verify::{FindingKind, Verification};
 use ai_cache::audit::{Audit, CheckpointFile};
 use ai_cache::domain::audit_record::{Action, Actor, AuditRecord, Outcome};
@@ -16,7 +17,6 @@ use ai_cache::domain::ids::{
 use ai_cache::domain::money::Usd;
 use ai_cache::domain::network::Network;
 use ai_cache::domain::operation::Operation;
-use ai_cache::service::Service;
 use ai_cache::store::{Store, StoreSettings, seals};
 use ai_cache::telemetry::Metrics;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -79,9 +79,9 @@ pub(super) async fn write(audit: &Audit, tenant: TenantId, count: usize) {
     }
 }
 
-pub(super) async fn verify(service: &Service, checkpoint: Option<&CheckpointFile>) -> Verification {
-    let record = service.command_line_record();
-    service.verify_on_request(None, checkpoint, record).await.unwrap()
+pub(super) async fn verify(rooms: &App, checkpoint: Option<&CheckpointFile>) -> Verification {
+    let record = rooms.calls.command_line_record();
+    rooms.compliance.verify_on_request(None, checkpoint, record).await.unwrap()
 }
 
 /// Waits until every row there is now lies below the last seal.
@@ -104,7 +104,7 @@ async fn every_record_is_sealed_and_a_clean_trail_has_no_findings() {
         tenant.app.ask(&format!("question {}", number % 10)).await.expect(200);
     }
     sealed(&hurt).await;
-    let found = verify(app.service(), None).await;
+    let found = verify(app.rooms(), None).await;
     assert_eq!(found.findings, []);
     let rows = hurt.count("SELECT count(*) FROM ai_cache_audit_logs").await;
     // The verification's own record came after it.
@@ -120,9 +120,9 @@ async fn every_record_is_sealed_and_a_clean_trail_has_no_findings() {
 
     // The next process goes on with the same ledger and chain.
     let app = builder(&hurt, &file).start().await;
-    write(&app.service().parts().audit, tenant.id, 10).await;
+    write(app.rooms().audit(), tenant.id, 10).await;
     sealed(&hurt).await;
-    assert_eq!(verify(app.service(), None).await.findings, []);
+    assert_eq!(verify(app.rooms(), None).await.findings, []);
     assert_eq!(hurt.count("SELECT count(*) FROM audit_ledgers").await, 1);
     app.stop().await;
     hurt.stop().await;
@@ -138,13 +138,13 @@ async fn rival_sealers_make_one_chain_in_which_each_row_is_once() {
         builder(&hurt, &file).start().await,
     ];
     let tenant = apps[0].tenant("acme").await;
-    let writes = apps.iter().map(|app| write(&app.service().parts().audit, tenant.id, 3_000));
+    let writes = apps.iter().map(|app| write(app.rooms().audit(), tenant.id, 3_000));
     join_all(writes).await;
     sealed(&hurt).await;
     // Counted before the rows, of which there are only ever more.
     let sealed = "SELECT sum(n)::bigint FROM audit_seals, unnest(part_counts) AS n";
     let sealed = hurt.count(sealed).await;
-    let found = verify(apps[0].service(), None).await;
+    let found = verify(apps[0].rooms(), None).await;
     assert_eq!(found.findings, []);
     let rows = i64::try_from(found.rows).unwrap();
     println!("{rows} rows, {sealed} of them sealed once, {} seals", found.seals);
@@ -165,13 +165,13 @@ async fn verifying_under_load_finds_nothing() {
     let over = AtomicBool::new(false);
     let load = async {
         while !over.load(Ordering::SeqCst) {
-            write(&app.service().parts().audit, tenant.id, 50).await;
+            write(app.rooms().audit(), tenant.id, 50).await;
         }
     };
     let verifications = async {
         let mut rows = 0;
         for _ in 0..10 {
-            let found = verify(app.service(), None).await;
+            let found = verify(app.rooms(), None).await;
             assert_eq!(found.findings, []);
             rows = found.rows;
         }
@@ -209,7 +209,7 @@ async fn what_keeps_the_trail_from_being_sealed_is_named() {
     let other = hurt.other_database().await;
     let forget = "BEGIN; CREATE TABLE t (n int); PREPARE TRANSACTION 'forgotten one'";
     other.batch_execute(forget).await.unwrap();
-    write(&app.service().parts().audit, tenant.id, 20).await;
+    write(app.rooms().audit(), tenant.id, 20).await;
     // The sealer has seen that it cannot go on.
     lag_above(&app, 0.0).await;
     clock.advance(TimeDelta::seconds(90));
@@ -223,13 +223,13 @@ async fn what_keeps_the_trail_from_being_sealed_is_named() {
     store.close().await;
     println!("lag {lag} s, in the way: {blockers}");
     assert!(blockers.contains("forgotten one") && blockers.contains("elsewhere"), "{blockers}");
-    let found = verify(app.service(), None).await;
+    let found = verify(app.rooms(), None).await;
     let kinds: Vec<FindingKind> = found.findings.iter().map(|found| found.kind).collect();
     assert_eq!(kinds, [FindingKind::SealLagging], "{found:?}");
 
     other.batch_execute("ROLLBACK PREPARED 'forgotten one'").await.unwrap();
     sealed(&hurt).await;
-    assert_eq!(verify(app.service(), None).await.findings, []);
+    assert_eq!(verify(app.rooms(), None).await.findings, []);
     drop(other);
     app.stop().await;
     hurt.stop().await;
@@ -243,11 +243,12 @@ async fn the_daily_verification_is_done_once_and_told() {
     let tenant = app.tenant("acme").await;
     let before = tenant.compliance.get("/api/ai-cache/audit/verification").await.expect(200);
     assert_eq!(before.body["lastVerification"], serde_json::Value::Null);
-    let service = app.service();
-    let (one, other) = tokio::join!(service.verify_when_due(), service.verify_when_due());
+    let rooms = app.rooms();
+    let (one, other) =
+        tokio::join!(rooms.compliance.verify_when_due(), rooms.compliance.verify_when_due());
     let done = [one.unwrap(), other.unwrap()];
     assert_eq!(done.iter().filter(|done| done.is_some()).count(), 1);
-    assert!(service.verify_when_due().await.unwrap().is_none());
+    assert!(rooms.compliance.verify_when_due().await.unwrap().is_none());
     let told = tenant.compliance.get("/api/ai-cache/audit/verification").await.expect(200);
     assert_eq!(told.body["lastVerification"]["ok"], true, "{}", told.text);
     let metrics = app.client.get("/api/metrics").await.expect(200).text;
@@ -259,9 +260,9 @@ async fn the_daily_verification_is_done_once_and_told() {
 
     // A row of long ago has no month's partition.
     let old = record(tenant.id, SystemClock.now() - TimeDelta::days(400));
-    let _receipt = service.parts().audit.record(old).await.unwrap();
+    let _receipt = rooms.audit().record(old).await.unwrap();
     clock.advance(TimeDelta::hours(25));
-    assert!(service.verify_when_due().await.unwrap().is_some());
+    assert!(rooms.compliance.verify_when_due().await.unwrap().is_some());
     let metrics = app.client.get("/api/metrics").await.expect(200).text;
     assert!(metrics.contains("ai_cache_audit_default_partition_rows 1"), "{metrics}");
     app.stop().await;

@@ -188,7 +188,7 @@ async fn where_a_tenant_asks_for_it_somebody_else_must_approve() {
     let path = format!("{REQUESTS}/{id}");
     let shown = tenant.compliance.get(&path).await.expect(200).body;
     assert_eq!(shown["state"], "awaiting_approval");
-    assert_eq!(app.service().work_on_requests().await.unwrap(), 0);
+    assert_eq!(app.rooms().compliance.work_on_requests().await.unwrap(), 0);
 
     let approve = format!("{path}/approve");
     tenant.compliance.post(&approve, &json!({})).await.expect(403);
@@ -326,7 +326,7 @@ async fn open_requests_are_warned_of_before_they_are_due() {
         clock.advance(due - TimeDelta::days(days) - clock.now());
         let mut warned = 0;
         for app in [&app, &other] {
-            warned += app.service().warn_of_due_requests().await.unwrap();
+            warned += app.rooms().compliance.warn_of_due_requests().await.unwrap();
         }
         let text = other.client.get("/api/metrics").await.expect(200).text;
         let within = ["7", "2", "0"].map(|within| {
@@ -347,7 +347,7 @@ async fn open_requests_are_warned_of_before_they_are_due() {
     assert_eq!(told, wanted);
     let cancel = json!({ "reason": "withdrawn" });
     tenant.compliance.post(&format!("{REQUESTS}/{id}/cancel"), &cancel).await.expect(200);
-    app.service().warn_of_due_requests().await.unwrap();
+    app.rooms().compliance.warn_of_due_requests().await.unwrap();
     let text = app.client.get("/api/metrics").await.expect(200).text;
     assert!(series(&text, "ai_cache_gdpr_requests_due{within_days=\"7\"}") < 0.5);
     other.stop().await;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ai_cache::app::AppSettings;
+use ai_cache::compliance::{Applied, MissingSink, RestoreError, Revived};
 use ai_cache::embedded::SUPERUSER;
-use ai_cache::service::{Applied, MissingSink, RestoreError, Revived};
 use chrono::TimeDelta;
 use serde_json::{Value, json};
 
@@ -109,8 +109,8 @@ async fn not_ready(app: &TestApp) {
 }
 
 async fn apply(app: &TestApp, missing: MissingSink) -> Result<Applied, RestoreError> {
-    let service = app.service();
-    service.apply_erasure_ledger(missing, service.command_line_record()).await
+    let rooms = app.rooms();
+    rooms.compliance.apply_erasure_ledger(missing, rooms.calls.command_line_record()).await
 }
 
 const ERASED: [&str; 2] = ["couple-1", "couple-2"];
@@ -138,7 +138,7 @@ async fn a_restored_backup_is_not_ready_until_the_erasure_ledger_was_applied() {
     let db = restored(&dump).await;
     let app = builder(&db, &ledger).start().await;
     not_ready(&app).await;
-    assert_eq!(app.service().revived(), Some(Revived::Pending(2)));
+    assert_eq!(app.rooms().compliance.revived(), Some(Revived::Pending(2)));
     let asked = tenant.app.at(&app.base()).query(&question(ERASED[0], 0, "default")).await;
     assert_eq!((asked.status, asked.problem()), (503, "erasures-pending"));
     let active = "SELECT count(*) FROM subject_keys WHERE state = 'active'";
@@ -231,8 +231,8 @@ async fn a_copied_data_folder_needs_its_ledger_though_the_audit_ledger_is_accept
 
     let app = start(&hurt).await;
     not_ready(&app).await;
-    let service = app.service();
-    service.accept_ledger(service.command_line_record()).await.unwrap();
+    let rooms = app.rooms();
+    rooms.compliance.accept_ledger(rooms.calls.command_line_record()).await.unwrap();
     wait_until("the audit ledger is accepted", || async {
         let body = app.client.get("/health/ready").await.body;
         (body["audit"] == "up").then_some(())
@@ -269,9 +269,9 @@ async fn on_another_server_an_operator_must_bring_the_ledger_or_do_without() {
         TestApp::builder().settings(with(ledger)).settings(|set| set.database_url = url).start()
     };
     let app = start(&ledger).await;
-    let service = app.service();
-    service.accept_ledger(service.command_line_record()).await.unwrap();
-    assert_eq!(service.revived(), Some(Revived::Missing));
+    let rooms = app.rooms();
+    rooms.compliance.accept_ledger(rooms.calls.command_line_record()).await.unwrap();
+    assert_eq!(rooms.compliance.revived(), Some(Revived::Missing));
     assert!(!ledger.exists(), "an empty file would pass for the one that is missing");
     assert!(matches!(apply(&app, MissingSink::Refused).await, Err(RestoreError::Missing)));
     not_ready(&app).await;
@@ -307,7 +307,7 @@ async fn an_erasure_waits_for_the_ledger_and_a_lost_file_is_not_ready() {
 
     let app = builder(&db, &ledger).start().await;
     not_ready(&app).await;
-    assert_eq!(app.service().revived(), Some(Revived::Missing));
+    assert_eq!(app.rooms().compliance.revived(), Some(Revived::Missing));
     assert!(!ledger.exists());
     std::fs::rename(&away, &ledger).unwrap();
     ready(&app).await;
@@ -373,8 +373,8 @@ async fn a_line_is_taken_back_when_a_hold_came_between() {
     wait_until("it has failed", || async { (app.db.count(failed).await == 1).then_some(()) }).await;
     assert_eq!(std::fs::read_to_string(&ledger).unwrap().lines().count(), 1);
     // It is about to be tried again, which keeps nobody waiting.
-    app.service().look_at_erasures().await.unwrap();
-    assert_eq!(app.service().revived(), None);
+    app.rooms().compliance.look_at_erasures().await.unwrap();
+    assert_eq!(app.rooms().compliance.revived(), None);
     let hold = format!(
         "DROP TRIGGER fails ON invalidations;
          INSERT INTO legal_holds (tenant_id, hold_id, from_at, reason_sealed, set_at)

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use ai_cache::audit::CheckpointFile;
 use ai_cache::audit::verify::FindingKind;
+use ai_cache::audit::{CheckpointFile, make_partitions};
+use ai_cache::compliance::{Purge, PurgeState, WaitReason};
 use ai_cache::domain::clock::Clock as _;
-use ai_cache::service::{Purge, PurgeState, WaitReason};
 use chrono::{DateTime, Months, NaiveDate, TimeDelta, Utc};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
@@ -77,13 +77,13 @@ async fn stays_provable((app, hurt): (&TestApp, &Hurt), file: &Path, dropped: us
     assert_eq!(hurt.count(told).await, i64::try_from(dropped).unwrap());
     sealed(hurt).await;
     let checkpoint = CheckpointFile::new(file.to_owned());
-    let found = verify(app.service(), Some(&checkpoint)).await;
+    let found = verify(app.rooms(), Some(&checkpoint)).await;
     let whole = format!("{} rows, {} findings", found.rows, found.found());
     assert_eq!(found.findings, []);
 
     let by_hand = partitions(hurt, 3).await.into_iter().map(|(name, _)| name).min().unwrap();
     hurt.superuser().await.batch_execute(&format!("DROP TABLE {by_hand}")).await.unwrap();
-    let found = verify(app.service(), Some(&checkpoint)).await;
+    let found = verify(app.rooms(), Some(&checkpoint)).await;
     let unjustified =
         found.findings.iter().filter(|found| found.kind == FindingKind::PurgeUnjustified);
     let places: Vec<&str> = unjustified.map(|found| found.place.as_str()).collect();
@@ -114,7 +114,7 @@ async fn exactly_what_is_due_goes_and_the_trail_stays_provable() {
     // Two months on: a tenant that is held writes into a month of its own.
     sealed(&hurt).await;
     clock.advance(TimeDelta::days(62));
-    app.service().ensure_partitions().await.unwrap();
+    make_partitions(app.rooms().store(), clock.now()).await.unwrap();
     let held = keeping(&app, "held", 365).await;
     held.app.ask("a question").await.expect(200);
     one.app.ask("a later question").await.expect(200);
@@ -125,7 +125,7 @@ async fn exactly_what_is_due_goes_and_the_trail_stays_provable() {
 
     db.batch_execute(long).await.unwrap();
     clock.advance(TimeDelta::days(408));
-    app.service().ensure_partitions().await.unwrap();
+    make_partitions(app.rooms().store(), clock.now()).await.unwrap();
     let now = clock.now();
     let all_due = due(&hurt, now).await;
     let rows = "SELECT count(*) FROM ai_cache_audit_logs WHERE retention_class = 1";
@@ -198,11 +198,11 @@ async fn a_run_that_would_remove_more_than_a_fifth_waits_for_a_person() {
     age(&app.db, "subject_key_id IS NULL", 4).await;
     let entries = "SELECT count(*) FROM ai_cache_entries";
 
-    let waiting = app.service().purge_when_due().await.unwrap().unwrap();
+    let waiting = app.rooms().compliance.purge_when_due().await.unwrap().unwrap();
     assert_eq!(waiting.state, PurgeState::Waiting);
     assert_eq!(waiting.reason, Some(WaitReason::ManyEntries));
     assert_eq!((waiting.amounts.entries, app.db.count(entries).await), (5, 20));
-    assert_eq!(app.service().purge_when_due().await.unwrap(), None, "once a day");
+    assert_eq!(app.rooms().compliance.purge_when_due().await.unwrap(), None, "once a day");
     assert_eq!(purge(&operator, json!({})).await["reason"], "many-entries");
 
     let done = purge(&operator, json!({ "confirm": true })).await;
@@ -231,8 +231,8 @@ async fn what_a_purge_removed_is_served_by_no_tier() {
     // Its key and row stay what they are; only its age is another.
     let old = "UPDATE ai_cache_entries SET entry_id = first_uuidv7_of(now() - interval '8 years')";
     app.db.superuser().await.batch_execute(old).await.unwrap();
-    let record = app.service().command_line_record();
-    let done = app.service().purge(Purge::Confirmed, record).await.unwrap();
+    let record = app.rooms().calls.command_line_record();
+    let done = app.rooms().compliance.purge(Purge::Confirmed, record).await.unwrap();
     assert_eq!(done.amounts.entries, 1);
     crate::support::wait_until("it is served no more", || async {
         (polite.ask("a question").await.status == 504).then_some(())
@@ -392,8 +392,8 @@ async fn a_drop_never_blocks_records_however_long_somebody_reads() {
     reader.batch_execute(read).await.unwrap();
     let seconds = rounds(5, 60);
     let end = format!("SELECT pg_sleep({seconds}); COMMIT");
-    let record = app.service().command_line_record();
-    let purging = app.service().purge(Purge::Confirmed, record);
+    let record = app.rooms().calls.command_line_record();
+    let purging = app.rooms().compliance.purge(Purge::Confirmed, record);
     let work = async { tokio::join!(purging, reader.batch_execute(&end)).0.unwrap() };
     let (report, took, held_up) = Box::pin(asking(&tenant, work)).await;
     let (before, during) = (p99(&calm), p99(&took));
@@ -417,10 +417,10 @@ async fn a_clock_that_jumped_makes_the_daily_run_wait() {
     let clock = Arc::new(TestClock::default());
     let db = TestDb::new().await;
     let app = TestApp::builder().db(&db).clock(Arc::clone(&clock) as _).start().await;
-    let first = app.service().purge_when_due().await.unwrap().unwrap();
+    let first = app.rooms().compliance.purge_when_due().await.unwrap().unwrap();
     assert_eq!((first.state, first.reason), (PurgeState::Done, None));
     clock.advance(TimeDelta::hours(26));
-    let waits = app.service().purge_when_due().await.unwrap().unwrap();
+    let waits = app.rooms().compliance.purge_when_due().await.unwrap().unwrap();
     assert_eq!(waits.reason, Some(WaitReason::ClocksDiffer));
     app.stop().await;
     // The service's clock as Postgres', and both three days behind where the last run began.
@@ -428,8 +428,8 @@ async fn a_clock_that_jumped_makes_the_daily_run_wait() {
     let ahead =
         "UPDATE purge_runs SET begun_at = begun_at + interval '3 days' WHERE state = 'done'";
     db.superuser().await.batch_execute(ahead).await.unwrap();
-    let record = app.service().command_line_record();
-    let back = app.service().purge(Purge::Guarded, record).await.unwrap();
+    let record = app.rooms().calls.command_line_record();
+    let back = app.rooms().compliance.purge(Purge::Guarded, record).await.unwrap();
     assert_eq!(back.reason, Some(WaitReason::ClockJumped));
     app.stop().await;
 }

@@ -29,7 +29,7 @@ async fn verifying_needs_little_memory_however_many_rows_there_are() {
     let file = checkpoint_file();
     let app = builder(&hurt, &file).start().await;
     let tenant = app.tenant("acme").await;
-    write(&app.service().parts().audit, tenant.id, rows).await;
+    write(app.rooms().audit(), tenant.id, rows).await;
     sealed(&hurt).await;
     app.stop().await;
 

@@ -27,12 +27,12 @@ async fn a_stop_waits_for_the_seal_being_made_and_seals_the_rest() {
     let mut owner = hurt.superuser().await;
     let held = owner.transaction().await.unwrap();
     held.batch_execute("LOCK TABLE audit_seals IN SHARE MODE").await.unwrap();
-    write(&app.service().parts().audit, tenant.id, 100).await;
+    write(app.rooms().audit(), tenant.id, 100).await;
     let waits = "SELECT count(*) FROM pg_locks
                  WHERE NOT granted AND relation = 'audit_seals'::regclass";
     wait_until("a seal is being made", || async { (hurt.count(waits).await == 1).then_some(()) })
         .await;
-    write(&app.service().parts().audit, tenant.id, 100).await;
+    write(app.rooms().audit(), tenant.id, 100).await;
     let mut stop = std::pin::pin!(app.stop());
     let early = tokio::time::timeout(Duration::from_millis(300), &mut stop).await;
     assert!(early.is_err(), "the stop left the seal alone");
@@ -74,7 +74,7 @@ async fn a_replica_whose_turn_never_comes_raises_no_alarm_while_another_seals() 
         .start()
         .await;
     let tenant = loser.tenant("acme").await;
-    write(&loser.service().parts().audit, tenant.id, 10).await;
+    write(loser.rooms().audit(), tenant.id, 10).await;
     // It has sealed before, so it has something to count a lag from.
     sealed(&hurt).await;
     owner.batch_execute("INSERT INTO loser.refused DEFAULT VALUES").await.unwrap();
@@ -82,7 +82,7 @@ async fn a_replica_whose_turn_never_comes_raises_no_alarm_while_another_seals() 
     let mut shown = Vec::new();
     for _ in 0..3 {
         clock.advance(TimeDelta::seconds(25));
-        write(&sealer.service().parts().audit, tenant.id, 10).await;
+        write(sealer.rooms().audit(), tenant.id, 10).await;
         sealed(&hurt).await;
         let tries = "SELECT last_value FROM loser.tries";
         let before = hurt.count(tries).await;
@@ -94,7 +94,7 @@ async fn a_replica_whose_turn_never_comes_raises_no_alarm_while_another_seals() 
     }
     println!("lags after each 25 s in which only the other sealed: {shown:?} s");
     assert!(shown.iter().all(|lag| *lag < 60.0));
-    assert_eq!(verify(sealer.service(), None).await.findings, []);
+    assert_eq!(verify(sealer.rooms(), None).await.findings, []);
     loser.stop().await;
     sealer.stop().await;
     hurt.stop().await;

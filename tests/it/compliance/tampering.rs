@@ -37,7 +37,7 @@ impl Trail {
         let app = builder(&hurt, &file).start().await;
         let tenant = app.tenant("acme").await;
         for part in 1..=5 {
-            write(&app.service().parts().audit, tenant.id, rows / 5).await;
+            write(app.rooms().audit(), tenant.id, rows / 5).await;
             // Also what Postgres was too slow for, which came by the spool.
             wait_until("every record is in Postgres", || async {
                 let there = "SELECT count(*) FROM ai_cache_audit_logs WHERE writer_id IS NOT NULL";

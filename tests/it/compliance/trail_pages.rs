@@ -241,7 +241,7 @@ async fn windows_of_any_length_cover_the_trail_once() {
     for days in [0, 1, 40] {
         add_such_rows((&app.db, tenant.id), now - TimeDelta::days(days), 60, (class, rare)).await;
     }
-    let store = &app.service().parts().store;
+    let store = app.rooms().store();
     let mut tx = store.tenant(tenant.id).await.unwrap();
     let from = Some(now - TimeDelta::days(1));
     let (mut windows, mut found) = (0, 0);

@@ -4,16 +4,15 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use ai_cache::compliance::RotateError;
 use ai_cache::crypto::KeyProvider;
 use ai_cache::domain::audit_record::Action;
 use ai_cache::domain::ids::{SubjectKeyId, TenantId};
 use ai_cache::domain::query::SubjectId;
 use ai_cache::embedded::SUPERUSER;
-use ai_cache::service::{RotateError, Service};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
@@ -52,25 +51,25 @@ fn report(done: &Done) -> Value {
 
 /// Names so many persons, who get keys.
 async fn name_persons(
-    service: &Service,
+    app: &TestApp,
     tenant: TenantId,
     from: usize,
     to: usize,
 ) -> Vec<SubjectKeyId> {
-    let parts = service.parts();
-    let keys = parts.keyring.tenant_keys(tenant).await.unwrap();
-    let request = service.command_line_record().request;
+    let (keyring, calls) = (app.rooms().keyring(), &app.rooms().calls);
+    let keys = keyring.tenant_keys(tenant).await.unwrap();
+    let request = calls.command_line_record().request;
     let mut ids = Vec::new();
     for number in from..to {
         let subject = SubjectId::parse(&format!("person-{number}")).unwrap();
-        ids.push(parts.keyring.subject_key(&keys, &subject, request).await.unwrap().id);
+        ids.push(keyring.subject_key(&keys, &subject, request).await.unwrap().id);
     }
     ids
 }
 
 /// How many of these keys open, as Postgres has them.
-async fn opened(service: &Service, tenant: TenantId, ids: &[SubjectKeyId]) -> usize {
-    service.parts().keyring.list_subject_keys(tenant, ids).await.unwrap().len()
+async fn opened(app: &TestApp, tenant: TenantId, ids: &[SubjectKeyId]) -> usize {
+    app.rooms().keyring().list_subject_keys(tenant, ids).await.unwrap().len()
 }
 
 async fn under(db: &TestDb, name: &str) -> i64 {
@@ -145,7 +144,7 @@ async fn a_rotation_that_is_killed_anywhere_is_brought_to_its_end() {
     let keys = key_file();
     let app = TestApp::builder().key_file(&keys).start().await;
     let tenant = app.tenant("acme").await.id;
-    let ids = name_persons(app.service(), tenant, 0, PERSONS).await;
+    let ids = name_persons(&app, tenant, 0, PERSONS).await;
     let program = Program::new();
     let mut stages = Vec::new();
     for attempt in 1_u32.. {
@@ -158,7 +157,7 @@ async fn a_rotation_that_is_killed_anywhere_is_brought_to_its_end() {
             under(&app.db, "wrap-2").await
         );
         stages.push(stage);
-        assert_eq!(opened(app.service(), tenant, &ids).await, PERSONS);
+        assert_eq!(opened(&app, tenant, &ids).await, PERSONS);
         KeyProvider::from_file(&keys).unwrap();
         if let Ok(done) = &done {
             report(done);
@@ -182,11 +181,11 @@ async fn a_rotation_that_fails_at_any_step_is_brought_to_its_end() {
     let keys = key_file();
     let app = TestApp::builder().key_file(&keys).start().await;
     let tenant = app.tenant("acme").await.id;
-    let ids = name_persons(app.service(), tenant, 0, PERSONS).await;
+    let ids = name_persons(&app, tenant, 0, PERSONS).await;
     let owner = app.db.superuser().await;
     let rotation = || {
-        let service = Arc::clone(app.service());
-        async move { service.rotate_wrapping_key(service.command_line_record()).await }
+        let (calls, compliance) = (&app.rooms().calls, &app.rooms().compliance);
+        compliance.rotate_wrapping_key(calls.command_line_record())
     };
     let fails = "CREATE FUNCTION fails() RETURNS trigger LANGUAGE plpgsql AS
                  $$ BEGIN RAISE EXCEPTION 'no'; END $$;";
@@ -201,7 +200,7 @@ async fn a_rotation_that_fails_at_any_step_is_brought_to_its_end() {
         owner.batch_execute(&format!("DROP TRIGGER fails ON {table}")).await.unwrap();
         left.push(under(&app.db, "wrap-1").await);
         assert_eq!(names(&keys), ["k1", "wrap-2", "wrap-1"]);
-        assert_eq!(opened(app.service(), tenant, &ids).await, PERSONS);
+        assert_eq!(opened(&app, tenant, &ids).await, PERSONS);
     }
     // The second batch and those after it.
     let later = format!(
@@ -213,7 +212,7 @@ async fn a_rotation_that_fails_at_any_step_is_brought_to_its_end() {
     rotation().await.unwrap_err();
     owner.batch_execute("DROP TRIGGER fails ON subject_keys").await.unwrap();
     left.push(under(&app.db, "wrap-1").await);
-    assert_eq!(opened(app.service(), tenant, &ids).await, PERSONS);
+    assert_eq!(opened(&app, tenant, &ids).await, PERSONS);
     // Everything is wrapped anew, but the file cannot be replaced.
     let beside = PathBuf::from(format!("{}.new", keys.display()));
     fs::create_dir_all(beside.join("in-the-way")).unwrap();
@@ -230,7 +229,7 @@ async fn a_rotation_that_fails_at_any_step_is_brought_to_its_end() {
         (names(&keys), done.destroyed),
         (vec!["k1".into(), "wrap-2".into()], vec!["wrap-1".into()])
     );
-    assert_eq!(opened(app.service(), tenant, &ids).await, PERSONS);
+    assert_eq!(opened(&app, tenant, &ids).await, PERSONS);
     assert_eq!(rotation().await.unwrap().wrapping_key_id, "wrap-3", "the next one is another");
     app.stop().await;
 }
@@ -243,18 +242,15 @@ async fn persons_named_while_the_key_is_rotated_keep_their_keys() {
     let other = TestApp::builder().key_file(&keys).db(&app.db).start().await;
     let tenant = app.tenant("acme").await.id;
     let ended = AtomicBool::new(false);
-    let naming = |service: Arc<Service>, first: usize| {
-        let ended = &ended;
-        async move {
-            let mut ids = Vec::new();
-            for number in first.. {
-                if ended.load(Ordering::SeqCst) {
-                    break;
-                }
-                ids.extend(name_persons(&service, tenant, number, number + 1).await);
+    let naming = async |app: &TestApp, first: usize| {
+        let mut ids = Vec::new();
+        for number in first.. {
+            if ended.load(Ordering::SeqCst) {
+                break;
             }
-            ids
+            ids.extend(name_persons(app, tenant, number, number + 1).await);
         }
+        ids
     };
     let rotating = async {
         let program = Program::new();
@@ -265,12 +261,12 @@ async fn persons_named_while_the_key_is_rotated_keep_their_keys() {
     };
     let named = join_all(
         [(&app, 0), (&other, 1_000_000), (&app, 2_000_000), (&other, 3_000_000)]
-            .map(|(app, first)| naming(Arc::clone(app.service()), first)),
+            .map(|(app, first)| naming(app, first)),
     );
     let ((), named) = tokio::join!(rotating, named);
     let ids: Vec<SubjectKeyId> = named.concat();
     let fresh = TestApp::builder().key_file(&keys).db(&app.db).start().await;
-    let there = opened(fresh.service(), tenant, &ids).await;
+    let there = opened(&fresh, tenant, &ids).await;
     println!("{} persons named during three rotations, {there} of their keys open", ids.len());
     assert!(ids.len() > 100);
     assert_eq!(there, ids.len());
@@ -287,7 +283,7 @@ async fn who_stores_a_key_as_it_is_retired_is_waited_for_and_nobody_after_may() 
     let keys = key_file();
     let app = TestApp::builder().key_file(&keys).start().await;
     let tenant = app.tenant("acme").await.id;
-    let [id] = name_persons(app.service(), tenant, 0, 1).await[..] else { panic!() };
+    let [id] = name_persons(&app, tenant, 0, 1).await[..] else { panic!() };
     let mut owner = app.db.superuser().await;
     let late = owner.transaction().await.unwrap();
     let copy = format!(
@@ -296,8 +292,8 @@ async fn who_stores_a_key_as_it_is_retired_is_waited_for_and_nobody_after_may() 
          FROM subject_keys WHERE subject_key_id = '{id}'"
     );
     late.batch_execute(&copy).await.unwrap();
-    let service = Arc::clone(app.service());
-    let rotation = service.rotate_wrapping_key(service.command_line_record());
+    let (calls, compliance) = (&app.rooms().calls, &app.rooms().compliance);
+    let rotation = compliance.rotate_wrapping_key(calls.command_line_record());
     let waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
                  AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
     let ends = async {

@@ -328,7 +328,7 @@ async fn a_token_that_cannot_be_confirmed_buys_an_answer_and_changes_nothing() {
     lone.cut_off();
     assert_eq!(proof_told(&lone.app).await, (1.0_f64.to_bits(), true));
     wait_until("nothing is proven any more", || async {
-        (!lone.app.service().parts().coherence.is_proven()).then_some(())
+        (!lone.app.rooms().coherence().is_proven()).then_some(())
     })
     .await;
     assert_eq!(proof_told(&lone.app).await, (0.0_f64.to_bits(), false));
@@ -378,9 +378,9 @@ async fn who_cannot_know_what_was_missed_empties_its_memory(#[case] trimmed: boo
         let gone = json!({ "entryId": tenant.app.ask("removed").await.body["entryId"] });
         let admin = tenant.admin.at(&other.base());
         admin.post("/api/ai-cache/invalidate", &gone).await.expect(200);
-        let parts = other.service().parts();
-        let before = parts.clock.now() + TimeDelta::hours(1);
-        assert_eq!(parts.coherence.trim(before).await.unwrap(), 1);
+        let rooms = other.rooms();
+        let before = rooms.clock().now() + TimeDelta::hours(1);
+        assert_eq!(rooms.coherence().trim(before).await.unwrap(), 1);
     } else {
         let begin = "INSERT INTO audit_ledgers (ledger_id, system_identifier, begun_at, timeline)
                      SELECT 'ffffffff-ffff-7fff-bfff-ffffffffffff', system_identifier, now(), timeline
@@ -388,10 +388,8 @@ async fn who_cannot_know_what_was_missed_empties_its_memory(#[case] trimmed: boo
         db.superuser().await.batch_execute(begin).await.unwrap();
     }
     lone.mend();
-    wait_until("it follows again", || async {
-        lone.app.service().parts().coherence.catch_up().await.ok()
-    })
-    .await;
+    wait_until("it follows again", || async { lone.app.rooms().coherence().catch_up().await.ok() })
+        .await;
     let sources = [
         tenant.app.ask("kept").await.expect(200).body["cacheSource"].clone(),
         tenant.app.ask("removed").await.expect(200).body["cacheSource"].clone(),

@@ -126,7 +126,7 @@ async fn an_invalidation_behind_a_flight_costs_one_call_for_all() {
             other.client.get("/health").await.expect(200);
         }
         app.db.superuser().await.batch_execute(&invalidation_of(tenant.id)).await.unwrap();
-        other.service().parts().coherence.catch_up().await.unwrap();
+        other.rooms().coherence().catch_up().await.unwrap();
         lock.rollback().await.unwrap();
     };
     let (replies, ()) = tokio::join!(callers, invalidate);

@@ -54,7 +54,7 @@ async fn a_burst_of_invalidations_frees_memory_by_few_walks() {
     })
     .await;
     wait_until("every step is followed", || async {
-        (app.service().parts().coherence.position().0 == 1_000).then_some(())
+        (app.rooms().coherence().position().0 == 1_000).then_some(())
     })
     .await;
     assert_eq!(hot_entries(&neighbour).await, 20, "nothing of another's is gone");
@@ -91,7 +91,7 @@ async fn a_token_looked_up_before_everything_was_forgotten_is_not_remembered() {
             (app.db.count(waiting).await == 1).then_some(())
         })
         .await;
-        app.service().parts().remembered.forget_all();
+        app.rooms().remembered().forget_all();
         lock.rollback().await.unwrap();
     };
     let (first, ()) = tokio::join!(caller.ask("a question"), forget);

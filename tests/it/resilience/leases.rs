@@ -312,7 +312,7 @@ async fn nobody_waits_for_what_an_invalidation_overtook(#[case] selector: Value)
         let admin = replicas.tenant.admin.at(&replicas.apps[1].base());
         admin.post("/api/ai-cache/invalidate", &selector).await.expect(200);
         for app in &replicas.apps {
-            app.service().parts().coherence.catch_up().await.unwrap();
+            app.rooms().coherence().catch_up().await.unwrap();
         }
         let asking =
             join_all((0..60).map(|number| replicas.callers[number % 3].ask("the question")));

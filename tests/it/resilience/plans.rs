@@ -257,7 +257,7 @@ async fn no_request_reads_all_of_a_table() {
         let url = url.clone();
         TestApp::builder().settings(|settings| {
             settings.database_url = url;
-            settings.spool.as_mut().unwrap().dir = scratch("spool");
+            settings.process.spool_mut().unwrap().dir = scratch("spool");
         })
     };
     let app = start().start().await;
@@ -288,7 +288,10 @@ async fn no_request_reads_all_of_a_table() {
     let callers = Callers { operator: at(&operator), second: at(&second), tenant };
     assert_eq!(callers.tenant.app.ask("the first").await.body["cacheSource"], "cold");
     let asked = ask_every_route(&callers).await;
-    wait_until("a turn of evictions", || async { app.service().evict().await.unwrap() }).await;
+    wait_until("a turn of evictions", || async {
+        app.rooms().administration.evict().await.unwrap()
+    })
+    .await;
     app.stop().await;
 
     let (plans, found) = scans(&hurt.folder().join("postgres.log"));

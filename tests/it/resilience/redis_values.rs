@@ -201,11 +201,11 @@ async fn what_redis_holds_is_judged_by_its_labels_and_generation(
     let second = first.another(&redis).await;
     second.ask_all_in("only-if-cached", &questions("unknown", 1)).await;
     let away = TestApp::builder().db(&first.app.db).start().await;
-    let tenants = away.service().list_tenants().await.unwrap();
+    let tenants = away.rooms().administration.list_tenants().await.unwrap();
     let tenant = tenants.iter().find(|tenant| tenant.slug == "acme").unwrap().id;
     let admin = away.client.with_token(&away.token(tenant, &[Role::Admin]).await);
     admin.post("/api/ai-cache/invalidate", &selector).await.expect(200);
-    second.app.service().parts().coherence.catch_up().await.unwrap();
+    second.app.rooms().coherence().catch_up().await.unwrap();
     let held = count_values(&redis).await;
     let reply = second.caller.query(&question).await.expect(200);
     let failures = "SELECT count(*) FROM ai_cache_audit_logs WHERE outcome = 'integrity-failure'";

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ai_cache::service::Evicted;
+use ai_cache::administration::Evicted;
 use chrono::TimeDelta;
 use futures_util::future::join_all;
 use rstest::rstest;
@@ -60,9 +60,10 @@ async fn rows(db: &TestDb, tenant: &Tenant, condition: &str) -> i64 {
 /// Until a turn finds nothing more. One that another has is waited for.
 async fn evict(app: &TestApp) {
     loop {
-        let evicted =
-            wait_until("it is this one's turn", || async { app.service().evict().await.unwrap() })
-                .await;
+        let evicted = wait_until("it is this one's turn", || async {
+            app.rooms().administration.evict().await.unwrap()
+        })
+        .await;
         if evicted == Evicted::default() {
             return;
         }

@@ -276,7 +276,7 @@ async fn what_was_invalidated_is_never_served_stale(#[case] selector: Value) {
         given => given,
     };
     tenant.admin.post("/api/ai-cache/invalidate", &selector).await.expect(200);
-    other.service().parts().coherence.catch_up().await.unwrap();
+    other.rooms().coherence().catch_up().await.unwrap();
     for (caller, upstream) in [(here, &app.upstream), (&there, &other.upstream)] {
         upstream.then_status(400, None);
         let reply = caller.query(&question).await.expect(502);
@@ -312,7 +312,7 @@ async fn an_invalidation_before_the_receipt_withdraws_a_stale_answer() {
         })
         .await;
         app.db.superuser().await.batch_execute(&invalidation_of(tenant.id)).await.unwrap();
-        app.service().parts().coherence.catch_up().await.unwrap();
+        app.rooms().coherence().catch_up().await.unwrap();
         lock.rollback().await.unwrap();
     };
     let asked = question("q");

@@ -87,8 +87,8 @@ async fn a_look_up_finds_in_every_tier_and_its_cost_is_told() {
     tenant.app.ask("the first").await.expect(200);
     wait_for_keys(&redis, 1).await;
     add_rows(&app.db.superuser().await, many).await;
-    let parts = app.service().parts();
-    let (stack, position) = (&parts.stack, parts.coherence.position());
+    let rooms = app.rooms();
+    let (stack, position) = (rooms.stack(), rooms.coherence().position());
     let first = stack.cold.get(&wanted(tenant.id, 1), position).await.unwrap().unwrap();
     let mac = MacKey::derive(&Key::random().unwrap(), "a look-up");
     fill(stack, (&redis, &mac), &first, many).await;

@@ -3,11 +3,11 @@
 
 use std::any::Any;
 
+use ai_cache::administration::Evicted;
 use ai_cache::domain::cache_key::CacheKey;
 use ai_cache::domain::clock::{Clock, SystemClock};
 use ai_cache::domain::ids::{Ids, SystemIds, TenantId};
 use ai_cache::domain::selector::Generation;
-use ai_cache::service::Evicted;
 use ai_cache::store::evictions::{Bounds, Sample, delete_idle, delete_unusable};
 use ai_cache::store::uses::{self, UseBatch};
 use ai_cache::store::{Store, invalidations};
@@ -81,7 +81,7 @@ async fn what_overlaps_without_end_does_not_starve_an_invalidation(
     const MOST: usize = 20;
     let app = TestApp::start().await;
     let tenant = app.tenant("acme").await;
-    let store = app.service().parts().store.clone();
+    let store = app.rooms().store().clone();
     let begin = || sharer.begin(&store, tenant.id);
     // They do not wait for each other.
     let first = begin().await;
@@ -122,7 +122,7 @@ async fn what_overlaps_without_end_does_not_starve_an_invalidation(
 async fn a_fill_that_waited_for_an_invalidation_knows_of_it() {
     let app = TestApp::start().await;
     let tenant = app.tenant("acme").await;
-    let store = app.service().parts().store.clone();
+    let store = app.rooms().store().clone();
     let held = Sharer::Fill.begin(&store, tenant.id).await;
     let what = json!({ "invalidateAll": true });
     let waiting = async {
@@ -152,12 +152,12 @@ async fn one_replica_counts_entries_for_all_and_another_takes_over() {
     let mut turns = Vec::new();
     while !apps.is_empty() {
         wait_until("the eldest of those that are left counts", || async {
-            apps[0].service().evict_if_eldest().await.unwrap()
+            apps[0].rooms().administration.evict_if_eldest().await.unwrap()
         })
         .await;
         let mut of_all = Vec::new();
         for app in &apps {
-            of_all.push(app.service().evict_if_eldest().await.unwrap());
+            of_all.push(app.rooms().administration.evict_if_eldest().await.unwrap());
         }
         assert_eq!(of_all[0], Some(Evicted::default()));
         turns.push(of_all.into_iter().flatten().count());

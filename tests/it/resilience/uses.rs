@@ -68,7 +68,7 @@ async fn start(hurt: &Hurt, redis: &Redis) -> TestApp {
         .redis_url(&redis.url())
         .settings(|settings| {
             settings.database_url = url;
-            settings.spool.as_mut().unwrap().dir = scratch("spool");
+            settings.process.spool_mut().unwrap().dir = scratch("spool");
             settings.memory_bytes = 48 * 1024;
         })
         .start()
@@ -103,7 +103,7 @@ async fn every_hit_is_counted_once_whatever_breaks_in_between() {
         served.add(ask_all(&tenant, each).await);
         println!("{hits_away} hits while Postgres was away");
     }
-    let held = app.service().parts().stack.hot.len();
+    let held = app.rooms().stack().hot.len();
     app.stop().await;
     let counts = counts(&hurt).await;
     let counted: i64 = counts.values().sum();
@@ -137,7 +137,7 @@ async fn a_batch_given_twice_counts_once() {
     let entry = EntryId(reply.body["entryId"].as_str().unwrap().parse().unwrap());
     let at = SystemClock.now();
     let writer = SystemIds.next(at);
-    let store = &app.service().parts().store;
+    let store = app.rooms().store();
     for number in [1, 1, 2, 2, 1] {
         let mut tx = store.begin_count_uses(tenant.id).await.unwrap();
         let batch = UseBatch { writer, number, at };

@@ -252,7 +252,7 @@ async fn a_transaction_that_reads_changes_nothing() {
                     AS 'INSERT INTO public.traces VALUES (now()) RETURNING true';
                 CREATE POLICY traced ON api_tokens AS RESTRICTIVE USING (leave_trace())";
     app.db.superuser().await.batch_execute(trap).await.unwrap();
-    let store = &app.service().parts().store;
+    let store = app.rooms().store();
     let mut reading = store.tenant(tenant.id).await.unwrap();
     let refused = tokens::list(&mut reading).await.unwrap_err();
     drop(reading);

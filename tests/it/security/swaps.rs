@@ -180,7 +180,7 @@ async fn an_entry_brought_back_from_before_an_invalidation_does_not_open() {
     let (app, kept) = keep(None, &["acme"], &[FIRST]).await;
     let before = "CREATE SCHEMA aside; CREATE TABLE aside.old AS TABLE ai_cache_entries";
     kept.db.superuser().await.batch_execute(before).await.unwrap();
-    let tenant = app.service().list_tenants().await.unwrap();
+    let tenant = app.rooms().administration.list_tenants().await.unwrap();
     let tenant = tenant.iter().find(|tenant| tenant.slug == "acme").unwrap().id;
     let admin = app.client.with_token(&app.token(tenant, &[Role::Admin]).await);
     let all = serde_json::json!({ "invalidateAll": true });

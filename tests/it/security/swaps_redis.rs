@@ -120,7 +120,7 @@ async fn a_value_brought_back_from_before_an_invalidation_does_not_open() {
     let (app, kept) = keep(Some(&redis.url()), &["acme"], &[FIRST]).await;
     let connection = connect(&redis).await;
     let (key, mut value) = redis_values(&connection, 1).await.remove(0);
-    let tenants = app.service().list_tenants().await.unwrap();
+    let tenants = app.rooms().administration.list_tenants().await.unwrap();
     let tenant = tenants.iter().find(|tenant| tenant.slug == "acme").unwrap().id;
     let admin = app.client.with_token(&app.token(tenant, &[Role::Admin]).await);
     let all = json!({ "invalidateAll": true });
@@ -139,7 +139,7 @@ async fn ask_after_invalidation(selector: Value, change: impl FnOnce(&mut Vec<u8
     let (app, kept) = Box::pin(keep(Some(&redis.url()), &["acme"], &[FIRST])).await;
     let connection = connect(&redis).await;
     let (key, mut value) = redis_values(&connection, 1).await.remove(0);
-    let tenants = app.service().list_tenants().await.unwrap();
+    let tenants = app.rooms().administration.list_tenants().await.unwrap();
     let tenant = tenants.iter().find(|tenant| tenant.slug == "acme").unwrap().id;
     let token = app.token(tenant, &[Role::Admin]).await;
     app.stop().await;

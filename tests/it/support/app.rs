@@ -5,9 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ai_cache::app::{App, AppError, AppSettings, Auditing, Deps, Running};
+use ai_cache::administration::{Grant, TenantSlug};
+use ai_cache::answering::Switch;
+use ai_cache::app::{App, AppError, AppSettings, Auditing, Deps, Process, Running};
 use ai_cache::audit::SpoolSettings;
 use ai_cache::auth::HashCost;
+use ai_cache::compliance::PART_BYTES;
 use ai_cache::crypto::KeyProvider;
 use ai_cache::domain::caller::Role;
 use ai_cache::domain::clock::{Clock, SystemClock};
@@ -17,7 +20,6 @@ use ai_cache::domain::money::{Prices, Usd};
 use ai_cache::http::Monitoring;
 use ai_cache::keyring::Encryption;
 use ai_cache::redis::RedisSettings;
-use ai_cache::service::{Grant, PART_BYTES, Service, Switch, TenantSlug};
 use ai_cache::store::StoreSettings;
 use ai_cache::store::tenants::TenantLimits;
 use ai_cache::upstream::{Nothing, OpenAi, OpenAiSettings, Upstream};
@@ -56,7 +58,7 @@ pub struct TestApp {
     pub client: Client,
     /// Its upstream; not asked when a test gave another.
     pub upstream: TestUpstream,
-    running: Running,
+    running: Box<Running>,
 }
 
 /// A tenant with a token for each role it may hold.
@@ -84,16 +86,17 @@ impl Default for Builder {
             stale: Windows::default(),
             encryption: Encryption::On,
             auditing: Auditing::On,
-            spool: Some(SpoolSettings {
-                dir: scratch("spool"),
-                max_bytes: 64 * 1024 * 1024,
-                max_age: TimeDelta::minutes(15),
-            }),
+            process: Process::Service {
+                spool: SpoolSettings {
+                    dir: scratch("spool"),
+                    max_bytes: 64 * 1024 * 1024,
+                    max_age: TimeDelta::minutes(15),
+                },
+            },
             checkpoint: None,
             retention_days: 2_555,
             part_bytes: PART_BYTES,
             erasure_ledger: None,
-            begins_ledger: true,
             monitoring: Monitoring::On,
             trusted_proxies: Vec::new(),
             body_limit: Duration::from_secs(15),
@@ -190,7 +193,7 @@ impl Builder {
             hash_cost: self.hash_cost,
         };
         let app = Box::pin(App::start(settings, deps)).await?;
-        let running = app.serve(TcpListener::bind(("127.0.0.1", 0)).unwrap())?;
+        let running = Box::new(app.serve(TcpListener::bind(("127.0.0.1", 0)).unwrap())?);
         let client = Client::new(&format!("http://{}", running.address()));
         Ok(TestApp { db, client, upstream: fake, running })
     }
@@ -221,8 +224,8 @@ impl TestApp {
     }
 
     /// The use cases.
-    pub fn service(&self) -> &Arc<Service> {
-        self.running.service()
+    pub fn rooms(&self) -> &App {
+        self.running.app()
     }
 
     /// Where it listens.
@@ -232,11 +235,14 @@ impl TestApp {
 
     /// A new tenant.
     pub async fn tenant(&self, slug: &str) -> Tenant {
-        let service = self.service();
-        let record = service.command_line_record();
+        let rooms = self.rooms();
+        let record = rooms.calls.command_line_record();
         let parsed = TenantSlug::parse(slug).unwrap();
-        let row =
-            service.create_tenant(&parsed, slug, TenantLimits::default(), record).await.unwrap();
+        let row = rooms
+            .administration
+            .create_tenant(&parsed, slug, TenantLimits::default(), record)
+            .await
+            .unwrap();
         Tenant {
             id: row.id,
             app: self.client.with_token(&self.token(row.id, &[Role::App]).await),
@@ -248,15 +254,16 @@ impl TestApp {
     /// A caller with the role operator.
     pub async fn operator(&self) -> Client {
         let slug = TenantSlug::parse("installation").unwrap();
-        let tenant = self.service().find_tenant(&slug).await.unwrap();
+        let tenant = self.rooms().administration.find_tenant(&slug).await.unwrap();
         self.client.with_token(&self.token(tenant.id, &[Role::Operator]).await)
     }
 
     /// A new token of a tenant.
     pub async fn token(&self, tenant: TenantId, roles: &[Role]) -> String {
         let roles = roles.iter().copied().collect();
-        let grant = (Grant::CommandLine, self.service().command_line_record());
-        let made = self.service().create_token(tenant, roles, None, grant).await.unwrap();
+        let grant = (Grant::CommandLine, self.rooms().calls.command_line_record());
+        let made =
+            self.rooms().administration.create_token(tenant, roles, None, grant).await.unwrap();
         made.text.to_string()
     }
 

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::service::{EventView, RequestView};
+use crate::compliance::{EventView, RequestView};
 
 /// A request of a data subject.
 #[derive(ToSchema)]

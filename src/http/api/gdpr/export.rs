@@ -6,10 +6,11 @@ use actix_web::{HttpResponse, get};
 use futures_util::stream::{self, Stream};
 use utoipa::ToSchema;
 
+use crate::call::ServiceError;
+use crate::compliance::ExportDownload;
 use crate::http::State;
 use crate::http::current::Current;
 use crate::http::problem::{Problem, ProblemBody};
-use crate::service::{ExportDownload, ServiceError};
 
 use super::id_of;
 
@@ -40,7 +41,7 @@ pub async fn get_export(
     path: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
     let id = id_of(&path)?;
-    let download = state.service.download_export(current.call()?, id).await?;
+    let download = state.compliance.download_export(current.call()?, id).await?;
     Ok(HttpResponse::Ok()
         .content_type("application/zip")
         .insert_header((CONTENT_DISPOSITION, format!("attachment; filename=\"export-{id}.zip\"")))

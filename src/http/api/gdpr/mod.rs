@@ -7,6 +7,7 @@ use actix_web::http::header::{CACHE_CONTROL, LOCATION};
 use actix_web::{HttpRequest, HttpResponse, get, post, web};
 use chrono::{DateTime, Utc};
 
+use crate::compliance::{Decision, Filing};
 use crate::domain::audit_record::Action;
 use crate::domain::fields::Fields;
 use crate::domain::gdpr::{RequestKind, RequestState};
@@ -18,7 +19,6 @@ use crate::http::body;
 use crate::http::current::Current;
 use crate::http::problem::{Problem, ProblemBody, ProblemKind};
 use crate::http::query_string::Parameters;
-use crate::service::{Decision, Filing};
 use crate::store::gdpr::RequestFilter;
 
 pub use bodies::{FilingBody, GdprEventBody, GdprRequestBody, GdprRequestPageBody, ReasonBody};
@@ -95,8 +95,8 @@ pub async fn post_request(
     let filing = Filing { idempotency_key, ..filing };
     let call = current.call()?;
     let record = call.change(call.caller.tenant, Action::GdprFile);
-    let filed = state.service.file_request(&filing, record).await?;
-    let shown = state.service.show_request(call, filed.id, 202).await?;
+    let filed = state.compliance.file_request(&filing, record).await?;
+    let shown = state.compliance.show_request(call, filed.id, 202).await?;
     Ok(HttpResponse::Accepted()
         .insert_header((LOCATION, format!("{}/{}", request.path(), filed.id)))
         .insert_header((CACHE_CONTROL, "no-store"))
@@ -136,7 +136,7 @@ pub async fn list_requests(
     let limit = |text: &str| text.parse().ok().filter(|limit| (1..=MAX_PAGE).contains(limit));
     let limit = parameters.parsed("limit", "a whole number from 1 to 200", limit).unwrap_or(PAGE);
     parameters.finish()?;
-    let page = state.service.list_requests(current.call()?, &filter, limit).await?;
+    let page = state.compliance.list_requests(current.call()?, &filter, limit).await?;
     Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(GdprRequestPageBody {
         requests: page.requests.into_iter().map(GdprRequestBody::from).collect(),
         next_cursor: page.next.map(|id| id.to_string()),
@@ -160,7 +160,7 @@ pub async fn get_request(
     mut current: Current,
     path: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
-    let shown = state.service.show_request(current.call()?, id_of(&path)?, 200).await?;
+    let shown = state.compliance.show_request(current.call()?, id_of(&path)?, 200).await?;
     Ok(HttpResponse::Ok()
         .insert_header((CACHE_CONTROL, "no-store"))
         .json(GdprRequestBody::from(shown)))
@@ -183,7 +183,7 @@ pub async fn get_certificate(
     mut current: Current,
     path: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
-    let body = state.service.certificate(current.call()?, id_of(&path)?).await?;
+    let body = state.compliance.certificate(current.call()?, id_of(&path)?).await?;
     Ok(HttpResponse::Ok().content_type("application/json").body(body))
 }
 
@@ -209,8 +209,8 @@ async fn decide(
     let reason = parse_reason(body::json(state, request, payload).await?, decision)?;
     let call = current.call()?;
     let record = call.change(call.caller.tenant, decision.event().action());
-    state.service.decide_request(id, decision, reason.as_deref(), record).await?;
-    let shown = state.service.show_request(call, id, 200).await?;
+    state.compliance.decide_request(id, decision, reason.as_deref(), record).await?;
+    let shown = state.compliance.show_request(call, id, 200).await?;
     Ok(HttpResponse::Ok()
         .insert_header((CACHE_CONTROL, "no-store"))
         .json(GdprRequestBody::from(shown)))

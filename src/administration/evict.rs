@@ -1,0 +1,246 @@
+//! Keeps the cold tier to its size: removes what nobody can be given any more, then the least recently
+//! used of what is too much. One replica for all, in batches, each with its record.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::crypto;
+use crate::domain::audit_record::{Action, AuditRecord};
+use crate::domain::cache_key::CacheKey;
+use crate::domain::ids::TenantId;
+use crate::domain::selector::Generation;
+use crate::keyring::KeyringError;
+use crate::store::evictions::{self, Bounds, Counted, Sample, Unusable};
+use crate::store::{self, StoreError, SystemTx};
+use crate::telemetry::Eviction;
+
+use super::Administration;
+use crate::call::ServiceError;
+
+/// Most entries of one batch.
+const BATCH: i64 = 500;
+
+/// How many entries are looked at for a batch, and the part of them that may go: who is among the
+/// used more lately half stays. A tenant with no more is looked at whole.
+const SAMPLE: i64 = 2_000;
+const SHARE: f64 = 0.25;
+
+/// Where samples begin: each the golden part of all keys behind the one before, so that however many
+/// there were, no part of the keys was looked at much more often than another (a Weyl sequence).
+/// Random ones would meet some part so often that only its latest used are left.
+#[derive(Debug)]
+pub(super) struct Samples(AtomicU64);
+
+impl Samples {
+    const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
+
+    /// Begins anywhere.
+    pub(super) fn new(now: DateTime<Utc>) -> Self {
+        Self(AtomicU64::new(now.timestamp_micros().cast_unsigned().wrapping_mul(Self::STEP)))
+    }
+
+    /// Where the next begins.
+    fn next(&self) -> CacheKey {
+        let mut key = [0; 32];
+        key[..8].copy_from_slice(&self.0.fetch_add(Self::STEP, Ordering::Relaxed).to_be_bytes());
+        CacheKey(key)
+    }
+}
+
+/// How long one turn removes entries of either kind at most; what is left is for the next. Less than a
+/// transaction may be idle in (15 s), since the turn is one.
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// How many entries there may be in Postgres, and for how long.
+#[derive(Debug, Clone, Copy)]
+pub struct Capacity {
+    /// Most of all tenants together.
+    pub max_entries: u64,
+    /// How long an entry is of use beyond its time.
+    pub usable_for: TimeDelta,
+}
+
+/// What was removed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Evicted {
+    /// Expired, or of an older generation.
+    pub unusable: u64,
+    /// Good, but too many.
+    pub idle: u64,
+}
+
+/// What is removed at once.
+#[derive(Debug, Clone, Copy)]
+enum Batch {
+    Unusable { expired: DateTime<Utc>, generation: Generation },
+    Idle { sample: Sample, most: i64 },
+}
+
+/// What a tenant has too much.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Excess {
+    tenant: TenantId,
+    entries: u64,
+    left: u64,
+}
+
+/// Each tenant gives what it has beyond its own limit; what is still too much in all is shared in
+/// proportion to what each has then, rounded up.
+fn excesses(counted: &[Counted], most: u64) -> Vec<Excess> {
+    let own = |tenant: &Counted| match tenant.most {
+        0 => 0,
+        most => tenant.entries.saturating_sub(most),
+    };
+    let kept: u64 = counted.iter().map(|tenant| tenant.entries - own(tenant)).sum();
+    let over = u128::from(kept.saturating_sub(most));
+    let excess = |tenant: &Counted| {
+        let rest = tenant.entries - own(tenant);
+        let share = (over * u128::from(rest)).div_ceil(u128::from(kept.max(1)));
+        let left = own(tenant) + u64::try_from(share).unwrap_or(rest);
+        Excess { tenant: tenant.tenant, entries: tenant.entries, left }
+    };
+    counted.iter().map(excess).filter(|excess| excess.left > 0).collect()
+}
+
+impl Administration {
+    /// One turn, if it is this replica's: all count alike, so that one does it for all.
+    pub async fn evict_if_eldest(&self) -> Result<Option<Evicted>, ServiceError> {
+        if self.parts.coherence.is_eldest() { self.evict().await } else { Ok(None) }
+    }
+
+    /// One turn; `None` while another replica has it.
+    pub async fn evict(&self) -> Result<Option<Evicted>, ServiceError> {
+        let store = &self.parts.store;
+        let (mut turn, taken) = store
+            .bounded(async {
+                let mut turn = store.begin_system("one replica at a time evicts").await?;
+                let taken = evictions::take_turn(&mut turn).await?;
+                Ok::<_, StoreError>((turn, taken))
+            })
+            .await?;
+        let mut evicted = Evicted::default();
+        if taken {
+            // Sooner or later everybody comes first, also when time is always short.
+            let [random, ..] = crypto::random::<1>().map_err(KeyringError::from)?;
+            if self.evict_unusable(&mut turn, &mut evicted, random).await? {
+                self.evict_idle(&mut turn, &mut evicted, random).await?;
+            }
+        }
+        store.bounded(turn.end()).await?;
+        if evicted != Evicted::default() {
+            let Evicted { unusable, idle } = evicted;
+            tracing::info!(unusable, idle, "entries were evicted");
+        }
+        Ok(taken.then_some(evicted))
+    }
+
+    /// Whether all could be removed in time.
+    async fn evict_unusable(
+        &self,
+        turn: &mut SystemTx,
+        evicted: &mut Evicted,
+        random: u8,
+    ) -> Result<bool, ServiceError> {
+        let store = &self.parts.store;
+        let now = self.parts.clock.now();
+        let expired = now - self.parts.capacity.usable_for;
+        let mut tenants = store.bounded(evictions::list_unusable(turn, (expired, now))).await?;
+        turn_by(&mut tenants, random);
+        // However long the search took.
+        let until = Instant::now() + LIMIT;
+        while !tenants.is_empty() {
+            let mut left = Vec::new();
+            for unusable in tenants {
+                if Instant::now() >= until {
+                    return Ok(false);
+                }
+                let Unusable { tenant, generation } = unusable;
+                let batch = Batch::Unusable { expired, generation };
+                let gone = self.evict_batch(tenant, batch).await?;
+                evicted.unusable += gone;
+                if gone >= BATCH.unsigned_abs() {
+                    left.push(unusable);
+                }
+            }
+            tenants = left;
+        }
+        Ok(true)
+    }
+
+    async fn evict_idle(
+        &self,
+        turn: &mut SystemTx,
+        evicted: &mut Evicted,
+        random: u8,
+    ) -> Result<(), ServiceError> {
+        let counted = self.parts.store.bounded_long(evictions::count(turn, random)).await?;
+        let mut tenants = excesses(&counted, self.parts.capacity.max_entries);
+        turn_by(&mut tenants, random);
+        // However long the counting took.
+        let until = Instant::now() + LIMIT;
+        while !tenants.is_empty() {
+            for excess in &mut tenants {
+                if Instant::now() >= until {
+                    return Ok(());
+                }
+                let whole = excess.entries <= SAMPLE.unsigned_abs();
+                let from = if whole { CacheKey([0; 32]) } else { self.samples.next() };
+                let share = if whole { 1.0 } else { SHARE };
+                let sample = Sample { from, size: SAMPLE, share };
+                let most = i64::try_from(excess.left).unwrap_or(BATCH).min(BATCH);
+                let gone = self.evict_batch(excess.tenant, Batch::Idle { sample, most }).await?;
+                evicted.idle += gone;
+                excess.entries = excess.entries.saturating_sub(gone);
+                // None: others hold them, or the count was too high. The next turn sees.
+                excess.left = if gone == 0 { 0 } else { excess.left.saturating_sub(gone) };
+            }
+            tenants.retain(|excess| excess.left > 0);
+        }
+        Ok(())
+    }
+
+    /// Removes one tenant's batch together with its record; returns how many entries are gone.
+    async fn evict_batch(&self, tenant: TenantId, batch: Batch) -> Result<u64, StoreError> {
+        let (store, now) = (&self.parts.store, self.parts.clock.now());
+        let gone = store
+            .bounded(async {
+                let mut tx = store.write(tenant).await?;
+                let gone = match batch {
+                    Batch::Unusable { expired, generation } => {
+                        let bounds = Bounds { expired, generation, now };
+                        evictions::delete_unusable(&mut tx, bounds, BATCH).await?
+                    }
+                    Batch::Idle { sample, most } => {
+                        evictions::delete_idle(&mut tx, sample, most, now).await?
+                    }
+                };
+                let count = i64::try_from(gone).unwrap_or(i64::MAX);
+                let record = self.parts.calls.service_record(
+                    tenant,
+                    self.parts.calls.fresh_request(),
+                    Action::Evict,
+                );
+                let row = self.parts.audit.stamp(AuditRecord { count, ..record });
+                if gone > 0 {
+                    let recorded = store::audit::insert(&mut tx, &row).await?;
+                    tx.commit(recorded).await?;
+                }
+                Ok::<_, StoreError>(gone)
+            })
+            .await?;
+        let reason = match batch {
+            Batch::Unusable { .. } => Eviction::Unusable,
+            Batch::Idle { .. } => Eviction::Idle,
+        };
+        self.parts.metrics.evicted(reason, gone);
+        Ok(gone)
+    }
+}
+
+fn turn_by<T>(tenants: &mut [T], random: u8) {
+    if !tenants.is_empty() {
+        tenants.rotate_left(usize::from(random) * tenants.len() / 256);
+    }
+}

@@ -1,0 +1,151 @@
+//! Making, listing and revoking tokens, under the granting rules of api.md.
+
+use chrono::{DateTime, Utc};
+use zeroize::Zeroizing;
+
+use crate::auth::HasherError;
+use crate::crypto::{CryptoError, random};
+use crate::domain::audit_record::{Action, AuditRecord};
+use crate::domain::caller::{Roles, grantable};
+use crate::domain::ids::{TenantId, TokenId};
+use crate::domain::selector::Change;
+use crate::domain::token::BearerToken;
+use crate::store::tokens::{self, NewToken, TokenRow};
+use crate::store::{self, Ending, StoreError, invalidations};
+
+use super::Administration;
+use crate::call::ServiceError;
+
+/// On whose word a token is made.
+#[derive(Debug, Clone, Copy)]
+pub enum Grant {
+    /// A token's, within what its roles may grant.
+    By(TokenId, Roles),
+    /// The command line's, which may grant everything.
+    CommandLine,
+}
+
+/// A new token, shown this once.
+pub struct NewTokenText {
+    /// The token without its secret.
+    pub row: TokenRow,
+    /// The text to bear.
+    pub text: Zeroizing<String>,
+}
+
+/// Why a token was not made or revoked.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenError {
+    /// Something of the service failed.
+    #[error(transparent)]
+    Service(#[from] ServiceError),
+    /// The granting token may not hand on such a role.
+    #[error("the caller may not grant these roles")]
+    MayNotGrant,
+    /// There is no such token of this tenant.
+    #[error("there is no such token")]
+    NotFound,
+    /// The secret could not be hashed.
+    #[error("the token could not be hashed")]
+    Hasher(#[from] HasherError),
+    /// No random bytes.
+    #[error(transparent)]
+    Crypto(#[from] CryptoError),
+}
+
+impl From<StoreError> for TokenError {
+    fn from(error: StoreError) -> Self {
+        Self::Service(error.into())
+    }
+}
+
+impl Administration {
+    /// Makes a token of `tenant`.
+    pub async fn create_token(
+        &self,
+        tenant: TenantId,
+        roles: Roles,
+        expires_at: Option<DateTime<Utc>>,
+        (grant, record): (Grant, AuditRecord),
+    ) -> Result<NewTokenText, TokenError> {
+        let created_by = match grant {
+            Grant::By(token, granted) if grantable(granted).covers(roles) => Some(token),
+            Grant::By(..) => return Err(TokenError::MayNotGrant),
+            Grant::CommandLine => None,
+        };
+        let now = self.parts.clock.now();
+        let token = BearerToken::new(TokenId::fresh(&*self.parts.ids, now), random()?);
+        let secret_hash = self.parts.hasher.hash(&token).await?;
+        let new = NewToken {
+            id: token.id,
+            secret_hash: &secret_hash,
+            roles,
+            created_at: now,
+            created_by,
+            expires_at,
+        };
+        let record = self.parts.audit.stamp(AuditRecord {
+            tenant,
+            action: Action::TokenCreate,
+            object: Some(token.id.0),
+            count: 1,
+            ..record
+        });
+        let store = &self.parts.store;
+        let made = store.change("make a token", tenant, async |mut tx| {
+            tokens::insert(&mut tx, &new).await?;
+            let recorded = store::audit::insert(&mut tx, &record).await?;
+            Ok::<_, StoreError>(Ending::Commit(recorded, ()))
+        });
+        made.await?;
+        let row = TokenRow { id: token.id, roles, created_at: now, expires_at, revoked_at: None };
+        Ok(NewTokenText { row, text: token.reveal() })
+    }
+
+    /// The tokens of a tenant, newest first.
+    pub async fn list_tokens(&self, tenant: TenantId) -> Result<Vec<TokenRow>, ServiceError> {
+        let store = &self.parts.store;
+        Ok(store.read("list tokens", tenant, async |mut tx| tokens::list(&mut tx).await).await?)
+    }
+
+    /// Revokes a token of `tenant`. A second time it stays revoked.
+    pub async fn revoke_token(
+        &self,
+        tenant: TenantId,
+        id: TokenId,
+        record: AuditRecord,
+    ) -> Result<(), TokenError> {
+        let now = self.parts.clock.now();
+        let record = self.parts.audit.stamp(AuditRecord {
+            tenant,
+            action: Action::TokenRevoke,
+            object: Some(id.0),
+            count: 1,
+            ..record
+        });
+        let store = &self.parts.store;
+        let committed = store.change("revoke a token", tenant, async |mut tx| {
+            invalidations::lock_for_invalidation(&mut tx, false, now).await?;
+            if tokens::find(&mut tx, id).await?.is_none() {
+                return Ok::<_, StoreError>(Ending::RollBack(None));
+            }
+            tokens::update_revoked(&mut tx, id, now).await?;
+            let recorded = store::audit::insert(&mut tx, &record).await?;
+            let position = invalidations::append(&mut tx, &Change::Token(id), now).await?;
+            Ok(Ending::Commit(recorded, Some(position)))
+        });
+        let committed = committed.await?;
+        let position = committed.ok_or(TokenError::NotFound)?;
+        self.parts.coherence.propagate(position).await.map_err(ServiceError::from)?;
+        Ok(())
+    }
+
+    /// Whose token it is; for the command line, which names tokens without their tenant.
+    pub async fn tenant_of_token(&self, id: TokenId) -> Result<TenantId, TokenError> {
+        let store = &self.parts.store;
+        let found = store
+            .system("find a token's tenant", async |mut tx| tokens::find_tenant(&mut tx, id).await);
+        let tenant = found.await?;
+        tenant.ok_or(TokenError::NotFound)
+    }
+}

@@ -1,0 +1,122 @@
+//! Fetching anew what is served beyond its time: behind the replies, and once for all of them.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::domain::clock::Clock;
+use crate::domain::entry::Place;
+use crate::tiers::Wanted;
+
+use super::Answering;
+use super::flight::FlightKind;
+use super::question::{Landing, Lookup};
+use crate::call::Call;
+
+/// How long a question is left alone after fetching it anew brought nothing to keep, so that not
+/// each of the stale replies meanwhile costs another call.
+const PAUSE: TimeDelta = TimeDelta::seconds(5);
+
+/// Questions kept track of at a time. More wait until some of them are done.
+const MOST: usize = 16_384;
+
+/// The questions that are fetched anew now, or were a moment ago and in vain.
+pub(super) struct Revalidations {
+    clock: Arc<dyn Clock>,
+    /// When each may be fetched anew; `MAX_UTC` while it is. Held for a few map operations, never
+    /// across an await; only stale replies come here.
+    not_before: Mutex<HashMap<Place, DateTime<Utc>>>,
+}
+
+/// The right to fetch one answer anew. However it ends, others may afterwards.
+struct Turn {
+    all: Arc<Revalidations>,
+    place: Place,
+    /// How long nobody may then.
+    pause: TimeDelta,
+}
+
+/// What a stale reply finds.
+enum Asked {
+    /// It is the first to want the answer anew.
+    Begun(Turn),
+    /// Another was.
+    UnderWay,
+    /// It was in vain a moment ago.
+    Paused,
+}
+
+impl Revalidations {
+    pub(super) fn new(clock: Arc<dyn Clock>) -> Arc<Self> {
+        Arc::new(Self { clock, not_before: Mutex::default() })
+    }
+
+    fn ask(self: &Arc<Self>, place: Place) -> Asked {
+        let now = self.clock.now();
+        let mut not_before = self.not_before.lock().unwrap_or_else(PoisonError::into_inner);
+        match not_before.get(&place) {
+            Some(time) if *time == DateTime::<Utc>::MAX_UTC => return Asked::UnderWay,
+            Some(time) if now < *time => return Asked::Paused,
+            _ => {}
+        }
+        if not_before.len() >= MOST {
+            not_before.retain(|_, time| now < *time);
+            if not_before.len() >= MOST {
+                return Asked::Paused;
+            }
+        }
+        not_before.insert(place, DateTime::<Utc>::MAX_UTC);
+        Asked::Begun(Turn { all: Arc::clone(self), place, pause: PAUSE })
+    }
+}
+
+impl Turn {
+    fn succeed(mut self) {
+        self.pause = TimeDelta::zero();
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let next = self.all.clock.now() + self.pause;
+        let mut not_before = self.all.not_before.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.pause.is_zero() {
+            not_before.remove(&self.place);
+        } else {
+            not_before.insert(self.place, next);
+        }
+    }
+}
+
+impl Answering {
+    /// Has an answer that is served beyond its time fetched anew, unless it is already. Returns
+    /// whether it is on its way. Never waits.
+    pub(super) fn revalidate(self: &Arc<Self>, call: &Call, lookup: &Lookup) -> bool {
+        // What cannot be stored would be paid for and thrown away.
+        if self.parts.upstream.limit().is_zero() || !self.parts.audit.takes_postgres() {
+            return false;
+        }
+        let turn = match self.revalidations.ask(lookup.wanted.place) {
+            Asked::Begun(turn) => turn,
+            Asked::UnderWay => return true,
+            Asked::Paused => return false,
+        };
+        let wanted = Wanted { stale_for: TimeDelta::zero(), ..lookup.wanted };
+        let job = Self::job(call, &Lookup { wanted, ..lookup.clone() });
+        let (service, view) = (Arc::clone(self), Arc::clone(&call.view));
+        // Ends with the flight, which is bounded by the limits of the upstream and of a fill.
+        self.parts.lifecycle.spawn(async move {
+            let landed = service.board(job, FlightKind::Revalidate, &view).await;
+            let is_fresh = landed.is_some_and(|(_, landing)| match &*landing {
+                Landing::Found(_) => true,
+                Landing::Fetched(fetched) => fetched.expires_at.is_some(),
+                Landing::Failed { .. } | Landing::Unrecordable(_) | Landing::Withheld(_) => false,
+            });
+            if is_fresh {
+                turn.succeed();
+            }
+        });
+        true
+    }
+}

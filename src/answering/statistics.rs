@@ -1,0 +1,140 @@
+//! A tenant's statistics, counted live by this process, and what its tiers hold.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+
+use crate::domain::entry::Tier;
+use crate::domain::ids::TenantId;
+use crate::domain::operation::Operation;
+use crate::store::{StoreError, entries};
+
+use super::question::{Answered, QueryError, Source};
+use super::{Answering, Switch};
+use crate::call::Totals;
+use crate::call::{Call, ServiceError};
+
+/// What one tier holds and did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TierView {
+    /// Answers from it.
+    pub hits: u64,
+    /// Entries in it; `None` where they are not counted by tenant.
+    pub entries: Option<u64>,
+    /// Their bytes.
+    pub bytes: Option<u64>,
+}
+
+/// A tenant's statistics.
+#[derive(Debug, Clone)]
+pub struct StatisticsView {
+    /// Whether the cache takes part.
+    pub enabled: bool,
+    /// What was counted.
+    pub totals: Totals,
+    /// Entries removed by invalidations.
+    pub invalidations: u64,
+    /// By tier.
+    pub tiers: [TierView; Tier::ALL.len()],
+    /// Since when it was counted.
+    pub from: DateTime<Utc>,
+    /// Until when.
+    pub to: DateTime<Utc>,
+}
+
+impl Answering {
+    /// The statistics of the caller's tenant.
+    pub async fn statistics(
+        &self,
+        call: &Call,
+        operation: Option<Operation>,
+    ) -> Result<StatisticsView, ServiceError> {
+        let tenant = call.caller.tenant;
+        let now = self.parts.clock.now();
+        let store = &self.parts.store;
+        let (cold_entries, cold_bytes) = store
+            .bounded_long(async {
+                let mut tx = store.tenant(tenant).await?;
+                let counted = entries::measure(&mut tx, call.view.generation(), now).await?;
+                tx.end().await?;
+                Ok::<_, StoreError>(counted)
+            })
+            .await?;
+        let stats = self.parts.calls.stats.tenant(tenant);
+        let totals = stats.totals(operation);
+        let hot = Arc::clone(&self.parts.stack.hot);
+        let counted = self.parts.lifecycle.spawn_blocking(move || hot.count(tenant)).await;
+        let (hot_entries, hot_bytes) = counted.map_err(|_| ServiceError::TaskLost)?;
+        let tier = |tier: Tier, counted: Option<(u64, u64)>| TierView {
+            hits: totals.hits[tier.index()],
+            entries: counted.map(|(entries, _)| entries),
+            bytes: counted.map(|(_, bytes)| bytes),
+        };
+        let unsigned = |value: i64| u64::try_from(value).unwrap_or(0);
+        let tiers = [
+            tier(Tier::Hot, Some((hot_entries, hot_bytes))),
+            tier(Tier::Warm, None),
+            tier(Tier::Cold, Some((unsigned(cold_entries), unsigned(cold_bytes)))),
+        ];
+        Ok(StatisticsView {
+            enabled: self.parts.switch == Switch::On,
+            invalidations: stats.invalidations(),
+            totals,
+            tiers,
+            from: self.parts.calls.stats.since,
+            to: now,
+        })
+    }
+
+    /// Counts an answered or failed question.
+    pub(super) fn count(
+        &self,
+        tenant: TenantId,
+        operation: Operation,
+        answered: &Result<Answered, QueryError>,
+        elapsed_us: u64,
+    ) {
+        let stats = self.parts.calls.stats.tenant(tenant);
+        let stats = stats.operation(operation);
+        let metrics = &self.parts.metrics;
+        match answered {
+            Err(QueryError::NotCached) => {
+                stats.miss();
+                metrics.miss(elapsed_us);
+            }
+            Err(_) => {
+                stats.error();
+                metrics.other(elapsed_us);
+            }
+            Ok(answered) => {
+                stats.responded(elapsed_us);
+                match answered.source {
+                    Source::Tier(tier) | Source::Stale { tier, .. } => {
+                        stats.hit(tier, answered.tokens_saved, answered.cost_saved);
+                        metrics.hit(tier, elapsed_us);
+                        if matches!(answered.source, Source::Stale { .. }) {
+                            metrics.stale();
+                        }
+                        metrics.saved(answered.tokens_saved, answered.cost_saved);
+                    }
+                    Source::Upstream { collapsed, bypassed, .. } => {
+                        if collapsed {
+                            stats.collapsed();
+                            metrics.collapsed();
+                        }
+                        if bypassed {
+                            metrics.other(elapsed_us);
+                        } else {
+                            stats.miss();
+                            metrics.miss(elapsed_us);
+                        }
+                    }
+                    Source::Nowhere => {
+                        stats.miss();
+                        metrics.miss(elapsed_us);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! Why the service does not start.
+
+use crate::audit::{AuditStartError, LedgerError, LineFileError};
+use crate::auth::HasherError;
+use crate::call::ServiceError;
+use crate::compliance::RestoreError;
+use crate::crypto::CryptoError;
+use crate::http::ServerError;
+use crate::redis::RedisError;
+use crate::store::StoreError;
+use crate::store::guard::GuardError;
+use crate::telemetry::MetricsError;
+
+/// Why the service does not start. One line each.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// The database is not fit to serve from.
+    #[error(transparent)]
+    Guard(#[from] GuardError),
+    /// Postgres failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Redis is configured wrongly.
+    #[error(transparent)]
+    Redis(#[from] RedisError),
+    /// No series.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
+    /// No random bytes.
+    #[error(transparent)]
+    Crypto(#[from] CryptoError),
+    /// No hashing.
+    #[error(transparent)]
+    Hasher(#[from] HasherError),
+    /// No HTTP.
+    #[error(transparent)]
+    Server(#[from] ServerError),
+    /// No audit.
+    #[error(transparent)]
+    Audit(#[from] AuditStartError),
+    /// The checkpoint file or the erasure ledger cannot be used.
+    #[error(transparent)]
+    Outside(#[from] LineFileError),
+    /// A use case failed.
+    #[error(transparent)]
+    Service(ServiceError),
+}
+
+impl From<LedgerError> for AppError {
+    fn from(error: LedgerError) -> Self {
+        match error {
+            LedgerError::Store(error) => error.into(),
+            LedgerError::Checkpoint(error) => error.into(),
+        }
+    }
+}
+
+impl From<RestoreError> for AppError {
+    fn from(error: RestoreError) -> Self {
+        match error {
+            RestoreError::Service(ServiceError::Store(error)) => error.into(),
+            RestoreError::Service(error) => Self::Service(error),
+            RestoreError::File(error) => error.into(),
+            RestoreError::Missing => Self::Service(ServiceError::Malformed),
+        }
+    }
+}

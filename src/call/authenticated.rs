@@ -1,0 +1,166 @@
+//! One authenticated request: who asks, since when, and the record of it. However it ends, there
+//! is one record.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use chrono::{DateTime, Utc};
+
+use crate::audit::{Audit, AuditError, Draft, Durability, Receipt, Recording};
+use crate::auth::Standing;
+use crate::coherence::TenantView;
+use crate::domain::audit_record::{Action, Actor, AuditRecord, Outcome};
+use crate::domain::caller::Caller;
+use crate::domain::ids::{AuditId, Ids, RequestId, TenantId};
+use crate::domain::network::Network;
+
+/// What is known of a request before it is authenticated.
+#[derive(Debug, Clone, Copy)]
+pub struct CallStart {
+    /// The request's id.
+    pub request: RequestId,
+    /// When it arrived.
+    pub at: DateTime<Utc>,
+    /// The same, to measure from.
+    pub arrived: Instant,
+}
+
+/// Where an authenticated request comes from.
+pub struct Origin {
+    /// Who asks.
+    pub caller: Caller,
+    /// The roles as records write them.
+    pub roles: Arc<str>,
+    /// The caller's tenant.
+    pub view: Arc<TenantView>,
+    /// The caller's network.
+    pub network: Network,
+}
+
+/// The durable record of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settled {
+    /// The record.
+    pub audit: AuditId,
+    /// Where it is durable.
+    pub durability: Durability,
+}
+
+/// An authenticated request.
+pub struct Call {
+    /// Who asks.
+    pub caller: Caller,
+    /// The caller's tenant.
+    pub view: Arc<TenantView>,
+    /// How sure the caller is.
+    pub standing: Standing,
+    /// The request's id.
+    pub request: RequestId,
+    /// When it arrived.
+    pub at: DateTime<Utc>,
+    arrived: Instant,
+    audit: Audit,
+    ids: Arc<dyn Ids>,
+    template: AuditRecord,
+    /// `None` once settled.
+    draft: Option<Draft>,
+    settled: Option<Settled>,
+}
+
+impl Call {
+    /// Begins the record of a request that wants `action`.
+    pub fn new(
+        start: CallStart,
+        origin: Origin,
+        action: Action,
+        audit: Audit,
+        ids: Arc<dyn Ids>,
+    ) -> Self {
+        let Origin { caller, roles, view, network } = origin;
+        let ids_of_record = (AuditId::fresh(&*ids, start.at), caller.tenant);
+        let actor = Actor::Token { id: caller.token, roles, network: Some(network) };
+        let template = AuditRecord::begun(ids_of_record, start.at, start.request, actor, action);
+        let draft = Some(Draft::new(audit.clone(), template.clone()));
+        Self {
+            caller,
+            view,
+            standing: Standing::Confirmed,
+            request: start.request,
+            at: start.at,
+            arrived: start.arrived,
+            audit,
+            ids,
+            template,
+            draft,
+            settled: None,
+        }
+    }
+
+    /// The same of a caller of this standing.
+    #[must_use]
+    pub fn of_standing(self, standing: Standing) -> Self {
+        Self { standing, ..self }
+    }
+
+    /// Notes something the record is to say however the request ends.
+    pub fn note(&mut self, learn: impl Fn(&mut AuditRecord)) {
+        learn(&mut self.template);
+        if let Some(draft) = &mut self.draft {
+            draft.note(learn);
+        }
+    }
+
+    /// Completes the record and makes it durable. Where the record said before turns out not to be
+    /// what happened, a second one is added: the trail tells both.
+    pub async fn settle(
+        &mut self,
+        complete: impl FnOnce(&mut AuditRecord),
+    ) -> Result<Receipt, AuditError> {
+        let recording = self.hand_over(complete).ok_or(AuditError::Unavailable)?;
+        let receipt = recording.await?;
+        self.settled = Some(Settled { audit: receipt.audit(), durability: receipt.durability() });
+        Ok(receipt)
+    }
+
+    fn hand_over(&mut self, complete: impl FnOnce(&mut AuditRecord)) -> Option<Recording> {
+        let draft = self
+            .draft
+            .take()
+            .unwrap_or_else(|| Draft::new(self.audit.clone(), self.further_record()));
+        let duration_us = i64::try_from(self.arrived.elapsed().as_micros()).unwrap_or(i64::MAX);
+        draft.settle(|record| {
+            record.duration_us = duration_us;
+            complete(record);
+        })
+    }
+
+    /// The newest durable record of this request, if there is one and it tells the end.
+    pub const fn settled(&self) -> Option<Settled> {
+        self.settled
+    }
+
+    /// The request failed after it was settled: what it said is no longer the whole truth.
+    pub const fn unsettle(&mut self) {
+        self.settled = None;
+    }
+
+    /// Microseconds since the request arrived.
+    pub fn elapsed_us(&self) -> u64 {
+        u64::try_from(self.arrived.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// When the request arrived, to measure from.
+    pub const fn arrived(&self) -> Instant {
+        self.arrived
+    }
+
+    /// A record of this request besides the one that tells its end.
+    pub fn further_record(&self) -> AuditRecord {
+        AuditRecord { id: AuditId::fresh(&*self.ids, self.at), ..self.template.clone() }
+    }
+
+    /// The record of a change that this request makes to `tenant`.
+    pub fn change(&self, tenant: TenantId, action: Action) -> AuditRecord {
+        AuditRecord { tenant, action, outcome: Outcome::Done, ..self.further_record() }
+    }
+}

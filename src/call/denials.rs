@@ -1,0 +1,139 @@
+//! Records of requests that were refused before anything was done for them, because they had no caller
+//! or their tenant's minute was spent: each by itself up to a rate, then one with a count, so that
+//! neither who guesses tokens nor who floods fills a trail.
+
+use std::collections::HashMap;
+use std::num::NonZeroU32;
+use std::sync::{Mutex, PoisonError};
+
+use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+
+use crate::domain::audit_record::{Action, Actor, AuditRecord, Outcome};
+use crate::domain::ids::{AuditId, RequestId, TenantId};
+use crate::domain::network::Network;
+
+use super::{CallStart, Calls, Origin};
+
+/// Records of one network, or of one tenant's spent minutes, a second.
+const PER_SECOND: NonZeroU32 = NonZeroU32::new(20).unwrap();
+
+/// Kinds that are counted apart between two flushes. Of more the networks are not told apart.
+const KINDS: usize = 10_000;
+
+/// Whose records are limited together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Source {
+    Network(Network),
+    Tenant(TenantId),
+}
+
+/// What is counted together.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Kind {
+    tenant: TenantId,
+    actor: Actor,
+    action: Action,
+    outcome: Outcome,
+    status: u16,
+}
+
+impl Kind {
+    /// The same without its network.
+    fn anywhere(mut self) -> Self {
+        match &mut self.actor {
+            Actor::Token { network, .. } | Actor::Anonymous { network } => *network = None,
+            Actor::CommandLine | Actor::Service => {}
+        }
+        self
+    }
+}
+
+/// Who was refused lately.
+pub(super) struct Denials {
+    installation: TenantId,
+    sources: DefaultKeyedRateLimiter<Source>,
+    /// Beyond the rate; held for one map operation. Only refused requests come here.
+    beyond: Mutex<HashMap<Kind, i64>>,
+}
+
+impl Denials {
+    pub(super) fn new(installation: TenantId) -> Self {
+        let sources = RateLimiter::keyed(Quota::per_second(PER_SECOND));
+        Self { installation, sources, beyond: Mutex::default() }
+    }
+
+    fn count(&self, kind: Kind) {
+        let mut beyond = self.beyond.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = beyond.len() < KINDS || beyond.contains_key(&kind);
+        let kind = if room { kind } else { kind.anywhere() };
+        *beyond.entry(kind).or_default() += 1;
+    }
+
+    fn take(&self) -> HashMap<Kind, i64> {
+        std::mem::take(&mut *self.beyond.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Calls {
+    /// Records that a request was refused before it had a caller, in the installation's own trail.
+    /// Waits for nothing: such a reply holds nothing of anybody.
+    pub fn record_denial(&self, start: CallStart, network: Network, status: u16) {
+        let outcome = match status {
+            401 => Outcome::Denied,
+            429 => Outcome::Limited,
+            400..=499 => Outcome::Invalid,
+            _ => Outcome::Error,
+        };
+        let kind = Kind {
+            tenant: self.denials.installation,
+            actor: Actor::Anonymous { network: Some(network) },
+            action: Action::Authenticate,
+            outcome,
+            status,
+        };
+        if self.denials.sources.check_key(&Source::Network(network)).is_err() {
+            self.denials.count(kind);
+            return;
+        }
+        let duration_us = i64::try_from(start.arrived.elapsed().as_micros()).unwrap_or(i64::MAX);
+        let record = self.denial(kind, start.request, 1);
+        self.parts.audit.record_detached(AuditRecord { duration_us, ..record });
+    }
+
+    /// Whether a request that its tenant's limit refuses is only counted; else it is to have a record
+    /// of its own.
+    pub fn counts_refusal(&self, origin: &Origin, action: Action, status: u16) -> bool {
+        let tenant = origin.caller.tenant;
+        if self.denials.sources.check_key(&Source::Tenant(tenant)).is_ok() {
+            return false;
+        }
+        let actor = Actor::Token {
+            id: origin.caller.token,
+            roles: origin.roles.clone(),
+            network: Some(origin.network),
+        };
+        self.denials.count(Kind { tenant, actor, action, outcome: Outcome::Limited, status });
+        true
+    }
+
+    /// Records what was counted since the last time, a record for each kind.
+    pub fn flush_denials(&self) {
+        self.denials.sources.retain_recent();
+        for (kind, count) in self.denials.take() {
+            let request = RequestId::fresh(&*self.parts.ids, self.parts.clock.now());
+            self.parts.audit.record_detached(self.denial(kind, request, count));
+        }
+    }
+
+    fn denial(&self, kind: Kind, request: RequestId, count: i64) -> AuditRecord {
+        let Kind { tenant, actor, action, outcome, status } = kind;
+        let at = self.parts.clock.now();
+        let ids_of_record = (AuditId::fresh(&*self.parts.ids, at), tenant);
+        AuditRecord {
+            outcome,
+            status,
+            count,
+            ..AuditRecord::begun(ids_of_record, at, request, actor, action)
+        }
+    }
+}

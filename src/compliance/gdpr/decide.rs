@@ -1,0 +1,87 @@
+//! What people decide about a request.
+
+use crate::compliance::Compliance;
+use crate::domain::audit_record::AuditRecord;
+use crate::domain::gdpr::{RequestEvent, RequestState};
+use crate::domain::ids::GdprRequestId;
+use crate::store::gdpr::RequestRow;
+use crate::store::{WriteTx, gdpr, tenants};
+
+use super::{GdprError, Happening, token_of};
+
+/// What is decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// It may be executed.
+    Approve,
+    /// It is not executed: refused.
+    Reject,
+    /// It is not executed: withdrawn.
+    Cancel,
+    /// It may take two months more (GDPR Art. 12(3)).
+    Extend,
+}
+
+impl Decision {
+    /// What happens then.
+    pub const fn event(self) -> RequestEvent {
+        match self {
+            Self::Approve => RequestEvent::Approve,
+            Self::Reject => RequestEvent::Reject,
+            Self::Cancel => RequestEvent::Cancel,
+            Self::Extend => RequestEvent::Extend,
+        }
+    }
+}
+
+impl Compliance {
+    /// Decides on a request of the tenant of `record`, on whose word it is, for a reason.
+    pub async fn decide_request(
+        &self,
+        id: GdprRequestId,
+        decision: Decision,
+        reason: Option<&str>,
+        record: AuditRecord,
+    ) -> Result<RequestRow, GdprError> {
+        let tenant = record.tenant;
+        let keys = self.parts.keyring.tenant_keys(tenant).await?;
+        let by = token_of(&record.actor);
+        let happening = Happening::new(decision.event(), record, (&keys, reason))?;
+        let store = &self.parts.store;
+        let decided = store.bounded(async {
+            let mut tx = store.write(tenant).await?;
+            let row = gdpr::lock(&mut tx, id).await?.ok_or(GdprError::NotFound)?;
+            let (_, recorded) = self.happen(&mut tx, &row, happening).await?;
+            match decision {
+                Decision::Approve => {
+                    // Without a token it is the command line, which is not who filed it over HTTP.
+                    if row.state == RequestState::AwaitingApproval && by == row.filed_by {
+                        return Err(GdprError::SameHands);
+                    }
+                    gdpr::update_decided(&mut tx, id, by).await?;
+                }
+                Decision::Reject => gdpr::update_decided(&mut tx, id, by).await?,
+                Decision::Cancel => {}
+                Decision::Extend => self.extend(&mut tx, &row).await?,
+            }
+            Ok(tx.commit(recorded).await?)
+        });
+        decided.await?;
+        self.wake_worker();
+        self.find_request(tenant, id).await
+    }
+
+    async fn extend(&self, tx: &mut WriteTx, row: &RequestRow) -> Result<(), GdprError> {
+        let now = self.parts.clock.now();
+        if now > row.due_at {
+            return Err(GdprError::PastDue);
+        }
+        let zone = tenants::get_rules(tx).await?.zone;
+        let due_at = zone.extended_due(row.received_at);
+        if gdpr::update_extended(tx, row.id, due_at, now).await? {
+            Ok(())
+        } else {
+            Err(GdprError::ExtendedBefore)
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! The download of an export's package: part by part, each opened for the receipt of the record of
+//! the beginning. Another record tells of the end. What does not open breaks the stream.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::call::{Call, ServiceError};
+use crate::call::{ServedToken, StreamEnd};
+use crate::compliance::Compliance;
+use crate::domain::audit_record::{Action, AuditRecord, Outcome};
+use crate::domain::gdpr::{RequestKind, RequestState};
+use crate::domain::ids::{GdprRequestId, SubjectKeyId, TenantId};
+use crate::keyring::{EntryKey, PackageReader, PartKind, Plaintext};
+use crate::store::gdpr::exports;
+use crate::store::{StoreError, gdpr};
+
+use super::GdprError;
+
+/// A download under way. Dropped before its end, it is recorded as aborted.
+pub struct ExportDownload {
+    service: Arc<Compliance>,
+    tenant: TenantId,
+    request: GdprRequestId,
+    /// `None` on the word of the command line.
+    token: Option<ServedToken>,
+    /// `None` once the last part is given out.
+    reader: Option<PackageReader>,
+    end: StreamEnd,
+}
+
+impl Compliance {
+    /// Begins the download of the package of a request of the caller's tenant.
+    pub async fn download_export(
+        self: &Arc<Self>,
+        call: &mut Call,
+        request: GdprRequestId,
+    ) -> Result<ExportDownload, GdprError> {
+        let tenant = call.caller.tenant;
+        call.note(|record| record.object = Some(request.0));
+        let sealed_for = self.find_package(tenant, request).await?;
+        call.note(|record| record.subject_key = sealed_for);
+        let key = self.package_key(tenant, sealed_for).await?;
+        let receipt = call
+            .settle(|record| {
+                record.outcome = Outcome::Done;
+                record.status = 200;
+                record.count = -1;
+            })
+            .await?;
+        let end = AuditRecord { status: 200, ..call.change(tenant, Action::GdprDownloadEnd) };
+        let reader = PackageReader::new(receipt, key, request)?;
+        let download = self.begin_download(
+            (tenant, request),
+            reader,
+            self.parts.calls.stream_end(end, call.arrived()),
+        );
+        Ok(ExportDownload { token: Some(ServedToken::of(call)), ..download })
+    }
+
+    /// Begins the download of the package of a request of the tenant of `record`, on the word of the
+    /// command line.
+    pub async fn download_export_of(
+        self: &Arc<Self>,
+        record: AuditRecord,
+        request: GdprRequestId,
+    ) -> Result<ExportDownload, GdprError> {
+        let (tenant, begun) = (record.tenant, Instant::now());
+        let sealed_for = self.find_package(tenant, request).await?;
+        let key = self.package_key(tenant, sealed_for).await?;
+        let record = AuditRecord {
+            action: Action::GdprDownload,
+            object: Some(request.0),
+            subject_key: sealed_for,
+            count: -1,
+            ..record
+        };
+        let end = AuditRecord { action: Action::GdprDownloadEnd, ..record.clone() };
+        let receipt = self.parts.audit.record(record).await?;
+        let reader = PackageReader::new(receipt, key, request)?;
+        Ok(self.begin_download((tenant, request), reader, self.parts.calls.stream_end(end, begun)))
+    }
+
+    fn begin_download(
+        self: &Arc<Self>,
+        (tenant, request): (TenantId, GdprRequestId),
+        reader: PackageReader,
+        end: StreamEnd,
+    ) -> ExportDownload {
+        let service = Arc::clone(self);
+        ExportDownload { service, tenant, request, token: None, reader: Some(reader), end }
+    }
+
+    /// Whose key seals the package of a request, if it can be had.
+    async fn find_package(
+        &self,
+        tenant: TenantId,
+        request: GdprRequestId,
+    ) -> Result<Option<SubjectKeyId>, GdprError> {
+        let (store, now) = (&self.parts.store, self.parts.clock.now());
+        let found = store.bounded(async {
+            let mut tx = store.tenant(tenant).await?;
+            let row = gdpr::find(&mut tx, request).await?;
+            let key = exports::find_package_key(&mut tx, request).await?;
+            tx.end().await?;
+            Ok::<_, StoreError>(row.map(|row| (row, key)))
+        });
+        let (row, key) = found.await?.ok_or(GdprError::NotFound)?;
+        if row.kind != RequestKind::Export {
+            return Err(GdprError::NotFound);
+        }
+        if row.state != RequestState::Completed {
+            return Err(GdprError::NotExecuted(row.state));
+        }
+        if row.expires_at.is_none_or(|expires_at| expires_at <= now) {
+            return Err(GdprError::Gone);
+        }
+        key.ok_or(GdprError::Gone)
+    }
+
+    /// The key of a package, which is gone with the person's.
+    async fn package_key(
+        &self,
+        tenant: TenantId,
+        sealed_for: Option<SubjectKeyId>,
+    ) -> Result<EntryKey, GdprError> {
+        let keys = self.parts.keyring.tenant_keys(tenant).await?;
+        let Some(id) = sealed_for else { return Ok(EntryKey::new(keys, None)) };
+        let found = self.parts.keyring.list_subject_keys(tenant, &[id]).await?;
+        let key = found.into_iter().next().ok_or(GdprError::Gone)?;
+        Ok(EntryKey::new(keys, Some(key)))
+    }
+}
+
+impl ExportDownload {
+    /// The next part; `None` at the end, whose record is durable by then.
+    pub async fn next(&mut self) -> Result<Option<Plaintext>, ServiceError> {
+        let read = self.read().await;
+        self.end.pass_on(read).await
+    }
+
+    async fn read(&mut self) -> Result<Option<Plaintext>, ServiceError> {
+        let Some(reader) = &mut self.reader else { return Ok(None) };
+        let number = i32::try_from(reader.next()).map_err(|_| ServiceError::Malformed)?;
+        let store = &self.service.parts.store;
+        let found = store.bounded(async {
+            let mut tx = store.tenant(self.tenant).await?;
+            let found = exports::find_part(&mut tx, self.request, number).await?;
+            tx.end().await?;
+            Ok::<_, StoreError>(found)
+        });
+        let (sealed, last) = found.await?.ok_or(ServiceError::Malformed)?;
+        let kind = if number == last { PartKind::Last } else { PartKind::Inner };
+        let text = reader.open_part(kind, &sealed).inspect_err(|_| {
+            self.service.parts.metrics.integrity_failure();
+        })?;
+        // Asked after the reading, which takes its time: no part leaves once it is known.
+        if let Some(token) = &self.token {
+            token.check(&self.service.parts.calls).await?;
+        }
+        if kind == PartKind::Last {
+            self.reader = None;
+        }
+        self.end.add(text.as_bytes().len());
+        Ok(Some(text))
+    }
+}

@@ -1,0 +1,324 @@
+//! Erasure (GDPR Art. 17, architecture §6): the key is destroyed together with everything under it in
+//! Postgres, then the values in Redis go, then every replica is known to have followed, then it is all
+//! looked at once more and certified. Each step may be done again.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use futures_util::future::join_all;
+use serde::{Deserialize, Serialize};
+
+use crate::audit::{Erasure, Verdict};
+use crate::call::ServiceError;
+use crate::compliance::Compliance;
+use crate::domain::audit_record::Action;
+use crate::domain::certificate::{Certificate, Removed, SignedCertificate};
+use crate::domain::gdpr::RequestEvent;
+use crate::domain::ids::HoldId;
+use crate::domain::selector::Change;
+use crate::keyring::KeyringError;
+use crate::redis::RedisError;
+use crate::store::gdpr::history;
+use crate::store::gdpr::work::{self, Progress};
+use crate::store::{StoreError, WriteTx, erasures, invalidations, keys};
+use crate::tiers::WarmName;
+
+use super::work::{Ended, Execution, ExecutionError};
+
+/// Values in Redis that are removed at the same time.
+const AT_ONCE: usize = 16;
+
+/// So often the lease is prolonged meanwhile: each time takes 2 s at most, and it runs for 30 s.
+const TURNS: usize = 10;
+
+/// Longest time for removing one value from Redis.
+const REDIS_LIMIT: Duration = Duration::from_secs(2);
+
+/// The steps, in their order; each is named once it is done.
+const DESTROYED: &str = "destroyed";
+const HELD: &str = "held";
+const REDIS: &str = "redis";
+const PROPAGATED: &str = "propagated";
+
+/// What an erasure has found and removed so far, as its request's row keeps it.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Found {
+    #[serde(flatten)]
+    removed: Removed,
+    key_destroyed_at: Option<DateTime<Utc>>,
+    wrapping_key_id: Option<String>,
+    /// The legal holds that kept it all.
+    holds: Vec<HoldId>,
+}
+
+impl Found {
+    fn of(execution: &Execution) -> Result<Self, ServiceError> {
+        let counts = execution.row.counts.as_deref().unwrap_or("{}");
+        let found = if counts == "{}" { Ok(Self::default()) } else { serde_json::from_str(counts) };
+        found.map_err(|_| ServiceError::Malformed)
+    }
+
+    fn counts(&self) -> Result<String, ServiceError> {
+        serde_json::to_string(self).map_err(|_| ServiceError::Malformed)
+    }
+}
+
+impl Compliance {
+    pub(super) async fn execute_erasure(
+        &self,
+        execution: &mut Execution,
+    ) -> Result<Ended, ExecutionError> {
+        if execution.row.step.is_none() {
+            self.destroy(execution).await?;
+        }
+        if is_at(execution, &[DESTROYED, HELD]) {
+            if !self.clear_redis(execution).await? {
+                return Ok(Ended::Waits);
+            }
+            self.note_step(execution, REDIS).await?;
+        }
+        if is_at(execution, &[REDIS]) {
+            if !self.follow_everywhere(execution).await? {
+                return Ok(Ended::Waits);
+            }
+            self.note_step(execution, PROPAGATED).await?;
+        }
+        // Once more: what another replica was still writing to Redis is there by now.
+        if !self.clear_redis(execution).await? {
+            return Ok(Ended::Waits);
+        }
+        self.certify(execution).await?;
+        Ok(Ended::Done)
+    }
+
+    /// One transaction: after it nothing of the person's opens any more, or a legal hold keeps it all
+    /// and it is restricted.
+    async fn destroy(&self, execution: &mut Execution) -> Result<(), ExecutionError> {
+        let (store, now) = (&self.parts.store, self.parts.clock.now());
+        let (tenant, subject) = (execution.tenant, execution.row.subject);
+        let done = store.bounded_long(async {
+            let mut tx = store.write(tenant).await?;
+            invalidations::lock_for_invalidation(&mut tx, false, now).await?;
+            let holds = erasures::list_holds(&mut tx, subject, now).await?;
+            if holds.is_empty() {
+                self.destroy_key(tx, execution, now).await
+            } else {
+                self.keep_held(tx, execution, holds, now).await
+            }
+        });
+        let (step, progress) = done.await?;
+        execution.row.step = Some(step.to_owned());
+        execution.row.subject_key = progress.subject_key;
+        execution.row.position = progress.position;
+        execution.row.counts = progress.counts;
+        Ok(())
+    }
+
+    async fn destroy_key(
+        &self,
+        mut tx: WriteTx,
+        execution: &mut Execution,
+        now: DateTime<Utc>,
+    ) -> Result<(&'static str, Progress), ExecutionError> {
+        let id = execution.row.id;
+        let mut found = Found::default();
+        let mut progress = Progress { step: Some(DESTROYED), ..Progress::default() };
+        found.removed.export_packages =
+            erasures::delete_packages_of(&mut tx, execution.row.subject).await?;
+        // Who lost the request meanwhile writes nothing outside.
+        self.note_progress(&mut tx, execution, &Progress::default()).await?;
+        if let Some(key) = keys::update_destroyed(&mut tx, execution.row.subject, now).await? {
+            let entries = erasures::delete_entries(&mut tx, key.id).await?;
+            erasures::insert(&mut tx, key.id, id, now).await?;
+            work::update_cache_keys(&mut tx, id, &entries).await?;
+            found.removed.postgres_entries = entries.len() as u64;
+            found.key_destroyed_at = Some(now);
+            found.wrapping_key_id = Some(key.master_key_id);
+            execution.row.subject_key = Some(key.id);
+            progress.subject_key = Some(key.id);
+            self.keep_outside(Erasure {
+                tenant: execution.tenant,
+                subject: key.id,
+                request: id,
+                at: now,
+                verdict: Verdict::Erased,
+            })
+            .await?;
+            let change = Change::of_subject(key.id);
+            progress.position = Some(invalidations::append(&mut tx, &change, now).await?);
+        }
+        progress.counts = Some(found.counts()?);
+        let mut record = self.execution_record(execution, Action::SubjectKeyDestroy);
+        record.count = i64::try_from(found.removed.postgres_entries).unwrap_or(i64::MAX);
+        self.commit_step(tx, execution, (&progress, record)).await?;
+        Ok((DESTROYED, progress))
+    }
+
+    /// What a legal hold keeps is not destroyed, but nobody is served it any more: it is restricted.
+    async fn keep_held(
+        &self,
+        mut tx: WriteTx,
+        execution: &mut Execution,
+        holds: Vec<HoldId>,
+        now: DateTime<Utc>,
+    ) -> Result<(&'static str, Progress), ExecutionError> {
+        let key = keys::find_subject_key(&mut tx, execution.row.subject).await?;
+        let found = Found { holds, ..Found::default() };
+        let mut progress =
+            Progress { step: Some(HELD), counts: Some(found.counts()?), ..Progress::default() };
+        if let Some(key) = key {
+            self.take_back_outside(Erasure {
+                tenant: execution.tenant,
+                subject: key.id,
+                request: execution.row.id,
+                at: now,
+                verdict: Verdict::Kept,
+            })
+            .await?;
+            keys::update_restricted(&mut tx, key.id, Some(now)).await?;
+            let cached = erasures::list_cache_keys(&mut tx, key.id).await?;
+            work::update_cache_keys(&mut tx, execution.row.id, &cached).await?;
+            execution.row.subject_key = Some(key.id);
+            progress.subject_key = Some(key.id);
+            let change = Change::of_subject(key.id);
+            progress.position = Some(invalidations::append(&mut tx, &change, now).await?);
+        }
+        let record = self.execution_record(execution, Action::Restrict);
+        self.commit_step(tx, execution, (&progress, record)).await?;
+        Ok((HELD, progress))
+    }
+
+    /// Removes the person's values from Redis; `false`: it cannot be reached.
+    async fn clear_redis(&self, execution: &mut Execution) -> Result<bool, ExecutionError> {
+        let (store, id) = (&self.parts.store, execution.row.id);
+        let cached = store.bounded(async {
+            let mut tx = store.tenant(execution.tenant).await?;
+            let cached = work::list_cache_keys(&mut tx, id).await?;
+            tx.end().await?;
+            Ok::<_, StoreError>(cached)
+        });
+        let cached = cached.await?;
+        let keys = self.parts.keyring.tenant_keys(execution.tenant).await?;
+        let era = self.parts.coherence.era();
+        let name = |key| WarmName::new(keys.redis_key(key), keys.redis_value(), era).key;
+        let names: Vec<[u8; 32]> = cached.iter().map(name).collect();
+        let mut results = Vec::with_capacity(names.len());
+        for (turn, some) in names.chunks(AT_ONCE).enumerate() {
+            if turn > 0 && turn.is_multiple_of(TURNS) {
+                self.prolong(execution).await?;
+            }
+            results.extend(join_all(some.iter().map(|name| self.remove_value(*name))).await);
+            if results.iter().any(Result::is_err) {
+                break;
+            }
+        }
+        if let Some(error) = results.into_iter().find_map(Result::err) {
+            tracing::warn!(request = %id, %error, "an erasure waits for Redis");
+            return Ok(false);
+        }
+        let mut found = Found::of(execution)?;
+        found.removed.redis_names = cached.len() as u64;
+        execution.row.counts = Some(found.counts()?);
+        Ok(true)
+    }
+
+    async fn remove_value(&self, name: [u8; 32]) -> Result<(), RedisError> {
+        let removing = self.parts.stack.warm.remove(name);
+        tokio::time::timeout(REDIS_LIMIT, removing).await.unwrap_or(Err(RedisError::Open))
+    }
+
+    /// Whether every replica has followed, or proves nothing any more.
+    async fn follow_everywhere(&self, execution: &mut Execution) -> Result<bool, ExecutionError> {
+        let Some(position) = execution.row.position else { return Ok(true) };
+        match self.parts.coherence.propagate(position).await {
+            Ok(replicas) => {
+                let mut found = Found::of(execution)?;
+                found.removed.memory_replicas = replicas;
+                execution.row.counts = Some(found.counts()?);
+                Ok(true)
+            }
+            Err(error) => {
+                tracing::warn!(request = %execution.row.id, %error, "an erasure waits for replicas");
+                Ok(false)
+            }
+        }
+    }
+
+    /// Commits that a step is done, with what is known by then.
+    async fn note_step(
+        &self,
+        execution: &mut Execution,
+        step: &'static str,
+    ) -> Result<(), ExecutionError> {
+        let store = &self.parts.store;
+        let counts = execution.row.counts.clone();
+        let progress = Progress { step: Some(step), counts, ..Progress::default() };
+        let record = self.execution_record(execution, Action::GdprStep);
+        let noted = store.bounded(async {
+            let tx = store.write(execution.tenant).await?;
+            self.commit_step(tx, execution, (&progress, record)).await
+        });
+        noted.await?;
+        execution.row.step = Some(step.to_owned());
+        Ok(())
+    }
+
+    /// Looks once more that nothing is left, and certifies it.
+    async fn certify(&self, execution: &mut Execution) -> Result<(), ExecutionError> {
+        let found = Found::of(execution)?;
+        let (store, id) = (&self.parts.store, execution.row.id);
+        let looked = store.bounded(async {
+            let mut tx = store.tenant(execution.tenant).await?;
+            let left = match (execution.row.subject_key, found.key_destroyed_at) {
+                (Some(key), Some(_)) => erasures::count_entries(&mut tx, key).await?,
+                _ => 0,
+            };
+            let events = history::list_events(&mut tx, id).await?;
+            tx.end().await?;
+            Ok::<_, StoreError>((left, events))
+        });
+        let (left, events) = looked.await?;
+        if left > 0 {
+            tracing::error!(request = %id, left, "entries are left after an erasure");
+            return Err(ServiceError::Malformed.into());
+        }
+        let certificate = Certificate {
+            tenant_id: execution.tenant,
+            request_id: id,
+            subject_index: hex::encode(execution.row.subject.0),
+            subject_key_id: execution.row.subject_key,
+            received_at: execution.row.received_at,
+            key_destroyed_at: found.key_destroyed_at,
+            wrapping_key_id: found.wrapping_key_id,
+            issued_at: self.parts.clock.now(),
+            removed: found.removed,
+            exceptions: found.holds,
+            audit_ids: events.iter().map(|event| event.id).collect(),
+        };
+        let event = if certificate.exceptions.is_empty() {
+            RequestEvent::Complete
+        } else {
+            RequestEvent::CompletePartially
+        };
+        let body = self.sign(certificate)?;
+        let counts = execution.row.counts.clone();
+        let progress = Progress { counts, ..Progress::default() };
+        self.finish(execution, event, &progress, Some(&body)).await
+    }
+
+    fn sign(&self, certificate: Certificate) -> Result<String, ServiceError> {
+        let key = self.parts.keys.audit_signing_key().map_err(KeyringError::from)?;
+        let signed = SignedCertificate {
+            key_id: self.parts.keys.active_id().as_str().to_owned(),
+            public_key: hex::encode(key.public()),
+            signature: hex::encode(key.sign(&certificate.canonical())),
+            certificate,
+        };
+        serde_json::to_string_pretty(&signed).map_err(|_| ServiceError::Malformed)
+    }
+}
+
+fn is_at(execution: &Execution, steps: &[&str]) -> bool {
+    execution.row.step.as_deref().is_some_and(|step| steps.contains(&step))
+}

@@ -1,0 +1,98 @@
+//! What an attempt at a package leaves behind: parts, each with its record and the lease prolonged,
+//! and the records of what was read.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::audit::Receipt;
+use crate::compliance::Compliance;
+use crate::compliance::gdpr::GdprError;
+use crate::compliance::gdpr::work::{Execution, ExecutionError};
+use crate::crypto::Sealed;
+use crate::domain::audit_record::{Action, AuditRecord, Outcome};
+use crate::domain::entry::Tier;
+use crate::keyring::EntryKey;
+use crate::store;
+use crate::store::gdpr::exports;
+use crate::store::gdpr::work::Progress;
+use crate::store::keys::{self, Standing};
+
+use super::contents::Unreadable;
+
+/// What is stored of a package.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub struct Kept {
+    parts: i32,
+    bytes: usize,
+}
+
+/// Stores parts for an execution that still has its request.
+pub struct Keeper<'a> {
+    pub service: &'a Arc<Compliance>,
+    pub execution: &'a Execution,
+    pub key: EntryKey,
+    pub kept: Kept,
+}
+
+impl<'a> Keeper<'a> {
+    pub fn new(service: &'a Arc<Compliance>, execution: &'a Execution, key: EntryKey) -> Self {
+        Self { service, execution, key, kept: Kept::default() }
+    }
+
+    /// What is opened is recorded before.
+    pub async fn record_reading(&self, count: usize) -> Result<Receipt, ExecutionError> {
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        let record = self.service.execution_record(self.execution, Action::GdprExport);
+        Ok(self.service.parts.audit.record(AuditRecord { count, ..record }).await?)
+    }
+
+    /// An entry that does not open is a finding, and left out of the package by name.
+    pub async fn record_unreadable(
+        &self,
+        (entry, error): Unreadable,
+    ) -> Result<(), ExecutionError> {
+        let (tenant, parts) = (self.execution.tenant, &self.service.parts);
+        tracing::error!(%tenant, %entry, %error, "a stored value does not open");
+        parts.metrics.integrity_failure();
+        let record = AuditRecord {
+            outcome: Outcome::IntegrityFailure,
+            tier: Some(Tier::Cold),
+            entry: Some(entry),
+            ..self.service.execution_record(self.execution, Action::GdprExport)
+        };
+        let _receipt = parts.audit.record(record).await?;
+        Ok(())
+    }
+
+    /// Prolongs the lease.
+    pub async fn stay_alive(&self) -> Result<(), ExecutionError> {
+        self.service.prolong(self.execution).await
+    }
+
+    /// Stores a part: not without the request, and not after the person's key was destroyed, so that
+    /// nothing is left behind that nobody removes.
+    pub async fn keep(&mut self, part: &Sealed) -> Result<(), ExecutionError> {
+        let Self { service, execution, key, kept } = self;
+        let record = service.execution_record(execution, Action::GdprStep);
+        let (store, stamped) = (&service.parts.store, service.parts.audit.stamp(record));
+        let stored = store.bounded(async {
+            let mut tx = store.write(execution.tenant).await?;
+            service.note_progress(&mut tx, execution, &Progress::default()).await?;
+            if let Some(id) = key.subject()
+                && keys::hold_subject_key(&mut tx, id).await? == Standing::Destroyed
+            {
+                return Err(GdprError::Gone.into());
+            }
+            let numbered = (kept.parts, part);
+            exports::insert_part(&mut tx, execution.row.id, numbered, key.subject()).await?;
+            let recorded = store::audit::insert(&mut tx, &stamped).await?;
+            tx.commit(recorded).await?;
+            Ok::<_, ExecutionError>(())
+        });
+        stored.await?;
+        kept.parts += 1;
+        kept.bytes += part.as_bytes().len();
+        Ok(())
+    }
+}

@@ -1,0 +1,175 @@
+//! Legal holds: while one is in force nothing it covers is removed or replaced, whatever its time or
+//! anybody's wish (GDPR Art. 17(3)(e)).
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::call::{Call, ServiceError};
+use crate::compliance::Compliance;
+use crate::crypto::Sealed;
+use crate::domain::audit_record::{Action, AuditRecord, Outcome};
+use crate::domain::ids::HoldId;
+use crate::domain::query::SubjectId;
+use crate::keyring::{TextKind, TextPlace, open_texts};
+use crate::store::holds::{self, HoldRow, Lifted, NewHold};
+use crate::store::{self, StoreError, invalidations};
+
+use super::{GdprError, token_of};
+
+/// Holds that are told at a time; those in force come first.
+const MOST_TOLD: i64 = 1_000;
+
+/// A hold to be set.
+#[derive(Debug, Clone)]
+pub struct NewHoldText {
+    /// The person; `None`: everything of the tenant.
+    pub subject: Option<SubjectId>,
+    /// From when on it is in force; `None`: now.
+    pub from: Option<DateTime<Utc>>,
+    /// Until when; `None`: until it is lifted.
+    pub until: Option<DateTime<Utc>>,
+    /// Why.
+    pub reason: String,
+}
+
+/// Whose a hold is and why it was set, as it is sealed.
+#[derive(Serialize, Deserialize)]
+struct HoldText {
+    subject: Option<String>,
+    reason: String,
+}
+
+/// A hold in the clear.
+#[derive(Debug, Clone)]
+pub struct HoldView {
+    /// The hold.
+    pub row: HoldRow,
+    /// The person; `None`: everything of the tenant.
+    pub subject: Option<String>,
+    /// Why it was set.
+    pub reason: String,
+    /// Why it was lifted.
+    pub lift_reason: Option<String>,
+}
+
+impl Compliance {
+    /// Sets a hold of the tenant of `record`, on whose word it is.
+    pub async fn set_hold(
+        &self,
+        new: &NewHoldText,
+        record: AuditRecord,
+    ) -> Result<HoldId, GdprError> {
+        let tenant = record.tenant;
+        let keyring = &self.parts.keyring;
+        let keys = keyring.tenant_keys(tenant).await?;
+        let now = self.parts.clock.now();
+        let id = HoldId::fresh(&*self.parts.ids, now);
+        let subject = new.subject.as_ref().map(|subject| keys.subject_index(subject));
+        let key = match subject {
+            Some(subject) => keyring.find_subject_key_by_index(&keys, subject).await?,
+            None => None,
+        };
+        let named = new.subject.as_ref().map(|subject| String::from_utf8_lossy(subject.as_bytes()));
+        let text = HoldText { subject: named.map(Into::into), reason: new.reason.clone() };
+        let text = serde_json::to_vec(&text).map_err(|_| ServiceError::Malformed)?;
+        let place = TextPlace { kind: TextKind::HoldReason, object: id.0 };
+        let reason = keys.seal_text(place, &text)?;
+        let (from, by) = (new.from.unwrap_or(now), token_of(&record.actor));
+        let hold = NewHold { id, subject, from, until: new.until, reason: &reason, at: now, by };
+        let record = AuditRecord {
+            action: Action::HoldSet,
+            object: Some(id.0),
+            subject_key: key.map(|key| key.id),
+            count: 1,
+            ..record
+        };
+        let store = &self.parts.store;
+        let set = store.bounded(async {
+            let mut tx = store.write(tenant).await?;
+            // What is being removed or replaced just now ends before; what comes after sees it.
+            invalidations::lock_for_invalidation(&mut tx, false, now).await?;
+            holds::insert(&mut tx, &hold).await?;
+            let recorded = store::audit::insert(&mut tx, &self.parts.audit.stamp(record)).await?;
+            tx.commit(recorded).await
+        });
+        set.await?;
+        Ok(id)
+    }
+
+    /// Lifts a hold of the tenant of `record`, on whose word it is, for a reason.
+    pub async fn lift_hold(
+        &self,
+        id: HoldId,
+        reason: &str,
+        record: AuditRecord,
+    ) -> Result<(), GdprError> {
+        let tenant = record.tenant;
+        let keys = self.parts.keyring.tenant_keys(tenant).await?;
+        let place = TextPlace { kind: TextKind::HoldLift, object: id.0 };
+        let reason = keys.seal_text(place, reason.as_bytes())?;
+        let (store, now) = (&self.parts.store, self.parts.clock.now());
+        let by = token_of(&record.actor);
+        let record =
+            AuditRecord { action: Action::HoldLift, object: Some(id.0), count: 1, ..record };
+        let lifted = store.bounded(async {
+            let mut tx = store.write(tenant).await?;
+            match holds::update_lifted(&mut tx, id, (now, by), &reason).await? {
+                Lifted::Now => {}
+                Lifted::Before => return Err(GdprError::LiftedBefore),
+                Lifted::Unknown => return Err(GdprError::NotFound),
+            }
+            let recorded = store::audit::insert(&mut tx, &self.parts.audit.stamp(record)).await?;
+            Ok(tx.commit(recorded).await?)
+        });
+        lifted.await?;
+        // What it held of an erasure is erased now.
+        self.wake_worker();
+        Ok(())
+    }
+
+    /// The holds of the caller's tenant, lifted ones too, or one of them.
+    pub async fn list_holds(
+        &self,
+        call: &mut Call,
+        only: Option<HoldId>,
+    ) -> Result<Vec<HoldView>, GdprError> {
+        let (store, tenant) = (&self.parts.store, call.caller.tenant);
+        let rows = store.bounded(async {
+            let mut tx = store.tenant(tenant).await?;
+            let rows = holds::list(&mut tx, only, MOST_TOLD).await?;
+            tx.end().await?;
+            Ok::<_, StoreError>(rows)
+        });
+        let rows = rows.await?;
+        let keys = self.parts.keyring.tenant_keys(tenant).await?;
+        let count = i64::try_from(rows.len()).unwrap_or(i64::MAX);
+        let receipt = call
+            .settle(|record| {
+                record.outcome = Outcome::Done;
+                record.status = 200;
+                record.count = count;
+                record.object = only.map(|id| id.0);
+            })
+            .await?;
+        let texts: Vec<(TextPlace, &Sealed)> = rows.iter().flat_map(texts_of).collect();
+        let mut opened = open_texts(receipt, &keys, &texts)?.into_iter();
+        let mut next = || opened.next().ok_or(ServiceError::Malformed);
+        let mut views = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let text = next()?;
+            let HoldText { subject, reason } =
+                serde_json::from_slice(text.as_bytes()).map_err(|_| ServiceError::Malformed)?;
+            let lift = row.lift.as_ref().map(|_| next()).transpose()?;
+            let lift = lift.map(|text| String::from_utf8_lossy(text.as_bytes()).into_owned());
+            views.push(HoldView { row: row.clone(), subject, reason, lift_reason: lift });
+        }
+        Ok(views)
+    }
+}
+
+/// The sealed texts of a hold, in the order in which they are taken.
+fn texts_of(row: &HoldRow) -> impl Iterator<Item = (TextPlace, &Sealed)> {
+    let at = |kind| TextPlace { kind, object: row.id.0 };
+    let lift = row.lift.iter().map(move |lift| (at(TextKind::HoldLift), lift));
+    std::iter::once((at(TextKind::HoldReason), &row.reason)).chain(lift)
+}

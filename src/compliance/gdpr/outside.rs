@@ -1,0 +1,57 @@
+//! Erasures are known outside the database before they are done: what a restored backup brings back
+//! can be erased again by that file alone.
+
+use std::time::Duration;
+
+use crate::audit::{Erasure, ErasureLedger, LineFileError, Verdict};
+use crate::compliance::Compliance;
+
+/// Longest time for writing a line: the transaction that waits for it holds locks.
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// Why an erasure is not known outside.
+#[derive(Debug, thiserror::Error)]
+pub enum OutsideError {
+    /// The file failed.
+    #[error(transparent)]
+    File(#[from] LineFileError),
+    /// It did not come to an end.
+    #[error("AI_CACHE_ERASURE_LEDGER_FILE: the writing did not end")]
+    Stopped,
+}
+
+impl Compliance {
+    /// Writes that a key is destroyed. To be called with the decision made and its locks held.
+    pub(super) async fn keep_outside(&self, erasure: Erasure) -> Result<(), OutsideError> {
+        self.outside(move |ledger| ledger.append(&[erasure])).await
+    }
+
+    /// Writes that a key is kept, if it was written that it is destroyed: that execution failed after
+    /// the line, and a legal hold was set before the next.
+    pub(super) async fn take_back_outside(&self, kept: Erasure) -> Result<(), OutsideError> {
+        self.outside(move |ledger| {
+            if !ledger.exists()? {
+                return Ok(());
+            }
+            let read = ledger.read()?;
+            let last = read.last.get(&(kept.tenant, kept.subject));
+            match last.map(|last| last.verdict) {
+                Some(Verdict::Erased) => ledger.append(&[kept]),
+                Some(Verdict::Kept) | None => Ok(()),
+            }
+        })
+        .await
+    }
+
+    async fn outside(
+        &self,
+        work: impl FnOnce(&ErasureLedger) -> Result<(), LineFileError> + Send + 'static,
+    ) -> Result<(), OutsideError> {
+        let Some(ledger) = self.parts.erasures.clone() else { return Ok(()) };
+        let written = self.parts.lifecycle.spawn_blocking(move || work(&ledger));
+        match tokio::time::timeout(LIMIT, written).await {
+            Ok(Ok(written)) => Ok(written?),
+            Ok(Err(_)) | Err(_) => Err(OutsideError::Stopped),
+        }
+    }
+}

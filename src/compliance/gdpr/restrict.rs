@@ -1,0 +1,78 @@
+//! Restricting a person's data and lifting that (GDPR Art. 18): they are kept, but neither served nor
+//! changed. The person's key says so, and every replica forgets what it remembers of it.
+
+use crate::compliance::Compliance;
+use crate::domain::audit_record::Action;
+use crate::domain::gdpr::{RequestEvent, RequestKind};
+use crate::domain::selector::{Change, Position};
+use crate::store::gdpr::work::Progress;
+use crate::store::{invalidations, keys};
+
+use super::GdprError;
+use super::work::{Ended, Execution, ExecutionError};
+
+/// The step after which Postgres says it; that every replica follows is left.
+const CHANGED: &str = "changed";
+
+impl Compliance {
+    pub(super) async fn execute_restriction(
+        &self,
+        execution: &mut Execution,
+    ) -> Result<Ended, ExecutionError> {
+        if execution.row.step.is_none() {
+            match self.change_restriction(execution).await {
+                // The person was erased meanwhile: who asks from then on has another key.
+                Err(ExecutionError::Failed(GdprError::Gone)) => return Ok(Ended::Waits),
+                changed => changed?,
+            }
+        }
+        if let Some(position) = execution.row.position
+            && self.parts.coherence.propagate(position).await.is_err()
+        {
+            return Ok(Ended::Waits);
+        }
+        self.finish(execution, RequestEvent::Complete, &Progress::default(), None).await?;
+        Ok(Ended::Done)
+    }
+
+    /// A person never named before gets a key to be restricted; to lift there is nothing then.
+    async fn change_restriction(&self, execution: &mut Execution) -> Result<(), ExecutionError> {
+        let (tenant, subject) = (execution.tenant, execution.row.subject);
+        let keyring = &self.parts.keyring;
+        let tenant_keys = keyring.tenant_keys(tenant).await?;
+        let record = self.execution_record(execution, Action::Restrict);
+        let (restricts, key) = match execution.row.kind {
+            RequestKind::Restrict => {
+                let key = keyring.subject_key_by_index(&tenant_keys, subject, record.request);
+                (true, Some(key.await?))
+            }
+            _ => (false, keyring.find_subject_key_by_index(&tenant_keys, subject).await?),
+        };
+        let Some(key) = key else { return Ok(()) };
+        execution.row.subject_key = Some(key.id);
+        let action = if restricts { Action::Restrict } else { Action::LiftRestriction };
+        let record = self.execution_record(execution, action);
+        let (store, now) = (&self.parts.store, self.parts.clock.now());
+        let since = restricts.then_some(now);
+        let changed = store.bounded(async {
+            let mut tx = store.write(tenant).await?;
+            invalidations::lock_for_invalidation(&mut tx, false, now).await?;
+            if !keys::update_restricted(&mut tx, key.id, since).await? {
+                return Err(GdprError::Gone.into());
+            }
+            let forgotten = Change::of_subject(key.id);
+            let position = invalidations::append(&mut tx, &forgotten, now).await?;
+            let progress = Progress {
+                step: Some(CHANGED),
+                subject_key: Some(key.id),
+                position: Some(position),
+                ..Progress::default()
+            };
+            self.commit_step(tx, execution, (&progress, record)).await?;
+            Ok::<Position, ExecutionError>(position)
+        });
+        execution.row.position = Some(changed.await?);
+        execution.row.step = Some(CHANGED.to_owned());
+        Ok(())
+    }
+}

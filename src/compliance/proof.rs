@@ -1,0 +1,285 @@
+//! The proof of the audit trail: its ledgers, its daily verification, and the state of both.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::audit::verify::{Verification, Verifier, VerifyError};
+use crate::audit::{AuditError, Checkpoint, CheckpointFile, LineFileError, PresentLedger};
+use crate::domain::audit_record::{Action, AuditRecord};
+use crate::domain::ids::{LedgerId, TenantId};
+use crate::domain::seal::Seal;
+use crate::store::verifications::{self, VerificationRow};
+use crate::store::{StoreError, ledgers, seals, trail};
+
+use super::Compliance;
+use crate::call::ServiceError;
+
+/// How often the trail is verified, and how long a verification under way keeps others from it.
+const EVERY: TimeDelta = TimeDelta::hours(24);
+const CLAIM: TimeDelta = TimeDelta::hours(6);
+
+/// Most findings that are logged one by one.
+const MOST_LOGGED: usize = 100;
+
+/// How far the trail is proven.
+pub struct ProofState {
+    /// The present ledger.
+    pub ledger: LedgerId,
+    /// Why it was begun.
+    pub reason: String,
+    /// Whether an operator took note of that, where one must.
+    pub accepted: bool,
+    /// The newest seal.
+    pub seal: Option<Seal>,
+    /// The last line of the checkpoint file.
+    pub checkpoint: Option<Checkpoint>,
+    /// The last verification that came to its end.
+    pub verified: Option<VerificationRow>,
+    /// The present time.
+    pub now: DateTime<Utc>,
+}
+
+/// Why the state of the proof is not known.
+#[derive(Debug, thiserror::Error)]
+pub enum ProofError {
+    /// Postgres failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The checkpoint file failed.
+    #[error(transparent)]
+    Checkpoint(#[from] LineFileError),
+    /// No durable record of it.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
+}
+
+impl From<VerifyError> for ProofError {
+    fn from(error: VerifyError) -> Self {
+        match error {
+            VerifyError::Store(error) => Self::Store(error),
+            VerifyError::Checkpoint(error) => Self::Checkpoint(error),
+        }
+    }
+}
+
+impl Compliance {
+    /// Records that a ledger was begun at this start, and that seals are signed with another key.
+    pub async fn note_ledger(&self, present: PresentLedger) -> Result<(), StoreError> {
+        if let Some(reason) = present.begun {
+            self.note(Action::LedgerBegin, present.id);
+            if !present.accepted {
+                tracing::error!(
+                    reason = reason.name(),
+                    "a new audit ledger was begun, records may be lost: not ready until \
+                     `ai-cache audit accept-ledger` has been run"
+                );
+            }
+        }
+        let newest = self
+            .parts
+            .store
+            .bounded(async {
+                let mut tx =
+                    self.parts.store.begin_system("find the key of the newest seal").await?;
+                let newest = seals::newest(&mut tx, present.id).await?;
+                tx.end().await?;
+                Ok::<_, StoreError>(newest)
+            })
+            .await?;
+        let key = self.parts.keys.active_id().as_str();
+        if newest.is_some_and(|seal| seal.content.key_id != key) {
+            self.note(Action::SealKeyChange, present.id);
+        }
+        Ok(())
+    }
+
+    /// A record of the installation's own about a ledger, which nobody waits for.
+    fn note(&self, action: Action, ledger: LedgerId) {
+        let mut record = self.own_record(action);
+        record.object = Some(ledger.0);
+        record.count = 1;
+        self.parts.audit.record_detached(record);
+    }
+
+    fn own_record(&self, action: Action) -> AuditRecord {
+        self.parts.calls.service_record(
+            self.parts.installation,
+            self.parts.calls.fresh_request(),
+            action,
+        )
+    }
+
+    /// An operator takes note of why the present ledger was begun. Returns it and whether nobody
+    /// had before.
+    pub async fn accept_ledger(
+        &self,
+        record: AuditRecord,
+    ) -> Result<(LedgerId, bool), ServiceError> {
+        let (store, now) = (&self.parts.store, self.parts.clock.now());
+        let newest = store.bounded(async {
+            let mut tx = store.begin_system("find the present audit ledger").await?;
+            let newest = ledgers::newest(&mut tx).await?;
+            tx.end().await?;
+            newest.ok_or(StoreError::UnknownValue("ledger"))
+        });
+        let ledger = newest.await?.id;
+        let (tenant, object) = (self.parts.installation, Some(ledger.0));
+        let record = AuditRecord { action: Action::LedgerAccept, tenant, object, ..record };
+        let _receipt = self.parts.audit.record(record).await?;
+        let accepted = store.bounded(async {
+            let mut tx = store.begin_system("accept the present audit ledger").await?;
+            let first = ledgers::accept_all(&mut tx, now).await?;
+            tx.end().await?;
+            Ok::<_, StoreError>(first)
+        });
+        Ok((ledger, accepted.await?))
+    }
+
+    /// Verifies the trail because somebody asks, which is recorded.
+    pub async fn verify_on_request(
+        &self,
+        tenant: Option<TenantId>,
+        checkpoint: Option<&CheckpointFile>,
+        record: AuditRecord,
+    ) -> Result<Verification, ProofError> {
+        let checkpoint = checkpoint.or(self.parts.checkpoint.as_ref());
+        let verification = self.verify(tenant, checkpoint).await?;
+        let count = i64::try_from(verification.found()).unwrap_or(i64::MAX);
+        let (action, tenant) = (Action::AuditVerify, self.parts.installation);
+        let record = AuditRecord { tenant, action, count, ..record };
+        let _receipt = self.parts.audit.record(record).await?;
+        Ok(verification)
+    }
+
+    /// Verifies the trail once a day, whichever replica comes to it first. Returns what it came to;
+    /// `None`: it is not due.
+    pub async fn verify_when_due(&self) -> Result<Option<Verification>, ProofError> {
+        let (store, now) = (&self.parts.store, self.parts.clock.now());
+        self.look_at_default_partitions().await;
+        let id = self.parts.ids.next(now);
+        let claimed = store
+            .bounded(async {
+                let mut tx = store.begin_system("claim the daily verification").await?;
+                let claimed = verifications::claim(&mut tx, id, now, (EVERY, CLAIM)).await?;
+                tx.end().await?;
+                Ok::<_, StoreError>(claimed)
+            })
+            .await?;
+        if !claimed {
+            self.tell_last_verification().await?;
+            return Ok(None);
+        }
+        let verification = self.verify(None, self.parts.checkpoint.as_ref()).await?;
+        for finding in verification.findings.iter().take(MOST_LOGGED) {
+            tracing::error!(kind = %finding.kind, place = finding.place, "the audit trail is broken: {}", finding.detail);
+        }
+        let found = verification.found();
+        let kinds: BTreeMap<String, u64> =
+            verification.kinds.iter().map(|(kind, count)| (kind.to_string(), *count)).collect();
+        if found > 0 {
+            tracing::error!(
+                found,
+                ?kinds,
+                "the audit trail is broken: run `ai-cache audit verify`"
+            );
+        }
+        let ended = self.parts.clock.now();
+        let counts = [verification.rows, verification.seals, verification.checkpoints, found];
+        store
+            .bounded(async {
+                let mut tx = store.begin_system("keep the daily verification").await?;
+                verifications::end(&mut tx, (id, ended), counts, &kinds).await?;
+                tx.end().await?;
+                Ok::<_, StoreError>(())
+            })
+            .await?;
+        let mut record = self.own_record(Action::AuditVerify);
+        record.count = i64::try_from(found).unwrap_or(i64::MAX);
+        self.parts.audit.record_detached(record);
+        self.tell_last_verification().await?;
+        Ok(Some(verification))
+    }
+
+    /// Tells the metrics of the last verification that came to its end, whichever replica did it:
+    /// when none does any more its time stands still.
+    async fn tell_last_verification(&self) -> Result<(), StoreError> {
+        let store = &self.parts.store;
+        let last = store.bounded(async {
+            let mut tx = store.begin_system("read the last verification").await?;
+            let last = verifications::newest(&mut tx).await?;
+            tx.end().await?;
+            Ok::<_, StoreError>(last)
+        });
+        if let Some(last) = last.await? {
+            let found = u64::try_from(last.findings).unwrap_or(u64::MAX);
+            self.parts.metrics.audit_verified(found, last.ended_at);
+        }
+        Ok(())
+    }
+
+    /// Alarms when rows lie where no month's partition can be made any more.
+    async fn look_at_default_partitions(&self) {
+        let store = &self.parts.store;
+        let counted = store.bounded(async {
+            let mut tx = store.begin_system("count rows without a month's partition").await?;
+            let rows = trail::count_default_rows(&mut tx).await?;
+            tx.end().await?;
+            Ok::<_, StoreError>(rows)
+        });
+        match counted.await {
+            Ok(rows) => {
+                self.parts.metrics.audit_default_rows(u64::try_from(rows).unwrap_or(0));
+                if rows > 0 {
+                    tracing::error!(
+                        rows,
+                        "audit rows lie in default partitions: their months' are missing"
+                    );
+                }
+            }
+            Err(error) => tracing::warn!(%error, "default partitions could not be looked at"),
+        }
+    }
+
+    /// Findings about rows are those of `tenant`, or of all.
+    async fn verify(
+        &self,
+        tenant: Option<TenantId>,
+        checkpoint: Option<&CheckpointFile>,
+    ) -> Result<Verification, VerifyError> {
+        let verifier = Verifier {
+            store: &self.parts.store,
+            keys: &self.parts.keys,
+            checkpoint,
+            tenant,
+            now: self.parts.clock.now(),
+        };
+        Box::pin(verifier.run()).await
+    }
+
+    /// How far the trail is proven.
+    pub async fn proof_state(&self) -> Result<ProofState, ProofError> {
+        let checkpoint = match self.parts.checkpoint.clone() {
+            None => None,
+            Some(file) => {
+                let last = self.parts.lifecycle.spawn_blocking(move || file.last()).await;
+                last.unwrap_or(Ok(None))?
+            }
+        };
+        let store = &self.parts.store;
+        let (ledger, seal, verified) = store
+            .bounded(async {
+                let mut tx = store.begin_system("read how far the audit trail is proven").await?;
+                let ledger = ledgers::newest(&mut tx).await?;
+                let ledger = ledger.ok_or(StoreError::UnknownValue("ledger"))?;
+                let seal = seals::newest(&mut tx, ledger.id).await?;
+                let verified = verifications::newest(&mut tx).await?;
+                tx.end().await?;
+                Ok::<_, StoreError>((ledger, seal, verified))
+            })
+            .await?;
+        let now = self.parts.clock.now();
+        let (reason, accepted) = (ledger.reason, ledger.accepted);
+        Ok(ProofState { ledger: ledger.id, reason, accepted, seal, checkpoint, verified, now })
+    }
+}

@@ -1,0 +1,217 @@
+//! The retention purge: what is past its time goes, in batches, each with its record; what a legal
+//! hold or a restriction keeps stays. One run at a time, once a day, whichever replica comes first.
+
+mod guard;
+mod remove;
+mod report;
+
+use std::sync::Arc;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use uuid::Uuid;
+
+use crate::domain::audit_record::{Action, AuditRecord, Outcome};
+use crate::store::audit_parts;
+use crate::store::retention::{self, Clocks, NAMED_FOR, RunEnd};
+use crate::store::{StoreError, evictions};
+
+use super::Compliance;
+use crate::call::ServiceError;
+
+pub use report::{
+    Amounts, PartFate, PartReport, PurgeReport, PurgeState, TenantReport, WaitReason,
+};
+
+use guard::{Share, wait_reason};
+
+/// How often what is past its retention is removed.
+const EVERY: TimeDelta = TimeDelta::hours(24);
+
+/// How a purge is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purge {
+    /// Tell what is due and remove nothing.
+    DryRun,
+    /// Remove it, unless that looks like a mistake.
+    Guarded,
+    /// Remove it: a person has looked.
+    Confirmed,
+}
+
+/// Why there was no purge.
+#[derive(Debug, thiserror::Error)]
+pub enum PurgeError {
+    /// Something of the service failed.
+    #[error(transparent)]
+    Service(#[from] ServiceError),
+    /// Another run is under way.
+    #[error("another purge is under way")]
+    UnderWay,
+}
+
+impl From<StoreError> for PurgeError {
+    fn from(error: StoreError) -> Self {
+        Self::Service(error.into())
+    }
+}
+
+/// What is due, and what says whether it may go.
+struct Measured {
+    report: PurgeReport,
+    clocks: Clocks,
+    entries: Share,
+    records: Share,
+}
+
+impl Compliance {
+    /// Purges once a day, whichever replica comes to it first; `None`: it is not due.
+    pub async fn purge_when_due(&self) -> Result<Option<PurgeReport>, ServiceError> {
+        let (ids, now) = (&*self.parts.ids, self.parts.clock.now());
+        let (run, since) = (ids.next(now), now - EVERY);
+        if !self.claim_purge(run, Some(since)).await? {
+            return Ok(None);
+        }
+        let request = self.parts.calls.fresh_request();
+        let record =
+            self.parts.calls.service_record(self.parts.installation, request, Action::Purge);
+        let report = self.run_purge(run, Purge::Guarded, record).await?;
+        if let Some(reason) = report.reason {
+            tracing::error!(
+                reason = reason.name(),
+                entries = report.amounts.entries,
+                records = report.records,
+                "the retention purge waits: look, then run `ai-cache purge --confirm`"
+            );
+        }
+        Ok(Some(report))
+    }
+
+    /// Purges because somebody asks, on whose word it is. Goes on when the asker hangs up.
+    pub async fn purge(
+        self: &Arc<Self>,
+        how: Purge,
+        record: AuditRecord,
+    ) -> Result<PurgeReport, PurgeError> {
+        let run = self.parts.ids.next(self.parts.clock.now());
+        if how != Purge::DryRun && !self.claim_purge(run, None).await? {
+            return Err(PurgeError::UnderWay);
+        }
+        let service = Arc::clone(self);
+        // Cut off by a stop, between two batches or with one taken back; the next run goes on.
+        let task = async move {
+            tokio::select! {
+                () = service.parts.lifecycle.stopping() => Err(ServiceError::TaskLost),
+                done = service.run_purge(run, how, record) => done,
+            }
+        };
+        let done = self.parts.lifecycle.spawn(task).await;
+        Ok(done.map_err(|_| ServiceError::TaskLost)??)
+    }
+
+    async fn claim_purge(
+        &self,
+        run: Uuid,
+        since: Option<DateTime<Utc>>,
+    ) -> Result<bool, StoreError> {
+        let (store, now) = (&self.parts.store, self.parts.clock.now());
+        store
+            .bounded(async {
+                let mut tx = store.begin_system("claim the retention purge").await?;
+                let claimed = retention::claim(&mut tx, (run, now), since).await?;
+                tx.end().await?;
+                Ok(claimed)
+            })
+            .await
+    }
+
+    async fn run_purge(
+        &self,
+        run: Uuid,
+        how: Purge,
+        record: AuditRecord,
+    ) -> Result<PurgeReport, ServiceError> {
+        let begun = self.parts.clock.now();
+        let Measured { mut report, clocks, entries, records } = self.measure(run).await?;
+        if how == Purge::Guarded {
+            report.reason = wait_reason(begun, &clocks, (entries, records));
+        }
+        report.state = match (how, report.reason) {
+            (Purge::DryRun, _) => PurgeState::DryRun,
+            (_, Some(_)) => PurgeState::Waiting,
+            (_, None) => PurgeState::Done,
+        };
+        if report.state == PurgeState::Done {
+            self.remove_due(&mut report, record.request).await?;
+        }
+        self.keep_report(&report).await?;
+        let removed = if report.state == PurgeState::Done {
+            report.amounts.sum() + report.records
+        } else {
+            0
+        };
+        let record = AuditRecord {
+            tenant: self.parts.installation,
+            action: Action::Purge,
+            outcome: if report.reason.is_some() { Outcome::Denied } else { Outcome::Done },
+            object: Some(run),
+            count: i64::try_from(removed).unwrap_or(i64::MAX),
+            ..record
+        };
+        let _receipt = self.parts.audit.record(record).await?;
+        tracing::info!(
+            state = report.state.name(),
+            removed,
+            records = report.records,
+            "the retention purge has run"
+        );
+        Ok(report)
+    }
+
+    /// What is due now.
+    async fn measure(&self, run: Uuid) -> Result<Measured, StoreError> {
+        let (store, now) = (&self.parts.store, self.parts.clock.now());
+        store
+            .bounded_for(audit_parts::LIMIT, async {
+                let mut tx = store.begin_system("measure what is past its retention").await?;
+                let clocks = retention::read_clocks(&mut tx).await?;
+                let times = (now, now - NAMED_FOR);
+                let due = retention::list_due(&mut tx, times, self.parts.retention_days).await?;
+                let counted = evictions::count(&mut tx, run.as_bytes()[15]).await?;
+                let parts = audit_parts::list(&mut tx, now).await?;
+                tx.end().await?;
+                let report = PurgeReport::of((run, now), due, &parts);
+                let all = counted.iter().map(|tenant| tenant.entries).sum();
+                let entries = Share { due: report.amounts.entries, all };
+                let all = parts.iter().map(|part| part.rows).sum();
+                let records = Share { due: report.records, all };
+                Ok(Measured { report, clocks, entries, records })
+            })
+            .await
+    }
+
+    async fn keep_report(&self, report: &PurgeReport) -> Result<(), ServiceError> {
+        let json = serde_json::to_string(report).map_err(|_| ServiceError::Malformed)?;
+        let mut tenants = Vec::with_capacity(report.tenants.len());
+        for tenant in &report.tenants {
+            let text = serde_json::to_string(tenant).map_err(|_| ServiceError::Malformed)?;
+            tenants.push((tenant.id, text));
+        }
+        let (store, now) = (&self.parts.store, self.parts.clock.now());
+        let end = RunEnd {
+            state: report.state.name(),
+            reason: report.reason.map(WaitReason::name),
+            report: &json,
+        };
+        let kept = store.bounded_long(async {
+            let mut tx = store.begin_system("keep the report of a purge").await?;
+            let run = (report.run_id, report.begun_at, now);
+            retention::end(&mut tx, run, &end).await?;
+            for (tenant, text) in &tenants {
+                retention::insert_report(&mut tx, (*tenant, report.run_id), text).await?;
+            }
+            tx.end().await?;
+            Ok::<_, StoreError>(())
+        });
+        Ok(kept.await?)
+    }
+}

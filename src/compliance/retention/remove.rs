@@ -1,0 +1,217 @@
+//! Removes what is due: of each tenant in batches, then whole partitions of the trail.
+
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use crate::audit::make_partitions;
+use crate::call::ServiceError;
+use crate::compliance::Compliance;
+use crate::domain::audit_record::Action;
+use crate::domain::ids::{RequestId, TenantId};
+use crate::domain::selector::{Change, Selector};
+use crate::store::retention::{self, NAMED_FOR};
+use crate::store::{self, StoreError, WriteTx, audit_parts, invalidations};
+
+use super::report::{Amounts, PartFate, PartReport, PurgeReport, TenantReport};
+
+/// Most rows of one batch, and most packages, whose parts are large.
+const BATCH: i64 = 500;
+const PACKAGES: i64 = 10;
+
+/// How long a partition that somebody reads is waited for, and how long between tries: inserts may
+/// have to queue for up to a fifth of a second at each.
+const PATIENCE: Duration = Duration::from_secs(90);
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// What is removed of a tenant's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Entries,
+    Metrics,
+    Exports,
+    Subjects,
+    Requests,
+}
+
+impl Kind {
+    const ALL: [Self; 5] =
+        [Self::Entries, Self::Metrics, Self::Exports, Self::Subjects, Self::Requests];
+
+    const fn of(self, amounts: &mut Amounts) -> &mut u64 {
+        match self {
+            Self::Entries => &mut amounts.entries,
+            Self::Metrics => &mut amounts.metrics,
+            Self::Exports => &mut amounts.exports,
+            Self::Subjects => &mut amounts.subjects,
+            Self::Requests => &mut amounts.requests,
+        }
+    }
+
+    const fn batch(self) -> i64 {
+        if matches!(self, Self::Exports) { PACKAGES } else { BATCH }
+    }
+}
+
+impl Compliance {
+    /// Removes what a report says is due; the report tells from then on what was removed.
+    pub(super) async fn remove_due(
+        &self,
+        report: &mut PurgeReport,
+        request: RequestId,
+    ) -> Result<(), ServiceError> {
+        // The records of this need the partitions of their month.
+        make_partitions(&self.parts.store, self.parts.clock.now()).await?;
+        let run = report.run_id;
+        for tenant in &mut report.tenants {
+            self.remove_of_tenant(run, tenant, request).await?;
+        }
+        for part in &mut report.partitions {
+            if part.fate == PartFate::Due {
+                self.remove_part(run, part, request).await?;
+            }
+        }
+        report.add_up();
+        Ok(())
+    }
+
+    async fn remove_of_tenant(
+        &self,
+        run: Uuid,
+        tenant: &mut TenantReport,
+        request: RequestId,
+    ) -> Result<(), ServiceError> {
+        for kind in Kind::ALL {
+            if std::mem::take(kind.of(&mut tenant.amounts)) == 0 {
+                continue;
+            }
+            loop {
+                let gone = self.remove_batch((tenant.id, tenant.cutoff), kind, request).await?;
+                *kind.of(&mut tenant.amounts) += gone;
+                self.prolong_purge(run).await?;
+                if gone < kind.batch().unsigned_abs() {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A run that gave no sign of life for too long goes no further.
+    async fn prolong_purge(&self, run: Uuid) -> Result<(), ServiceError> {
+        let store = &self.parts.store;
+        let prolonged = store.bounded(async {
+            let mut tx = store.begin_system("a purge's sign of life").await?;
+            let alive = retention::prolong(&mut tx, run).await?;
+            tx.end().await?;
+            Ok::<_, StoreError>(alive)
+        });
+        if prolonged.await? { Ok(()) } else { Err(ServiceError::TaskLost) }
+    }
+
+    /// Removes a batch together with its record; returns how many are gone.
+    async fn remove_batch(
+        &self,
+        (tenant, cutoff): (TenantId, DateTime<Utc>),
+        kind: Kind,
+        request: RequestId,
+    ) -> Result<u64, StoreError> {
+        let (store, now) = (&self.parts.store, self.parts.clock.now());
+        store
+            .bounded_long(async {
+                let mut tx = store.write(tenant).await?;
+                invalidations::lock_for_invalidation(&mut tx, false, now).await?;
+                let most = kind.batch();
+                let times = (cutoff, now);
+                let gone = match kind {
+                    Kind::Entries => self.remove_entries(&mut tx, times).await?,
+                    Kind::Metrics => retention::delete_metrics(&mut tx, times, most).await?,
+                    Kind::Exports => retention::delete_exports(&mut tx, now, most).await?,
+                    Kind::Requests => retention::delete_requests(&mut tx, times, most).await?,
+                    Kind::Subjects => {
+                        let times = (now - NAMED_FOR, now);
+                        retention::update_unnamed(&mut tx, times, most).await?
+                    }
+                };
+                if gone > 0 {
+                    let mut record =
+                        self.parts.calls.service_record(tenant, request, Action::Purge);
+                    record.count = i64::try_from(gone).unwrap_or(i64::MAX);
+                    let row = self.parts.audit.stamp(record);
+                    let recorded = store::audit::insert(&mut tx, &row).await?;
+                    tx.commit(recorded).await?;
+                }
+                Ok(gone)
+            })
+            .await
+    }
+
+    /// Those that memory or Redis may still hold are invalidated, too.
+    async fn remove_entries(
+        &self,
+        tx: &mut WriteTx,
+        times: (DateTime<Utc>, DateTime<Utc>),
+    ) -> Result<u64, StoreError> {
+        let gone = retention::delete_entries(tx, times, BATCH).await?;
+        let useless = times.1 - self.parts.usable_for;
+        for (id, key, expires_at) in &gone {
+            if *expires_at > useless {
+                let selector = Selector::Entry { id: *id, key: Some(*key) };
+                invalidations::append(tx, &Change::Entries(selector), times.1).await?;
+            }
+        }
+        Ok(gone.len() as u64)
+    }
+
+    /// Drops a partition of the trail, or says why it stays.
+    async fn remove_part(
+        &self,
+        run: Uuid,
+        part: &mut PartReport,
+        request: RequestId,
+    ) -> Result<(), ServiceError> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            match self.try_remove_part(&part.name, request).await {
+                Ok(Some(rows)) => (part.rows, part.fate) = (rows, PartFate::Dropped),
+                Ok(None) => part.fate = PartFate::Held,
+                Err(StoreError::Contended(_)) if Instant::now() < until => {
+                    self.prolong_purge(run).await?;
+                    tokio::time::sleep(PAUSE).await;
+                    continue;
+                }
+                Err(StoreError::Contended(_)) => {
+                    tracing::warn!(part = part.name, "a partition of the trail is being read");
+                    part.fate = PartFate::Busy;
+                }
+                Err(error) => return Err(error.into()),
+            }
+            return Ok(());
+        }
+    }
+
+    async fn try_remove_part(
+        &self,
+        part: &str,
+        request: RequestId,
+    ) -> Result<Option<u64>, StoreError> {
+        let (store, now) = (&self.parts.store, self.parts.clock.now());
+        let mut record =
+            self.parts.calls.service_record(self.parts.installation, request, Action::AuditPurge);
+        store
+            .bounded_for(audit_parts::LIMIT, async {
+                let mut tx = store.write(self.parts.installation).await?;
+                let Some(rows) = audit_parts::delete(&mut tx, part, now, record.id).await? else {
+                    return Ok(None);
+                };
+                record.object = audit_parts::find_object(&mut tx, part).await?;
+                record.count = i64::try_from(rows).unwrap_or(i64::MAX);
+                let row = self.parts.audit.stamp(record);
+                let recorded = store::audit::insert(&mut tx, &row).await?;
+                tx.commit(recorded).await?;
+                Ok(Some(rows))
+            })
+            .await
+    }
+}

@@ -1,0 +1,199 @@
+//! Rotates the wrapping key of persons' keys: a new one, every person's key wrapped under it, the old
+//! one destroyed. Backups of before then open nothing of any person's. May end anywhere and be begun
+//! again.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::crypto::{KeyProvider, KeyProviderError, LockedKeys, MasterKeyId};
+use crate::domain::audit_record::AuditRecord;
+use crate::domain::ids::TenantId;
+use crate::keyring::Rewrapped;
+use crate::store::{StoreError, wrapping};
+
+use super::Compliance;
+use crate::call::ServiceError;
+
+/// What came of a rotation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Rotated {
+    /// The wrapping key from now on.
+    pub wrapping_key_id: String,
+    /// Whether an earlier rotation was brought to its end.
+    pub resumed: bool,
+    /// Persons' keys that were wrapped anew.
+    pub rewrapped: i64,
+    /// Persons' keys that do not open under any key that is here.
+    pub unopened: u64,
+    /// Wrapping keys that were destroyed.
+    pub destroyed: Vec<String>,
+    /// Wrapping keys that nobody needs any more and that are to be taken out of AI_CACHE_MASTER_KEYS.
+    pub to_remove: Vec<String>,
+}
+
+/// Why the wrapping key was not rotated. One line.
+#[derive(Debug, thiserror::Error)]
+pub enum RotateError {
+    /// Something of the service failed.
+    #[error(transparent)]
+    Service(#[from] ServiceError),
+    /// The key file failed.
+    #[error(transparent)]
+    Keys(#[from] KeyProviderError),
+    /// Keys from the environment are changed there.
+    #[error(
+        "first put a new key wrap-{0}:… before all other wrap- keys into AI_CACHE_MASTER_KEYS of every \
+         replica, keep the old ones and restart them; then run this again, and take the old wrap- keys \
+         out"
+    )]
+    NothingNew(u64),
+    /// The first wrapping key was used and retired before.
+    #[error("the key {0} was rotated out before: a new one must come first")]
+    Retired(String),
+}
+
+impl From<StoreError> for RotateError {
+    fn from(error: StoreError) -> Self {
+        Self::Service(error.into())
+    }
+}
+
+/// What is to be done.
+struct Plan {
+    target: MasterKeyId,
+    resumed: bool,
+    /// Keys under which nothing may be wrapped any more.
+    old: BTreeSet<String>,
+}
+
+impl Compliance {
+    /// Rotates the wrapping key, or brings a rotation that was begun to its end.
+    pub async fn rotate_wrapping_key(&self, record: AuditRecord) -> Result<Rotated, RotateError> {
+        let keys = Arc::clone(&self.parts.keys);
+        // Held to the end, so that there is one rotation at a time.
+        let file = keys.lock()?;
+        let plan = self.plan_rotation(&keys, file.as_ref()).await?;
+        self.retire(&plan).await?;
+        let mut all = Rewrapped::default();
+        for tenant in self.tenants_under_others(&plan.target).await? {
+            let mut after = None;
+            loop {
+                let keyring = &self.parts.keyring;
+                let batch = keyring.rewrap(tenant, &plan.target, after, &record);
+                let batch = batch.await.map_err(ServiceError::from)?;
+                all.done += batch.done;
+                all.unopened += batch.unopened;
+                after = batch.last;
+                if after.is_none() {
+                    break;
+                }
+            }
+        }
+        let unused = self.unused_wrapping_keys(&keys, &plan).await?;
+        let names = unused.iter().map(|id| id.as_str().to_owned()).collect();
+        let (destroyed, to_remove) = match &file {
+            Some(file) if !unused.is_empty() => {
+                file.remove_wrapping_keys(&unused)?;
+                (names, Vec::new())
+            }
+            Some(_) => (Vec::new(), Vec::new()),
+            None => (Vec::new(), names),
+        };
+        Ok(Rotated {
+            wrapping_key_id: plan.target.as_str().to_owned(),
+            resumed: plan.resumed,
+            rewrapped: all.done,
+            unopened: all.unopened,
+            destroyed,
+            to_remove,
+        })
+    }
+
+    /// The first wrapping key is the new one already when others are left that a rotation is to bring
+    /// out of use.
+    async fn plan_rotation(
+        &self,
+        keys: &KeyProvider,
+        file: Option<&LockedKeys<'_>>,
+    ) -> Result<Plan, RotateError> {
+        let wrapping = keys.wrapping_ids();
+        let (used, names) = self.wrapping_key_names().await?;
+        let numbers =
+            names.iter().filter_map(|name| MasterKeyId::parse(name)).chain(wrapping.clone());
+        let next = 1 + numbers.filter_map(|id| id.wrapping_number()).max().unwrap_or(0);
+        let known = |name: &&String| keys.knows(name);
+        let left_over = |first: &MasterKeyId| {
+            let under_others = used.iter().filter(known).any(|name| name != first.as_str());
+            wrapping.len() > 1 || under_others
+        };
+        let (target, resumed) = match (wrapping.first(), file) {
+            (Some(first), _) if left_over(first) => (first.clone(), true),
+            (_, Some(file)) => (file.add_wrapping_key(next)?, false),
+            (_, None) => return Err(RotateError::NothingNew(next)),
+        };
+        let old = wrapping.iter().map(|id| id.as_str().to_owned()).chain(used);
+        let old = old.chain([keys.active_id().as_str().to_owned()]);
+        let old = old.filter(|name| name != target.as_str()).collect();
+        Ok(Plan { target, resumed, old })
+    }
+
+    async fn wrapping_key_names(&self) -> Result<(Vec<String>, Vec<String>), StoreError> {
+        let store = &self.parts.store;
+        store
+            .bounded_long(async {
+                let mut tx = store.begin_system("list what wraps persons' keys").await?;
+                let used = wrapping::count_by_key(&mut tx).await?;
+                let names = wrapping::list_names(&mut tx).await?;
+                tx.end().await?;
+                Ok((used.into_iter().map(|(name, _)| name).collect(), names))
+            })
+            .await
+    }
+
+    async fn retire(&self, plan: &Plan) -> Result<(), RotateError> {
+        let (store, now) = (&self.parts.store, self.parts.clock.now());
+        let old: Vec<String> = plan.old.iter().cloned().collect();
+        let target = plan.target.as_str();
+        let retired = store.bounded_long(async {
+            let mut tx = store.begin_system("retire wrapping keys").await?;
+            let target_is = wrapping::is_retired(&mut tx, target).await?;
+            if !target_is {
+                wrapping::retire(&mut tx, &old, now).await?;
+            }
+            tx.end().await?;
+            Ok::<_, StoreError>(target_is)
+        });
+        if retired.await? { Err(RotateError::Retired(target.to_owned())) } else { Ok(()) }
+    }
+
+    async fn tenants_under_others(
+        &self,
+        target: &MasterKeyId,
+    ) -> Result<Vec<TenantId>, StoreError> {
+        let store = &self.parts.store;
+        store
+            .bounded_long(async {
+                let mut tx = store.begin_system("list whose keys are to be wrapped anew").await?;
+                let tenants = wrapping::list_tenants(&mut tx, target.as_str()).await?;
+                tx.end().await?;
+                Ok(tenants)
+            })
+            .await
+    }
+
+    /// Retired wrapping keys with nothing under them. Nothing can come under them any more, so what is
+    /// seen here stays true.
+    async fn unused_wrapping_keys(
+        &self,
+        keys: &KeyProvider,
+        plan: &Plan,
+    ) -> Result<Vec<MasterKeyId>, StoreError> {
+        let (used, _) = self.wrapping_key_names().await?;
+        let wrapping = keys.wrapping_ids().into_iter();
+        let old = wrapping.filter(|id| plan.old.contains(id.as_str()));
+        Ok(old.filter(|id| !used.iter().any(|name| name == id.as_str())).collect())
+    }
+}

@@ -1,0 +1,138 @@
+//! A walk through a tenant's trail for the records that a filter names: a bounded part in each short
+//! transaction, so that looking for something rare in a long trail never reaches a statement's limit.
+
+use std::time::Duration;
+
+use crate::domain::audit_row::AuditRow;
+use crate::domain::ids::{AuditId, TenantId};
+use crate::store::audit_rows::{self, Stretch, TrailFilter};
+use crate::store::{StoreError, TenantTx};
+
+use super::Compliance;
+use crate::call::ServiceError;
+
+/// Most rows of one retention class that a statement looks at.
+const SCAN: u32 = 100_000;
+
+/// A person with fewer records than this is found by the index of persons, without windows.
+const FEW: i64 = 10_000;
+
+/// Longest wait for other searches.
+const TURN: Duration = Duration::from_mins(1);
+
+/// A search under way.
+pub(super) struct TrailSearch {
+    tenant: TenantId,
+    filter: TrailFilter,
+    /// What has not been looked at; `None` at the end.
+    rest: Option<Stretch>,
+    window: Window,
+}
+
+/// How far the next statement may look.
+#[derive(Clone, Copy)]
+enum Window {
+    /// To be found out.
+    Unknown,
+    /// Up to this record.
+    Until(AuditId),
+    /// To the end of the stretch.
+    Rest,
+    /// The same, along the index of persons.
+    Person,
+}
+
+impl TrailSearch {
+    /// A search that has not begun.
+    pub(super) fn new(tenant: TenantId, filter: TrailFilter, stretch: Stretch) -> Self {
+        // A person without any key is in no record.
+        let nobody = filter.subject_keys.as_ref().is_some_and(Vec::is_empty);
+        let window = if filter.looks_at_rows() { Window::Unknown } else { Window::Rest };
+        Self { tenant, filter, rest: (!nobody).then_some(stretch), window }
+    }
+
+    /// A search for which nothing is left.
+    pub(super) const fn ended(tenant: TenantId, filter: TrailFilter) -> Self {
+        Self { tenant, filter, rest: None, window: Window::Rest }
+    }
+
+    /// What has not been looked at; `None` at the end.
+    pub(super) const fn rest(&self) -> Option<Stretch> {
+        self.rest
+    }
+
+    /// The next records, at most `limit`. None at all does not say that there are no more.
+    pub(super) async fn read(
+        &mut self,
+        service: &Compliance,
+        limit: usize,
+    ) -> Result<Vec<AuditRow>, ServiceError> {
+        let store = &service.parts.store;
+        // A search for something rare takes its time: it must not take every connection.
+        let turn = tokio::time::timeout(TURN, service.trail_turns.acquire()).await;
+        let _turn = turn.map_err(|_| StoreError::TimedOut)?;
+        let read = store.bounded_long(async {
+            let mut tx = store.tenant(self.tenant).await?;
+            let rows = self.read_in(&mut tx, limit).await?;
+            tx.end().await?;
+            Ok::<_, StoreError>(rows)
+        });
+        Ok(Box::pin(read).await?)
+    }
+
+    /// The same in a transaction of the caller's, which reads along indexes from then on.
+    pub(super) async fn read_in(
+        &mut self,
+        tx: &mut TenantTx,
+        limit: usize,
+    ) -> Result<Vec<AuditRow>, StoreError> {
+        let Some(rest) = self.rest else {
+            return Ok(Vec::new());
+        };
+        let (window, rows) = self.read_window(tx, rest, limit).await?;
+        let full = rows.last().filter(|_| rows.len() == limit);
+        (self.rest, self.window) = match (full, window) {
+            (Some(last), _) => (Some(Stretch { behind: Some(last.id), ..rest }), window),
+            (None, Window::Until(end)) => {
+                (Some(Stretch { behind: Some(end), ..rest }), Window::Unknown)
+            }
+            (None, Window::Unknown | Window::Rest | Window::Person) => (None, Window::Rest),
+        };
+        Ok(rows)
+    }
+
+    async fn read_window(
+        &self,
+        tx: &mut TenantTx,
+        rest: Stretch,
+        limit: usize,
+    ) -> Result<(Window, Vec<AuditRow>), StoreError> {
+        if self.filter.looks_at_rows() {
+            tx.keep_to_indexes().await?;
+        }
+        let window = match self.window {
+            Window::Unknown => self.find_window(tx, rest).await?,
+            known => known,
+        };
+        let stretch = match window {
+            Window::Until(end) => Stretch { until: Some(end), ..rest },
+            Window::Unknown | Window::Rest => rest,
+            Window::Person => {
+                audit_rows::find_before_ordering(tx).await?;
+                rest
+            }
+        };
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        Ok((window, audit_rows::list(tx, &self.filter, stretch, limit).await?))
+    }
+
+    async fn find_window(&self, tx: &mut TenantTx, rest: Stretch) -> Result<Window, StoreError> {
+        if let Some(keys) = &self.filter.subject_keys
+            && audit_rows::has_few_of(tx, keys, FEW).await?
+        {
+            return Ok(Window::Person);
+        }
+        let end = audit_rows::find_window_end(tx, &self.filter, rest, SCAN).await?;
+        Ok(end.map_or(Window::Rest, Window::Until))
+    }
+}

@@ -1,0 +1,26 @@
+//! Removes what is past its retention once a day, on one of the replicas. It may take long.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::call::ServiceError;
+use crate::compliance::Compliance;
+
+use super::Job;
+
+pub(super) struct Purge(pub(super) Arc<Compliance>);
+
+impl Job for Purge {
+    type Error = ServiceError;
+
+    /// How often it is looked whether the daily purge is due.
+    const PERIOD: Duration = Duration::from_mins(10);
+
+    async fn run_once(&self) -> Result<(), ServiceError> {
+        self.0.purge_when_due().await.map(drop)
+    }
+
+    fn tell(error: &ServiceError) {
+        tracing::error!(%error, "what is past its retention could not be removed");
+    }
+}

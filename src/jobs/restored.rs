@@ -1,0 +1,24 @@
+//! Looks, while what was erased may be here again, whether it still may.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::compliance::{Compliance, RestoreError};
+
+use super::Job;
+
+pub(super) struct LookAtErasures(pub(super) Arc<Compliance>);
+
+impl Job for LookAtErasures {
+    type Error = RestoreError;
+
+    const PERIOD: Duration = Duration::from_secs(1);
+
+    async fn run_once(&self) -> Result<(), RestoreError> {
+        if self.0.erasures_hold() { Ok(()) } else { self.0.look_at_erasures().await }
+    }
+
+    fn tell(error: &RestoreError) {
+        tracing::warn!(%error, "the erasure ledger could not be looked at");
+    }
+}

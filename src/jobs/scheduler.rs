@@ -1,0 +1,42 @@
+//! Runs jobs again and again until the process stops.
+
+use std::error::Error;
+use std::time::Duration;
+
+use crate::lifecycle::Lifecycle;
+
+/// Something that is done again and again.
+pub trait Job: Send + Sync {
+    /// Why a run failed.
+    type Error: Error;
+
+    /// The time from the end of one run to the beginning of the next.
+    const PERIOD: Duration;
+
+    /// Does it once.
+    fn run_once(&self) -> impl Future<Output = Result<(), Self::Error>> + Send;
+
+    /// Tells operators that a run failed. The next one tries again.
+    fn tell(error: &Self::Error);
+}
+
+/// Runs `job` each period until `lifecycle` stops, which cuts a run off: what the run has not committed
+/// is for the next process.
+pub(super) async fn run<J: Job>(job: J, lifecycle: Lifecycle) {
+    loop {
+        tokio::select! {
+            () = lifecycle.stopping() => return,
+            () = async {
+                tokio::time::sleep(J::PERIOD).await;
+                once(&job).await;
+            } => {}
+        }
+    }
+}
+
+/// Runs `job` now, and tells operators when it failed.
+pub(super) async fn once<J: Job>(job: &J) {
+    if let Err(error) = job.run_once().await {
+        J::tell(&error);
+    }
+}
