@@ -11,7 +11,7 @@ use crate::domain::audit_record::{Action, AuditRecord};
 use crate::domain::ids::AuditId;
 use crate::domain::selector::Change;
 use crate::store::erasures::ErasureRow;
-use crate::store::{self, StoreError, erasures, invalidations, keys, ledgers, tenants};
+use crate::store::{self, Ending, StoreError, erasures, invalidations, keys, ledgers, tenants};
 
 use super::Compliance;
 use crate::call::ServiceError;
@@ -143,13 +143,10 @@ impl Compliance {
             self.blocking(move || if file.exists()? { file.read().map(Some) } else { Ok(None) });
         let Some(read) = read.await? else { return Ok(missing) };
         let store = &self.parts.store;
-        let pending = store.bounded(async {
-            let mut tx = store.begin_system("look for erasures that are not known here").await?;
+        let pending = store.system("look for erasures that are not known here", async |mut tx| {
             let erased =
                 read.erased().map(|erasure| (erasure.tenant, erasure.subject, erasure.request));
-            let pending = erasures::count_missing(&mut tx, erased).await?;
-            tx.end().await?;
-            Ok::<_, StoreError>(pending)
+            erasures::count_missing(&mut tx, erased).await
         });
         let pending = pending.await?;
         Ok(restored.or((pending > 0).then_some(Revived::Pending(pending))))
@@ -157,14 +154,10 @@ impl Compliance {
 
     async fn erasures_standing(&self) -> Result<ledgers::ErasuresStanding, StoreError> {
         let store = &self.parts.store;
-        store
-            .bounded(async {
-                let mut tx = store.begin_system("find how erasures are kept outside").await?;
-                let standing = ledgers::erasures_standing(&mut tx).await?;
-                tx.end().await?;
-                Ok(standing)
-            })
-            .await
+        let found = store.system("find how erasures are kept outside", async |mut tx| {
+            ledgers::erasures_standing(&mut tx).await
+        });
+        found.await
     }
 
     /// Erases what the erasure ledger's file says, and is not erased here. May be done again.
@@ -205,23 +198,22 @@ impl Compliance {
         self.blocking(move || if file.exists()? { file.read().map(Some) } else { Ok(None) }).await
     }
 
-    /// Destroys a key once more, with all under it; `false`: that was done here.
+    /// Destroys a key once more, with all under it. `false` means that this database knew of it.
     async fn erase_again(
         &self,
         erasure: &Erasure,
         record: &AuditRecord,
     ) -> Result<bool, RestoreError> {
-        let (store, now) = (&self.parts.store, self.parts.clock.now());
+        let (store, now) = (self.parts.store.long(), self.parts.clock.now());
         let Erasure { tenant, subject, request, at, .. } = *erasure;
-        let erased = store.bounded_long(async {
-            let mut tx = store.write(tenant).await?;
+        let erased = store.change("erase once more what a backup held", tenant, async |mut tx| {
             // A backup may be older than the tenant.
             let here = tenants::is_here(&mut tx).await?;
             if here {
                 invalidations::lock_for_invalidation(&mut tx, false, now).await?;
             }
             if !erasures::insert(&mut tx, subject, request, at).await? {
-                return Ok(false); // dropped, so nothing is committed
+                return Ok::<_, StoreError>(Ending::RollBack(false));
             }
             let mut entries = 0;
             if here {
@@ -242,8 +234,7 @@ impl Compliance {
                 ..record.clone()
             };
             let recorded = store::audit::insert(&mut tx, &self.parts.audit.stamp(record)).await?;
-            tx.commit(recorded).await?;
-            Ok::<_, StoreError>(true)
+            Ok(Ending::Commit(recorded, true))
         });
         Ok(erased.await?)
     }
@@ -253,12 +244,9 @@ impl Compliance {
     async fn complete_outside(&self) -> Result<(), RestoreError> {
         let store = &self.parts.store;
         if let Some(file) = self.parts.erasures.clone() {
-            let rows = store.bounded_long(async {
-                let mut tx = store.begin_system("list what was erased").await?;
-                let rows = erasures::list(&mut tx).await?;
-                tx.end().await?;
-                Ok::<_, StoreError>(rows)
-            });
+            let long = store.long();
+            let rows =
+                long.system("list what was erased", async |mut tx| erasures::list(&mut tx).await);
             let rows = rows.await?;
             self.blocking(move || {
                 // Made before it is noted that there is one: a stop in between must not look like a loss.
@@ -272,23 +260,18 @@ impl Compliance {
             .await?;
         }
         let outside = self.parts.erasures.is_some();
-        let noted = store.bounded(async {
-            let mut tx = store.begin_system("note whether erasures are kept outside").await?;
-            ledgers::note_erasures_outside(&mut tx, outside).await?;
-            tx.end().await
+        let noted = store.system("note whether erasures are kept outside", async |mut tx| {
+            ledgers::note_erasures_outside(&mut tx, outside).await
         });
         Ok(noted.await?)
     }
 
     async fn note_applied(&self) -> Result<(), StoreError> {
         let (store, now) = (&self.parts.store, self.parts.clock.now());
-        store
-            .bounded(async {
-                let mut tx = store.begin_system("note that the erasure ledger was applied").await?;
-                ledgers::note_erasures_applied(&mut tx, now).await?;
-                tx.end().await
-            })
-            .await
+        let noted = store.system("note that the erasure ledger was applied", async |mut tx| {
+            ledgers::note_erasures_applied(&mut tx, now).await
+        });
+        noted.await
     }
 
     async fn blocking<T: Send + 'static>(

@@ -18,6 +18,7 @@ pub mod directives;
 pub mod entry;
 pub mod fields;
 pub mod gdpr;
+pub mod gdpr_execution;
 pub mod ids;
 pub mod json;
 pub mod money;

@@ -5,7 +5,7 @@ use crate::domain::audit_record::AuditRecord;
 use crate::domain::gdpr::{RequestEvent, RequestState};
 use crate::domain::ids::GdprRequestId;
 use crate::store::gdpr::RequestRow;
-use crate::store::{WriteTx, gdpr, tenants};
+use crate::store::{Ending, WriteTx, gdpr, tenants};
 
 use super::{GdprError, Happening, token_of};
 
@@ -46,12 +46,11 @@ impl Compliance {
         let tenant = record.tenant;
         let keys = self.parts.keyring.tenant_keys(tenant).await?;
         let by = token_of(&record.actor);
-        let happening = Happening::new(decision.event(), record, (&keys, reason))?;
+        let happening = Happening::new(decision.event(), record, &keys, reason)?;
         let store = &self.parts.store;
-        let decided = store.bounded(async {
-            let mut tx = store.write(tenant).await?;
+        let decided = store.change("decide on a request", tenant, async |mut tx| {
             let row = gdpr::lock(&mut tx, id).await?.ok_or(GdprError::NotFound)?;
-            let (_, recorded) = self.happen(&mut tx, &row, happening).await?;
+            let (_, recorded) = self.happen(&mut tx, &row, &happening).await?;
             match decision {
                 Decision::Approve => {
                     // Without a token it is the command line, which is not who filed it over HTTP.
@@ -64,7 +63,7 @@ impl Compliance {
                 Decision::Cancel => {}
                 Decision::Extend => self.extend(&mut tx, &row).await?,
             }
-            Ok(tx.commit(recorded).await?)
+            Ok::<_, GdprError>(Ending::Commit(recorded, ()))
         });
         decided.await?;
         self.wake_worker();

@@ -97,11 +97,9 @@ impl Compliance {
         request: GdprRequestId,
     ) -> Result<Option<SubjectKeyId>, GdprError> {
         let (store, now) = (&self.parts.store, self.parts.clock.now());
-        let found = store.bounded(async {
-            let mut tx = store.tenant(tenant).await?;
+        let found = store.read("find the package of an export", tenant, async |mut tx| {
             let row = gdpr::find(&mut tx, request).await?;
             let key = exports::find_package_key(&mut tx, request).await?;
-            tx.end().await?;
             Ok::<_, StoreError>(row.map(|row| (row, key)))
         });
         let (row, key) = found.await?.ok_or(GdprError::NotFound)?;
@@ -142,11 +140,8 @@ impl ExportDownload {
         let Some(reader) = &mut self.reader else { return Ok(None) };
         let number = i32::try_from(reader.next()).map_err(|_| ServiceError::Malformed)?;
         let store = &self.service.parts.store;
-        let found = store.bounded(async {
-            let mut tx = store.tenant(self.tenant).await?;
-            let found = exports::find_part(&mut tx, self.request, number).await?;
-            tx.end().await?;
-            Ok::<_, StoreError>(found)
+        let found = store.read("read a part of a package", self.tenant, async |mut tx| {
+            exports::find_part(&mut tx, self.request, number).await
         });
         let (sealed, last) = found.await?.ok_or(ServiceError::Malformed)?;
         let kind = if number == last { PartKind::Last } else { PartKind::Inner };

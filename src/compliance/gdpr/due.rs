@@ -22,11 +22,8 @@ impl Compliance {
     pub async fn warn_of_due_requests(&self) -> Result<usize, ServiceError> {
         let (store, now) = (&self.parts.store, self.parts.clock.now());
         let within = TimeDelta::days(i64::from(WARNINGS[0].0));
-        let due = store.bounded(async {
-            let mut tx = store.begin_system("find requests whose time comes to its end").await?;
-            let due = work::list_due(&mut tx, now, within).await?;
-            tx.end().await?;
-            Ok::<_, StoreError>(due)
+        let due = store.system("find requests whose time comes to its end", async |mut tx| {
+            work::list_due(&mut tx, now, within).await
         });
         let due = due.await?;
         for (days, name) in WARNINGS {
@@ -47,17 +44,13 @@ impl Compliance {
         Ok(warned)
     }
 
-    /// Whether nobody else has warned of it meanwhile.
+    /// Notes that this replica warns of `due`. `false` means that another replica has done so meanwhile.
     async fn note_warned(&self, due: &DueRequest, days: i16) -> Result<bool, StoreError> {
         let store = &self.parts.store;
-        store
-            .bounded(async {
-                let mut tx = store.begin_system("note that was warned of a request").await?;
-                let first = work::update_warned(&mut tx, due, days).await?;
-                tx.end().await?;
-                Ok(first)
-            })
-            .await
+        let noted = store.system("note that a request was warned of", async |mut tx| {
+            work::update_warned(&mut tx, due, days).await
+        });
+        noted.await
     }
 }
 

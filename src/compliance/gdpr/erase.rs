@@ -6,21 +6,21 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use futures_util::future::join_all;
-use serde::{Deserialize, Serialize};
 
 use crate::audit::{Erasure, Verdict};
 use crate::call::ServiceError;
 use crate::compliance::Compliance;
-use crate::domain::audit_record::Action;
-use crate::domain::certificate::{Certificate, Removed, SignedCertificate};
+use crate::domain::audit_record::{Action, AuditRecord};
+use crate::domain::certificate::{Certificate, SignedCertificate};
 use crate::domain::gdpr::RequestEvent;
+use crate::domain::gdpr_execution::{Counts, Erased, ExecutionStep};
 use crate::domain::ids::HoldId;
 use crate::domain::selector::Change;
 use crate::keyring::KeyringError;
 use crate::redis::RedisError;
 use crate::store::gdpr::history;
 use crate::store::gdpr::work::{self, Progress};
-use crate::store::{StoreError, WriteTx, erasures, invalidations, keys};
+use crate::store::{Ending, Recorded, StoreError, WriteTx, erasures, invalidations, keys};
 use crate::tiers::WarmName;
 
 use super::work::{Ended, Execution, ExecutionError};
@@ -34,36 +34,6 @@ const TURNS: usize = 10;
 /// Longest time for removing one value from Redis.
 const REDIS_LIMIT: Duration = Duration::from_secs(2);
 
-/// The steps, in their order; each is named once it is done.
-const DESTROYED: &str = "destroyed";
-const HELD: &str = "held";
-const REDIS: &str = "redis";
-const PROPAGATED: &str = "propagated";
-
-/// What an erasure has found and removed so far, as its request's row keeps it.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Found {
-    #[serde(flatten)]
-    removed: Removed,
-    key_destroyed_at: Option<DateTime<Utc>>,
-    wrapping_key_id: Option<String>,
-    /// The legal holds that kept it all.
-    holds: Vec<HoldId>,
-}
-
-impl Found {
-    fn of(execution: &Execution) -> Result<Self, ServiceError> {
-        let counts = execution.row.counts.as_deref().unwrap_or("{}");
-        let found = if counts == "{}" { Ok(Self::default()) } else { serde_json::from_str(counts) };
-        found.map_err(|_| ServiceError::Malformed)
-    }
-
-    fn counts(&self) -> Result<String, ServiceError> {
-        serde_json::to_string(self).map_err(|_| ServiceError::Malformed)
-    }
-}
-
 impl Compliance {
     pub(super) async fn execute_erasure(
         &self,
@@ -72,17 +42,17 @@ impl Compliance {
         if execution.row.step.is_none() {
             self.destroy(execution).await?;
         }
-        if is_at(execution, &[DESTROYED, HELD]) {
+        if matches!(execution.row.step, Some(ExecutionStep::Destroyed | ExecutionStep::Held)) {
             if !self.clear_redis(execution).await? {
                 return Ok(Ended::Waits);
             }
-            self.note_step(execution, REDIS).await?;
+            self.note_step(execution, ExecutionStep::Redis).await?;
         }
-        if is_at(execution, &[REDIS]) {
+        if execution.row.step == Some(ExecutionStep::Redis) {
             if !self.follow_everywhere(execution).await? {
                 return Ok(Ended::Waits);
             }
-            self.note_step(execution, PROPAGATED).await?;
+            self.note_step(execution, ExecutionStep::Propagated).await?;
         }
         // Once more: what another replica was still writing to Redis is there by now.
         if !self.clear_redis(execution).await? {
@@ -95,20 +65,20 @@ impl Compliance {
     /// One transaction: after it nothing of the person's opens any more, or a legal hold keeps it all
     /// and it is restricted.
     async fn destroy(&self, execution: &mut Execution) -> Result<(), ExecutionError> {
-        let (store, now) = (&self.parts.store, self.parts.clock.now());
+        let (store, now) = (self.parts.store.long(), self.parts.clock.now());
         let (tenant, subject) = (execution.tenant, execution.row.subject);
-        let done = store.bounded_long(async {
-            let mut tx = store.write(tenant).await?;
+        let done = store.change("destroy or restrict a person's key", tenant, async |mut tx| {
             invalidations::lock_for_invalidation(&mut tx, false, now).await?;
             let holds = erasures::list_holds(&mut tx, subject, now).await?;
-            if holds.is_empty() {
-                self.destroy_key(tx, execution, now).await
+            let (recorded, progress) = if holds.is_empty() {
+                self.destroy_key(&mut tx, execution, now).await?
             } else {
-                self.keep_held(tx, execution, holds, now).await
-            }
+                self.keep_held(&mut tx, execution, holds, now).await?
+            };
+            Ok::<_, ExecutionError>(Ending::Commit(recorded, progress))
         });
-        let (step, progress) = done.await?;
-        execution.row.step = Some(step.to_owned());
+        let progress = done.await?;
+        execution.row.step = progress.step;
         execution.row.subject_key = progress.subject_key;
         execution.row.position = progress.position;
         execution.row.counts = progress.counts;
@@ -117,25 +87,24 @@ impl Compliance {
 
     async fn destroy_key(
         &self,
-        mut tx: WriteTx,
-        execution: &mut Execution,
+        tx: &mut WriteTx,
+        execution: &Execution,
         now: DateTime<Utc>,
-    ) -> Result<(&'static str, Progress), ExecutionError> {
+    ) -> Result<(Recorded, Progress), ExecutionError> {
         let id = execution.row.id;
-        let mut found = Found::default();
-        let mut progress = Progress { step: Some(DESTROYED), ..Progress::default() };
+        let mut found = Erased::default();
+        let mut progress = Progress { step: Some(ExecutionStep::Destroyed), ..Progress::default() };
         found.removed.export_packages =
-            erasures::delete_packages_of(&mut tx, execution.row.subject).await?;
-        // Who lost the request meanwhile writes nothing outside.
-        self.note_progress(&mut tx, execution, &Progress::default()).await?;
-        if let Some(key) = keys::update_destroyed(&mut tx, execution.row.subject, now).await? {
-            let entries = erasures::delete_entries(&mut tx, key.id).await?;
-            erasures::insert(&mut tx, key.id, id, now).await?;
-            work::update_cache_keys(&mut tx, id, &entries).await?;
+            erasures::delete_packages_of(tx, execution.row.subject).await?;
+        // An execution that lost the request meanwhile writes nothing outside.
+        self.note_progress(tx, execution, &Progress::default()).await?;
+        if let Some(key) = keys::update_destroyed(tx, execution.row.subject, now).await? {
+            let entries = erasures::delete_entries(tx, key.id).await?;
+            erasures::insert(tx, key.id, id, now).await?;
+            work::update_cache_keys(tx, id, &entries).await?;
             found.removed.postgres_entries = entries.len() as u64;
             found.key_destroyed_at = Some(now);
             found.wrapping_key_id = Some(key.master_key_id);
-            execution.row.subject_key = Some(key.id);
             progress.subject_key = Some(key.id);
             self.keep_outside(Erasure {
                 tenant: execution.tenant,
@@ -146,27 +115,33 @@ impl Compliance {
             })
             .await?;
             let change = Change::of_subject(key.id);
-            progress.position = Some(invalidations::append(&mut tx, &change, now).await?);
+            progress.position = Some(invalidations::append(tx, &change, now).await?);
         }
-        progress.counts = Some(found.counts()?);
-        let mut record = self.execution_record(execution, Action::SubjectKeyDestroy);
-        record.count = i64::try_from(found.removed.postgres_entries).unwrap_or(i64::MAX);
-        self.commit_step(tx, execution, (&progress, record)).await?;
-        Ok((DESTROYED, progress))
+        let count = i64::try_from(found.removed.postgres_entries).unwrap_or(i64::MAX);
+        progress.counts = Some(Counts::Erasure(found));
+        let record = AuditRecord {
+            subject_key: progress.subject_key.or(execution.row.subject_key),
+            count,
+            ..self.execution_record(execution, Action::SubjectKeyDestroy)
+        };
+        let recorded = self.record_step(tx, execution, &progress, &record).await?;
+        Ok((recorded, progress))
     }
 
     /// What a legal hold keeps is not destroyed, but nobody is served it any more: it is restricted.
     async fn keep_held(
         &self,
-        mut tx: WriteTx,
-        execution: &mut Execution,
+        tx: &mut WriteTx,
+        execution: &Execution,
         holds: Vec<HoldId>,
         now: DateTime<Utc>,
-    ) -> Result<(&'static str, Progress), ExecutionError> {
-        let key = keys::find_subject_key(&mut tx, execution.row.subject).await?;
-        let found = Found { holds, ..Found::default() };
-        let mut progress =
-            Progress { step: Some(HELD), counts: Some(found.counts()?), ..Progress::default() };
+    ) -> Result<(Recorded, Progress), ExecutionError> {
+        let key = keys::find_subject_key(tx, execution.row.subject).await?;
+        let mut progress = Progress {
+            step: Some(ExecutionStep::Held),
+            counts: Some(Counts::Erasure(Erased { holds, ..Erased::default() })),
+            ..Progress::default()
+        };
         if let Some(key) = key {
             self.take_back_outside(Erasure {
                 tenant: execution.tenant,
@@ -176,27 +151,26 @@ impl Compliance {
                 verdict: Verdict::Kept,
             })
             .await?;
-            keys::update_restricted(&mut tx, key.id, Some(now)).await?;
-            let cached = erasures::list_cache_keys(&mut tx, key.id).await?;
-            work::update_cache_keys(&mut tx, execution.row.id, &cached).await?;
-            execution.row.subject_key = Some(key.id);
+            keys::update_restricted(tx, key.id, Some(now)).await?;
+            let cached = erasures::list_cache_keys(tx, key.id).await?;
+            work::update_cache_keys(tx, execution.row.id, &cached).await?;
             progress.subject_key = Some(key.id);
             let change = Change::of_subject(key.id);
-            progress.position = Some(invalidations::append(&mut tx, &change, now).await?);
+            progress.position = Some(invalidations::append(tx, &change, now).await?);
         }
-        let record = self.execution_record(execution, Action::Restrict);
-        self.commit_step(tx, execution, (&progress, record)).await?;
-        Ok((HELD, progress))
+        let record = AuditRecord {
+            subject_key: progress.subject_key.or(execution.row.subject_key),
+            ..self.execution_record(execution, Action::Restrict)
+        };
+        let recorded = self.record_step(tx, execution, &progress, &record).await?;
+        Ok((recorded, progress))
     }
 
     /// Removes the person's values from Redis; `false`: it cannot be reached.
     async fn clear_redis(&self, execution: &mut Execution) -> Result<bool, ExecutionError> {
-        let (store, id) = (&self.parts.store, execution.row.id);
-        let cached = store.bounded(async {
-            let mut tx = store.tenant(execution.tenant).await?;
-            let cached = work::list_cache_keys(&mut tx, id).await?;
-            tx.end().await?;
-            Ok::<_, StoreError>(cached)
+        let (store, id, tenant) = (&self.parts.store, execution.row.id, execution.tenant);
+        let cached = store.read("list values to remove from Redis", tenant, async |mut tx| {
+            work::list_cache_keys(&mut tx, id).await
         });
         let cached = cached.await?;
         let keys = self.parts.keyring.tenant_keys(execution.tenant).await?;
@@ -217,9 +191,9 @@ impl Compliance {
             tracing::warn!(request = %id, %error, "an erasure waits for Redis");
             return Ok(false);
         }
-        let mut found = Found::of(execution)?;
+        let mut found = erased_so_far(execution);
         found.removed.redis_names = cached.len() as u64;
-        execution.row.counts = Some(found.counts()?);
+        execution.row.counts = Some(Counts::Erasure(found));
         Ok(true)
     }
 
@@ -233,9 +207,9 @@ impl Compliance {
         let Some(position) = execution.row.position else { return Ok(true) };
         match self.parts.coherence.propagate(position).await {
             Ok(replicas) => {
-                let mut found = Found::of(execution)?;
+                let mut found = erased_so_far(execution);
                 found.removed.memory_replicas = replicas;
-                execution.row.counts = Some(found.counts()?);
+                execution.row.counts = Some(Counts::Erasure(found));
                 Ok(true)
             }
             Err(error) => {
@@ -249,33 +223,31 @@ impl Compliance {
     async fn note_step(
         &self,
         execution: &mut Execution,
-        step: &'static str,
+        step: ExecutionStep,
     ) -> Result<(), ExecutionError> {
         let store = &self.parts.store;
         let counts = execution.row.counts.clone();
         let progress = Progress { step: Some(step), counts, ..Progress::default() };
         let record = self.execution_record(execution, Action::GdprStep);
-        let noted = store.bounded(async {
-            let tx = store.write(execution.tenant).await?;
-            self.commit_step(tx, execution, (&progress, record)).await
+        let noted = store.change("note a step of an erasure", execution.tenant, async |mut tx| {
+            let recorded = self.record_step(&mut tx, execution, &progress, &record).await?;
+            Ok::<_, ExecutionError>(Ending::Commit(recorded, ()))
         });
         noted.await?;
-        execution.row.step = Some(step.to_owned());
+        execution.row.step = Some(step);
         Ok(())
     }
 
     /// Looks once more that nothing is left, and certifies it.
     async fn certify(&self, execution: &mut Execution) -> Result<(), ExecutionError> {
-        let found = Found::of(execution)?;
-        let (store, id) = (&self.parts.store, execution.row.id);
-        let looked = store.bounded(async {
-            let mut tx = store.tenant(execution.tenant).await?;
+        let found = erased_so_far(execution);
+        let (store, id, tenant) = (&self.parts.store, execution.row.id, execution.tenant);
+        let looked = store.read("look whether an erasure left entries", tenant, async |mut tx| {
             let left = match (execution.row.subject_key, found.key_destroyed_at) {
                 (Some(key), Some(_)) => erasures::count_entries(&mut tx, key).await?,
                 _ => 0,
             };
             let events = history::list_events(&mut tx, id).await?;
-            tx.end().await?;
             Ok::<_, StoreError>((left, events))
         });
         let (left, events) = looked.await?;
@@ -319,6 +291,10 @@ impl Compliance {
     }
 }
 
-fn is_at(execution: &Execution, steps: &[&str]) -> bool {
-    execution.row.step.as_deref().is_some_and(|step| steps.contains(&step))
+/// What an erasure has found and removed by now.
+fn erased_so_far(execution: &Execution) -> Erased {
+    match &execution.row.counts {
+        Some(Counts::Erasure(erased)) => erased.clone(),
+        Some(Counts::Export(_)) | None => Erased::default(),
+    }
 }

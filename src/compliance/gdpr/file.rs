@@ -11,7 +11,7 @@ use crate::domain::ids::{AuditId, GdprRequestId, TenantId};
 use crate::domain::query::SubjectId;
 use crate::keyring::{BlindKind, TenantKeys, TextKind, TextPlace};
 use crate::store::gdpr::{NewRequest, RequestRow};
-use crate::store::{self, StoreError, WriteTx, gdpr, tenants};
+use crate::store::{self, Ending, Recorded, WriteTx, gdpr, tenants};
 
 use super::view::Details;
 use super::{GdprError, Happening, about, token_of};
@@ -69,8 +69,7 @@ impl Compliance {
         let name = name.map(|key| keys.blind_index(BlindKind::IdempotencyKey, key.as_bytes()).0);
         let digest = filing.digest(&keys);
         let store = &self.parts.store;
-        let filed = store.bounded(async {
-            let mut tx = store.write(tenant).await?;
+        let filed = store.change("file a request", tenant, async |mut tx| {
             let received_at = filing.received_at.unwrap_or(now);
             let due_at = tenants::get_rules(&mut tx).await?.zone.due(received_at);
             let new = NewRequest {
@@ -87,11 +86,10 @@ impl Compliance {
                 created_at: now,
             };
             if !gdpr::insert(&mut tx, &new).await? {
-                tx.roll_back().await?;
-                return Ok(false);
+                return Ok::<_, GdprError>(Ending::RollBack(false));
             }
-            self.admit_request(tx, &keys, id, record).await?;
-            Ok::<_, GdprError>(true)
+            let recorded = self.admit_request(&mut tx, &keys, id, &record).await?;
+            Ok(Ending::Commit(recorded, true))
         });
         if !filed.await? {
             return self.filed_before(tenant, name.as_ref(), &digest).await;
@@ -107,15 +105,11 @@ impl Compliance {
         digest: &[u8; 32],
     ) -> Result<RequestRow, GdprError> {
         let store = &self.parts.store;
-        let before = store.bounded(async {
-            let mut tx = store.tenant(tenant).await?;
-            let before = match name {
-                Some(name) => gdpr::find_by_idempotency_key(&mut tx, name).await?,
-                None => None,
-            };
-            tx.end().await?;
-            Ok::<_, StoreError>(before)
-        });
+        let before =
+            store.read("find a request that was filed before", tenant, async |mut tx| match name {
+                Some(name) => gdpr::find_by_idempotency_key(&mut tx, name).await,
+                None => Ok(None),
+            });
         let before = before.await?.ok_or(GdprError::NotFound)?;
         if before.digest.as_deref() == Some(&digest[..]) {
             Ok(before)
@@ -124,26 +118,27 @@ impl Compliance {
         }
     }
 
-    /// Records the filing, and whether it waits for somebody's approval.
+    /// Records the filing, and whether it waits for somebody's approval. The transaction commits with
+    /// the record that this function returns.
     async fn admit_request(
         &self,
-        mut tx: WriteTx,
+        tx: &mut WriteTx,
         keys: &TenantKeys,
         id: GdprRequestId,
-        record: AuditRecord,
-    ) -> Result<(), GdprError> {
-        let row = gdpr::lock(&mut tx, id).await?.ok_or(GdprError::NotFound)?;
+        record: &AuditRecord,
+    ) -> Result<Recorded, GdprError> {
+        let row = gdpr::lock(tx, id).await?.ok_or(GdprError::NotFound)?;
         let next = AuditId::fresh(&*self.parts.ids, record.at);
         let accepted = AuditRecord { id: next, ..record.clone() };
-        let filed = about(id, Action::GdprFile, record);
-        let _also = store::audit::insert(&mut tx, &self.parts.audit.stamp(filed)).await?;
-        let event = if tenants::get_rules(&mut tx).await?.approval {
+        let filed = about(id, Action::GdprFile, record.clone());
+        let _also = store::audit::insert(tx, &self.parts.audit.stamp(filed)).await?;
+        let event = if tenants::get_rules(tx).await?.approval {
             RequestEvent::AskApproval
         } else {
             RequestEvent::Accept
         };
-        let happening = Happening::new(event, accepted, (keys, None))?;
-        let (_, recorded) = self.happen(&mut tx, &row, happening).await?;
-        Ok(tx.commit(recorded).await?)
+        let happening = Happening::new(event, accepted, keys, None)?;
+        let (_, recorded) = self.happen(tx, &row, &happening).await?;
+        Ok(recorded)
     }
 }

@@ -12,7 +12,7 @@ use crate::domain::ids::HoldId;
 use crate::domain::query::SubjectId;
 use crate::keyring::{TextKind, TextPlace, open_texts};
 use crate::store::holds::{self, HoldRow, Lifted, NewHold};
-use crate::store::{self, StoreError, invalidations};
+use crate::store::{self, Ending, StoreError, invalidations};
 
 use super::{GdprError, token_of};
 
@@ -76,21 +76,20 @@ impl Compliance {
         let reason = keys.seal_text(place, &text)?;
         let (from, by) = (new.from.unwrap_or(now), token_of(&record.actor));
         let hold = NewHold { id, subject, from, until: new.until, reason: &reason, at: now, by };
-        let record = AuditRecord {
+        let record = self.parts.audit.stamp(AuditRecord {
             action: Action::HoldSet,
             object: Some(id.0),
             subject_key: key.map(|key| key.id),
             count: 1,
             ..record
-        };
+        });
         let store = &self.parts.store;
-        let set = store.bounded(async {
-            let mut tx = store.write(tenant).await?;
-            // What is being removed or replaced just now ends before; what comes after sees it.
+        let set = store.change("set a legal hold", tenant, async |mut tx| {
+            // A removal or replacement that is under way ends before; one that comes after sees the hold.
             invalidations::lock_for_invalidation(&mut tx, false, now).await?;
             holds::insert(&mut tx, &hold).await?;
-            let recorded = store::audit::insert(&mut tx, &self.parts.audit.stamp(record)).await?;
-            tx.commit(recorded).await
+            let recorded = store::audit::insert(&mut tx, &record).await?;
+            Ok::<_, StoreError>(Ending::Commit(recorded, ()))
         });
         set.await?;
         Ok(id)
@@ -111,17 +110,20 @@ impl Compliance {
         let by = token_of(&record.actor);
         let record =
             AuditRecord { action: Action::HoldLift, object: Some(id.0), count: 1, ..record };
-        let lifted = store.bounded(async {
-            let mut tx = store.write(tenant).await?;
-            match holds::update_lifted(&mut tx, id, (now, by), &reason).await? {
-                Lifted::Now => {}
-                Lifted::Before => return Err(GdprError::LiftedBefore),
-                Lifted::Unknown => return Err(GdprError::NotFound),
+        let record = self.parts.audit.stamp(record);
+        let lifted = store.change("lift a legal hold", tenant, async |mut tx| {
+            let lifted = holds::update_lifted(&mut tx, id, (now, by), &reason).await?;
+            if lifted != Lifted::Now {
+                return Ok::<_, StoreError>(Ending::RollBack(lifted));
             }
-            let recorded = store::audit::insert(&mut tx, &self.parts.audit.stamp(record)).await?;
-            Ok(tx.commit(recorded).await?)
+            let recorded = store::audit::insert(&mut tx, &record).await?;
+            Ok(Ending::Commit(recorded, lifted))
         });
-        lifted.await?;
+        match lifted.await? {
+            Lifted::Now => {}
+            Lifted::Before => return Err(GdprError::LiftedBefore),
+            Lifted::Unknown => return Err(GdprError::NotFound),
+        }
         // What it held of an erasure is erased now.
         self.wake_worker();
         Ok(())
@@ -134,11 +136,8 @@ impl Compliance {
         only: Option<HoldId>,
     ) -> Result<Vec<HoldView>, GdprError> {
         let (store, tenant) = (&self.parts.store, call.caller.tenant);
-        let rows = store.bounded(async {
-            let mut tx = store.tenant(tenant).await?;
-            let rows = holds::list(&mut tx, only, MOST_TOLD).await?;
-            tx.end().await?;
-            Ok::<_, StoreError>(rows)
+        let rows = store.read("list legal holds", tenant, async |mut tx| {
+            holds::list(&mut tx, only, MOST_TOLD).await
         });
         let rows = rows.await?;
         let keys = self.parts.keyring.tenant_keys(tenant).await?;

@@ -97,7 +97,8 @@ impl Happening {
     pub(super) fn new(
         event: RequestEvent,
         record: AuditRecord,
-        (keys, note): (&TenantKeys, Option<&str>),
+        keys: &TenantKeys,
+        note: Option<&str>,
     ) -> Result<Self, KeyringError> {
         let place = TextPlace { kind: TextKind::EventNote, object: record.id.0 };
         let note = note.map(|note| keys.seal_text(place, note.as_bytes())).transpose()?;
@@ -118,17 +119,18 @@ const fn token_of(actor: &Actor) -> Option<TokenId> {
 }
 
 impl Compliance {
-    /// Lets something happen to a locked request; returns its state from then on. The record given
-    /// out is what the transaction is to be committed with.
+    /// Lets something happen to a locked request; returns its state from then on, and the record that
+    /// the transaction commits with.
     async fn happen(
         &self,
         tx: &mut WriteTx,
         row: &RequestRow,
-        happening: Happening,
+        happening: &Happening,
     ) -> Result<(RequestState, Recorded), GdprError> {
         let Happening { event, record, note } = happening;
+        let event = *event;
         let state = row.state.after(event).ok_or(GdprError::State(row.state, event))?;
-        let record = about(row.id, event.action(), record);
+        let record = about(row.id, event.action(), record.clone());
         let record = AuditRecord { subject_key: row.subject_key, ..record };
         let entry = EventRow {
             id: record.id,
@@ -136,7 +138,7 @@ impl Compliance {
             state,
             at: record.at,
             by: token_of(&record.actor),
-            note,
+            note: note.clone(),
         };
         let now = self.parts.clock.now();
         if !gdpr::update_state(tx, row.id, (row.state, state), now).await? {

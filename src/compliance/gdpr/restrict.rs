@@ -4,15 +4,13 @@
 use crate::compliance::Compliance;
 use crate::domain::audit_record::Action;
 use crate::domain::gdpr::{RequestEvent, RequestKind};
-use crate::domain::selector::{Change, Position};
+use crate::domain::gdpr_execution::ExecutionStep;
+use crate::domain::selector::Change;
 use crate::store::gdpr::work::Progress;
-use crate::store::{invalidations, keys};
+use crate::store::{Ending, invalidations, keys};
 
 use super::GdprError;
 use super::work::{Ended, Execution, ExecutionError};
-
-/// The step after which Postgres says it; that every replica follows is left.
-const CHANGED: &str = "changed";
 
 impl Compliance {
     pub(super) async fn execute_restriction(
@@ -54,25 +52,25 @@ impl Compliance {
         let record = self.execution_record(execution, action);
         let (store, now) = (&self.parts.store, self.parts.clock.now());
         let since = restricts.then_some(now);
-        let changed = store.bounded(async {
-            let mut tx = store.write(tenant).await?;
+        let changed = store.change("change a person's restriction", tenant, async |mut tx| {
             invalidations::lock_for_invalidation(&mut tx, false, now).await?;
             if !keys::update_restricted(&mut tx, key.id, since).await? {
-                return Err(GdprError::Gone.into());
+                return Ok::<_, ExecutionError>(Ending::RollBack(None));
             }
             let forgotten = Change::of_subject(key.id);
             let position = invalidations::append(&mut tx, &forgotten, now).await?;
             let progress = Progress {
-                step: Some(CHANGED),
+                step: Some(ExecutionStep::Changed),
                 subject_key: Some(key.id),
                 position: Some(position),
                 ..Progress::default()
             };
-            self.commit_step(tx, execution, (&progress, record)).await?;
-            Ok::<Position, ExecutionError>(position)
+            let recorded = self.record_step(&mut tx, execution, &progress, &record).await?;
+            Ok(Ending::Commit(recorded, Some(position)))
         });
-        execution.row.position = Some(changed.await?);
-        execution.row.step = Some(CHANGED.to_owned());
+        let position = changed.await?.ok_or(GdprError::Gone)?;
+        execution.row.position = Some(position);
+        execution.row.step = Some(ExecutionStep::Changed);
         Ok(())
     }
 }

@@ -105,15 +105,10 @@ impl Compliance {
         limit: u16,
     ) -> Result<(Vec<Read>, Option<GdprRequestId>), GdprError> {
         let (store, limit) = (&self.parts.store, usize::from(limit));
-        let mut rows = store
-            .bounded(async {
-                let mut tx = store.tenant(tenant).await?;
-                let most = i64::try_from(limit + 1).unwrap_or(i64::MAX);
-                let rows = gdpr::list(&mut tx, filter, most).await?;
-                tx.end().await?;
-                Ok::<_, StoreError>(rows)
-            })
-            .await?;
+        let most = i64::try_from(limit + 1).unwrap_or(i64::MAX);
+        let rows = store
+            .read("list requests", tenant, async |mut tx| gdpr::list(&mut tx, filter, most).await);
+        let mut rows = rows.await?;
         let more = rows.len() > limit;
         rows.truncate(limit);
         let next = if more { rows.last().map(|row| row.id) } else { None };
@@ -146,11 +141,9 @@ impl Compliance {
 
     async fn read_request(&self, tenant: TenantId, id: GdprRequestId) -> Result<Read, GdprError> {
         let store = &self.parts.store;
-        let found = store.bounded(async {
-            let mut tx = store.tenant(tenant).await?;
+        let found = store.read("read a request and its history", tenant, async |mut tx| {
             let row = gdpr::find(&mut tx, id).await?;
             let events = history::list_events(&mut tx, id).await?;
-            tx.end().await?;
             Ok::<_, StoreError>(row.map(|row| (row, events)))
         });
         found.await?.ok_or(GdprError::NotFound)
@@ -204,11 +197,8 @@ impl Compliance {
         if row.kind != RequestKind::Erase {
             return Err(GdprError::NotFound);
         }
-        let body = store.bounded(async {
-            let mut tx = store.tenant(tenant).await?;
-            let body = history::find_certificate(&mut tx, id).await?;
-            tx.end().await?;
-            Ok::<_, StoreError>(body)
+        let body = store.read("find the certificate of an erasure", tenant, async |mut tx| {
+            history::find_certificate(&mut tx, id).await
         });
         let body = body.await?.ok_or(GdprError::NotExecuted(row.state))?;
         Ok((row, body))
@@ -221,13 +211,9 @@ impl Compliance {
         id: GdprRequestId,
     ) -> Result<RequestRow, GdprError> {
         let store = &self.parts.store;
-        let row = store.bounded(async {
-            let mut tx = store.tenant(tenant).await?;
-            let row = gdpr::find(&mut tx, id).await?;
-            tx.end().await?;
-            Ok::<_, StoreError>(row)
-        });
-        row.await?.ok_or(GdprError::NotFound)
+        let found =
+            store.read("find a request", tenant, async |mut tx| gdpr::find(&mut tx, id).await);
+        found.await?.ok_or(GdprError::NotFound)
     }
 
     async fn show(

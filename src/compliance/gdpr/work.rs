@@ -5,16 +5,15 @@
 use std::sync::Arc;
 
 use chrono::TimeDelta;
-use uuid::Uuid;
 
 use crate::call::ServiceError;
 use crate::compliance::Compliance;
 use crate::domain::audit_record::{Action, AuditRecord};
 use crate::domain::gdpr::{RequestEvent, RequestKind};
 use crate::domain::ids::{GdprRequestId, RequestId, TenantId};
-use crate::store::gdpr::work::{self, Progress};
+use crate::store::gdpr::work::{self, Lease, Progress};
 use crate::store::gdpr::{RequestRow, history};
-use crate::store::{self, StoreError, WriteTx, gdpr};
+use crate::store::{self, Ending, Recorded, StoreError, WriteTx, gdpr};
 
 use super::outside::OutsideError;
 use super::{GdprError, Happening, about};
@@ -38,8 +37,7 @@ const WAITING: TimeDelta = TimeDelta::seconds(2);
 pub(super) struct Execution {
     pub(super) tenant: TenantId,
     pub(super) row: RequestRow,
-    /// What the lease is known by.
-    holder: Uuid,
+    lease: Lease,
     /// Under what its records go.
     request: RequestId,
 }
@@ -72,12 +70,6 @@ impl<E: Into<ServiceError>> From<E> for ExecutionError {
     }
 }
 
-impl Execution {
-    pub(super) fn named(&self) -> (GdprRequestId, Uuid) {
-        (self.row.id, self.holder)
-    }
-}
-
 impl Compliance {
     /// Executes what is to be executed; returns how many requests it took up.
     pub async fn work_on_requests(self: &Arc<Self>) -> Result<usize, ServiceError> {
@@ -86,11 +78,9 @@ impl Compliance {
             return Ok(0);
         }
         let (store, now) = (&self.parts.store, self.parts.clock.now());
-        let found = store.bounded(async {
-            let mut tx = store.begin_system("find requests that are to be executed").await?;
+        let found = store.system("find requests that are to be executed", async |mut tx| {
             let unheld = work::list_unheld(&mut tx, now, TURN).await?;
             let ready = work::list_ready(&mut tx, now, TURN).await?;
-            tx.end().await?;
             Ok::<_, StoreError>((unheld, ready))
         });
         let (unheld, ready) = found.await?;
@@ -135,20 +125,19 @@ impl Compliance {
             self.parts.calls.fresh_request(),
             Action::GdprResume,
         );
-        let resumed = Happening::new(RequestEvent::Resume, record, (&keys, None))?;
+        let resumed = Happening::new(RequestEvent::Resume, record, &keys, None)?;
         let store = &self.parts.store;
-        let done = store.bounded(async {
-            let mut tx = store.write(tenant).await?;
+        let done = store.change("resume an erasure", tenant, async |mut tx| {
             let row = gdpr::lock(&mut tx, id).await?.ok_or(GdprError::NotFound)?;
-            let (_, recorded) = self.happen(&mut tx, &row, resumed).await?;
+            if row.state.after(resumed.event).is_none() {
+                // Another replica was faster.
+                return Ok::<_, GdprError>(Ending::RollBack(()));
+            }
+            let (_, recorded) = self.happen(&mut tx, &row, &resumed).await?;
             work::update_begun_anew(&mut tx, id).await?;
-            Ok::<_, GdprError>(tx.commit(recorded).await?)
+            Ok(Ending::Commit(recorded, ()))
         });
-        match done.await {
-            // Another replica was faster.
-            Ok(()) | Err(GdprError::State(..)) => {}
-            Err(error) => return Err(into_service(error)),
-        }
+        done.await.map_err(into_service)?;
         self.wake_worker();
         Ok(())
     }
@@ -160,33 +149,28 @@ impl Compliance {
         id: GdprRequestId,
     ) -> Result<Option<Execution>, ServiceError> {
         let (store, now) = (&self.parts.store, self.parts.clock.now());
-        let holder = self.parts.ids.next(now);
+        let lease = Lease { tenant, request: id, holder: self.parts.ids.next(now) };
         let request = self.parts.calls.fresh_request();
         let keys = self.parts.keyring.tenant_keys(tenant).await?;
-        let again = store.bounded(async {
-            let mut tx = store.begin_system("go on with a request that waited").await?;
-            let again = work::take_waiting(&mut tx, (tenant, id, holder), now).await?;
-            tx.end().await?;
-            Ok::<_, StoreError>(again)
+        let again = store.system("go on with a request that waited", async |mut tx| {
+            work::take_waiting(&mut tx, lease, now).await
         });
         if again.await? {
             let row = self.find_request(tenant, id).await.map_err(into_service)?;
-            return Ok(Some(Execution { tenant, row, holder, request }));
+            return Ok(Some(Execution { tenant, row, lease, request }));
         }
-        let taken = store.bounded(async {
-            let mut tx = store.write(tenant).await?;
+        let taken = store.change("take a request up", tenant, async |mut tx| {
             let Some(row) = work::lock_ready(&mut tx, id, now).await? else {
-                return Ok(None);
+                return Ok::<_, GdprError>(Ending::RollBack(None));
             };
             let record = self.parts.calls.service_record(tenant, request, Action::GdprBegin);
-            let begun = Happening::new(RequestEvent::Begin, record, (&keys, None))?;
-            let (state, recorded) = self.happen(&mut tx, &row, begun).await?;
-            work::update_lease(&mut tx, id, holder).await?;
-            tx.commit(recorded).await?;
-            Ok::<_, GdprError>(Some(RequestRow { state, ..row }))
+            let begun = Happening::new(RequestEvent::Begin, record, &keys, None)?;
+            let (state, recorded) = self.happen(&mut tx, &row, &begun).await?;
+            work::update_lease(&mut tx, lease).await?;
+            Ok(Ending::Commit(recorded, Some(RequestRow { state, ..row })))
         });
         let row = taken.await.map_err(into_service)?;
-        Ok(row.map(|row| Execution { tenant, row, holder, request }))
+        Ok(row.map(|row| Execution { tenant, row, lease, request }))
     }
 
     async fn execute(self: &Arc<Self>, mut execution: Execution) -> Result<(), ServiceError> {
@@ -242,26 +226,19 @@ impl Compliance {
         failures: i32,
     ) -> Result<(), ServiceError> {
         let (store, restarts_at) = (&self.parts.store, self.parts.clock.now() + pause);
-        let given = store.bounded(async {
-            let mut tx = store.begin_system("give a data subject's request back").await?;
-            let (id, holder) = execution.named();
-            let named = (execution.tenant, id, holder);
-            work::update_given_back(&mut tx, named, restarts_at, failures).await?;
-            tx.end().await?;
-            Ok::<_, StoreError>(())
+        let given = store.system("give a data subject's request back", async |mut tx| {
+            work::update_given_back(&mut tx, execution.lease, restarts_at, failures).await
         });
-        Ok(given.await?)
+        // Another execution that has the request meanwhile keeps it.
+        let _still_held = given.await?;
+        Ok(())
     }
 
     /// Prolongs an execution's lease.
     pub(super) async fn prolong(&self, execution: &Execution) -> Result<(), ExecutionError> {
-        let (store, (id, holder)) = (&self.parts.store, execution.named());
-        let alive = store.bounded(async {
-            let mut tx = store.begin_system("prolong an execution's lease").await?;
-            let named = (execution.tenant, id, holder);
-            let alive = work::update_lease_prolonged(&mut tx, named).await?;
-            tx.end().await?;
-            Ok::<_, StoreError>(alive)
+        let store = &self.parts.store;
+        let alive = store.system("prolong an execution's lease", async |mut tx| {
+            work::update_lease_prolonged(&mut tx, execution.lease).await
         });
         if alive.await? { Ok(()) } else { Err(ExecutionError::LeaseLost) }
     }
@@ -283,7 +260,7 @@ impl Compliance {
         progress: &Progress,
     ) -> Result<(), ExecutionError> {
         let now = self.parts.clock.now();
-        if work::update_progress(tx, execution.named(), progress, now).await? {
+        if work::update_progress(tx, execution.lease, progress, now).await? {
             Ok(())
         } else {
             Err(ExecutionError::LeaseLost)
@@ -300,33 +277,31 @@ impl Compliance {
     ) -> Result<(), ExecutionError> {
         let keys = self.parts.keyring.tenant_keys(execution.tenant).await?;
         let (store, now) = (&self.parts.store, self.parts.clock.now());
-        let finished = store.bounded(async {
-            let mut tx = store.write(execution.tenant).await?;
+        let finished = store.change("end an execution", execution.tenant, async |mut tx| {
             let row = gdpr::lock(&mut tx, execution.row.id).await?.ok_or(GdprError::NotFound)?;
             self.note_progress(&mut tx, execution, progress).await?;
             if let Some(body) = certificate {
                 history::insert_certificate(&mut tx, row.id, body, now).await?;
             }
             let record = self.execution_record(execution, event.action());
-            let happening = Happening::new(event, record, (&keys, None))?;
-            let (_, recorded) = self.happen(&mut tx, &row, happening).await?;
-            tx.commit(recorded).await?;
-            Ok::<_, ExecutionError>(())
+            let happening = Happening::new(event, record, &keys, None)?;
+            let (_, recorded) = self.happen(&mut tx, &row, &happening).await?;
+            Ok::<_, ExecutionError>(Ending::Commit(recorded, ()))
         });
         finished.await
     }
 
-    /// Records a step of an execution and commits it.
-    pub(super) async fn commit_step(
+    /// Records a step of an execution, in the transaction of the step, which commits with the record
+    /// that this function returns.
+    pub(super) async fn record_step(
         &self,
-        mut tx: WriteTx,
+        tx: &mut WriteTx,
         execution: &Execution,
-        (progress, record): (&Progress, AuditRecord),
-    ) -> Result<(), ExecutionError> {
-        self.note_progress(&mut tx, execution, progress).await?;
-        let recorded = store::audit::insert(&mut tx, &self.parts.audit.stamp(record)).await?;
-        tx.commit(recorded).await?;
-        Ok(())
+        progress: &Progress,
+        record: &AuditRecord,
+    ) -> Result<Recorded, ExecutionError> {
+        self.note_progress(tx, execution, progress).await?;
+        Ok(store::audit::insert(tx, &self.parts.audit.stamp(record.clone())).await?)
     }
 }
 

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use crate::crypto::Sealed;
 use crate::domain::cache_key::BlindIndex;
 use crate::domain::gdpr::{RequestKind, RequestState};
+use crate::domain::gdpr_execution::{Counts, ExecutionStep};
 use crate::domain::ids::{GdprRequestId, SubjectKeyId, TokenId};
 use crate::domain::selector::Position;
 
@@ -27,7 +28,7 @@ pub struct RequestRow {
     /// Where it stands.
     pub state: RequestState,
     /// The last step of its execution that is done.
-    pub step: Option<String>,
+    pub step: Option<ExecutionStep>,
     /// Executions that failed since it was approved.
     pub attempts: i32,
     /// The person's id; `None` 90 days after its end.
@@ -54,8 +55,8 @@ pub struct RequestRow {
     pub subject_key: Option<SubjectKeyId>,
     /// The step that every replica must have followed.
     pub position: Option<Position>,
-    /// What the execution touched, as JSON.
-    pub counts: Option<String>,
+    /// What the execution touched.
+    pub counts: Option<Counts>,
     /// Until when the package of an export can be had.
     pub expires_at: Option<DateTime<Utc>>,
 }
@@ -148,11 +149,15 @@ impl RawRequest {
             .subject_blind
             .try_into()
             .map_err(|_| StoreError::UnknownValue("blind index of a person"))?;
+        let kind = RequestKind::parse(&self.kind).ok_or(StoreError::UnknownValue("request"))?;
+        let counts = self.counts.map(|json| {
+            Counts::parse(kind, &json).ok_or(StoreError::UnknownValue("count of an execution"))
+        });
         Ok(RequestRow {
             id: GdprRequestId(self.request_id),
-            kind: RequestKind::parse(&self.kind).ok_or(StoreError::UnknownValue("request"))?,
+            kind,
             state: parse_state(&self.state)?,
-            step: self.step,
+            step: self.step.as_deref().map(parse_step).transpose()?,
             attempts: self.attempts,
             subject_sealed: self.subject_sealed.map(Sealed::from_bytes),
             subject: BlindIndex(subject),
@@ -166,10 +171,14 @@ impl RawRequest {
             created_at: self.created_at,
             subject_key: self.subject_key_id.map(SubjectKeyId),
             position: self.stream_position.map(Position),
-            counts: self.counts,
+            counts: counts.transpose()?,
             expires_at: self.expires_at,
         })
     }
+}
+
+fn parse_step(name: &str) -> Result<ExecutionStep, StoreError> {
+    ExecutionStep::parse(name).ok_or(StoreError::UnknownValue("step of an execution"))
 }
 
 fn parse_state(name: &str) -> Result<RequestState, StoreError> {

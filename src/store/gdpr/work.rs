@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use crate::domain::cache_key::CacheKey;
 use crate::domain::gdpr::{RequestKind, RequestState};
+use crate::domain::gdpr_execution::{Counts, ExecutionStep};
 use crate::domain::ids::{GdprRequestId, SubjectKeyId, TenantId};
 use crate::domain::selector::Position;
 
@@ -15,6 +16,17 @@ use crate::store::{StoreError, SystemTx, TenantTx, WriteTx};
 
 /// How long an execution has its request without a sign of life.
 const LEASE_SECONDS: f64 = 30.0;
+
+/// The right of one execution to work on its request, until another execution may take it over.
+#[derive(Debug, Clone, Copy)]
+pub struct Lease {
+    /// Whose the request is.
+    pub tenant: TenantId,
+    /// The request.
+    pub request: GdprRequestId,
+    /// The name of the execution, which no other has.
+    pub holder: Uuid,
+}
 
 /// Requests that can be executed at `now`, the most urgent first.
 pub async fn list_ready(
@@ -101,11 +113,11 @@ pub async fn update_begun_anew(tx: &mut WriteTx, id: GdprRequestId) -> Result<()
     Ok(())
 }
 
-/// Gives a request that was given back, to be taken up again about now, to an execution; `false`: it is
-/// none, or somebody else has it.
+/// Gives a request that was given back, to be taken up again about now, to an execution. `false` means
+/// that the request is not one of those, or that another execution has it.
 pub async fn take_waiting(
     tx: &mut SystemTx,
-    (tenant, id, holder): (TenantId, GdprRequestId, Uuid),
+    lease: Lease,
     now: DateTime<Utc>,
 ) -> Result<bool, StoreError> {
     let done = sqlx::query!(
@@ -113,9 +125,9 @@ pub async fn take_waiting(
          SET lease_holder = $3, lease_until = now() + make_interval(secs => $4), restarts_at = NULL
          WHERE tenant_id = $1 AND request_id = $2 AND state = 'executing' AND lease_holder IS NULL
            AND restarts_at <= $5",
-        tenant.0,
-        id.0,
-        holder,
+        lease.tenant.0,
+        lease.request.0,
+        lease.holder,
         LEASE_SECONDS,
         now
     )
@@ -125,19 +137,15 @@ pub async fn take_waiting(
 }
 
 /// Gives a locked request to an execution.
-pub async fn update_lease(
-    tx: &mut WriteTx,
-    id: GdprRequestId,
-    holder: Uuid,
-) -> Result<(), StoreError> {
+pub async fn update_lease(tx: &mut WriteTx, lease: Lease) -> Result<(), StoreError> {
     let tenant = tx.tenant().0;
     sqlx::query!(
         "UPDATE ai_cache_gdpr_requests
          SET lease_holder = $3, lease_until = now() + make_interval(secs => $4), restarts_at = NULL
          WHERE tenant_id = $1 AND request_id = $2",
         tenant,
-        id.0,
-        holder,
+        lease.request.0,
+        lease.holder,
         LEASE_SECONDS
     )
     .execute(tx.connection()?)
@@ -149,26 +157,28 @@ pub async fn update_lease(
 #[derive(Debug, Clone, Default)]
 pub struct Progress {
     /// The step that is done.
-    pub step: Option<&'static str>,
+    pub step: Option<ExecutionStep>,
     /// The random name of the person's key.
     pub subject_key: Option<SubjectKeyId>,
     /// The step of the stream that every replica must have followed.
     pub position: Option<Position>,
-    /// What was touched, as JSON.
-    pub counts: Option<String>,
+    /// What was touched.
+    pub counts: Option<Counts>,
     /// Until when a package can be had.
     pub expires_at: Option<DateTime<Utc>>,
 }
 
-/// Notes how far an execution has come and prolongs its lease; `false`: it has lost it, and the
-/// transaction must not commit.
+/// Notes how far an execution has come and prolongs its lease. `false` means that the execution has lost
+/// its lease: the transaction must not commit.
 pub async fn update_progress(
     tx: &mut WriteTx,
-    (id, holder): (GdprRequestId, Uuid),
+    lease: Lease,
     progress: &Progress,
     at: DateTime<Utc>,
 ) -> Result<bool, StoreError> {
     let tenant = tx.tenant().0;
+    let counts = progress.counts.as_ref().map(serde_json::to_string).transpose();
+    let counts = counts.map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
     let done = sqlx::query!(
         "UPDATE ai_cache_gdpr_requests
          SET lease_until = now() + make_interval(secs => $4), updated_at = $5,
@@ -177,14 +187,14 @@ pub async fn update_progress(
              counts = coalesce($9::text::jsonb, counts), expires_at = coalesce($10, expires_at)
          WHERE tenant_id = $1 AND request_id = $2 AND state = 'executing' AND lease_holder = $3",
         tenant,
-        id.0,
-        holder,
+        lease.request.0,
+        lease.holder,
         LEASE_SECONDS,
         at,
-        progress.step,
+        progress.step.map(ExecutionStep::name),
         progress.subject_key.map(|id| id.0),
         progress.position.map(|position| position.0),
-        progress.counts,
+        counts,
         progress.expires_at
     )
     .execute(tx.connection()?)
@@ -192,17 +202,15 @@ pub async fn update_progress(
     Ok(done.rows_affected() == 1)
 }
 
-/// Prolongs the lease of an execution that has nothing to tell; `false`: it has lost it.
-pub async fn update_lease_prolonged(
-    tx: &mut SystemTx,
-    (tenant, id, holder): (TenantId, GdprRequestId, Uuid),
-) -> Result<bool, StoreError> {
+/// Prolongs the lease of an execution that has nothing to tell. `false` means that the execution has lost
+/// its lease.
+pub async fn update_lease_prolonged(tx: &mut SystemTx, lease: Lease) -> Result<bool, StoreError> {
     let done = sqlx::query!(
         "UPDATE ai_cache_gdpr_requests SET lease_until = now() + make_interval(secs => $4)
          WHERE tenant_id = $1 AND request_id = $2 AND state = 'executing' AND lease_holder = $3",
-        tenant.0,
-        id.0,
-        holder,
+        lease.tenant.0,
+        lease.request.0,
+        lease.holder,
         LEASE_SECONDS
     )
     .execute(tx.connection()?)
@@ -246,11 +254,11 @@ pub async fn list_cache_keys(
     keys.flatten().unwrap_or_default().into_iter().map(parse_key).collect()
 }
 
-/// Gives a request back, to be taken up again after `restarts_at`, with one failure more or not.
-/// `false`: the execution had lost it.
+/// Gives a request back, to be taken up again after `restarts_at`, with so many `failures` more. `false`
+/// means that the execution had lost its lease.
 pub async fn update_given_back(
     tx: &mut SystemTx,
-    (tenant, id, holder): (TenantId, GdprRequestId, Uuid),
+    lease: Lease,
     restarts_at: DateTime<Utc>,
     failures: i32,
 ) -> Result<bool, StoreError> {
@@ -258,9 +266,9 @@ pub async fn update_given_back(
         "UPDATE ai_cache_gdpr_requests
          SET lease_holder = NULL, lease_until = NULL, restarts_at = $4, attempts = attempts + $5
          WHERE tenant_id = $1 AND request_id = $2 AND state = 'executing' AND lease_holder = $3",
-        tenant.0,
-        id.0,
-        holder,
+        lease.tenant.0,
+        lease.request.0,
+        lease.holder,
         restarts_at,
         failures
     )

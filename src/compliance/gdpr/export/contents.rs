@@ -7,12 +7,13 @@ use crate::audit::Receipt;
 use crate::call::ServiceError;
 use crate::compliance::gdpr::RequestView;
 use crate::domain::audit_row::AuditRow;
+use crate::domain::gdpr_execution::PackageCounts;
 use crate::domain::ids::EntryId;
 use crate::keyring::{EntryKey, KeyringError, WholeEntry, open_entries};
 use crate::store::gdpr::exports::HeldEntry;
 
 use super::PackingError;
-use super::facts::{Counts, Facts};
+use super::facts::Facts;
 use super::lines::{EntryLine, EntryTexts, LogLine, RequestLine};
 use super::package::Package;
 use super::readme::Readme;
@@ -87,7 +88,7 @@ impl Contents {
         self,
         made_at: DateTime<Utc>,
         expires_at: DateTime<Utc>,
-    ) -> Result<Counts, ServiceError> {
+    ) -> Result<PackageCounts, ServiceError> {
         let Self { mut package, readme, facts } = self;
         let facts = Facts { made_at, expires_at, ..facts };
         let pretty = |value| serde_json::to_vec_pretty(&value).map_err(PackingError::from);

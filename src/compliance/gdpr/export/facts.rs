@@ -4,30 +4,16 @@
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::domain::audit_record::RetentionClass;
+use crate::domain::gdpr_execution::PackageCounts;
 use crate::domain::ids::{EntryId, GdprRequestId, TenantId};
 
 use super::package::FileSummary;
 
 /// Most models that are told by name.
 const MOST_MODELS: usize = 1_000;
-
-/// How much is in a package.
-#[derive(Debug, Clone, Copy, Default, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Counts {
-    /// Entries, one a line.
-    pub entries: u64,
-    /// Entries that did not open.
-    pub unreadable: u64,
-    /// Records of the processing log.
-    pub processing_log: u64,
-    /// Requests of the person.
-    pub requests: u64,
-}
 
 /// What an export knows of itself.
 #[derive(Debug, Clone)]
@@ -49,7 +35,7 @@ pub struct Facts {
     /// Until when it can be downloaded.
     pub expires_at: DateTime<Utc>,
     /// How much is in it.
-    pub counts: Counts,
+    pub counts: PackageCounts,
     /// Entries that did not open.
     pub unreadable: Vec<EntryId>,
     /// Who answers what is not cached; `None`: nobody.

@@ -3,8 +3,6 @@
 
 use std::sync::Arc;
 
-use serde::Serialize;
-
 use crate::audit::Receipt;
 use crate::compliance::Compliance;
 use crate::compliance::gdpr::GdprError;
@@ -12,32 +10,27 @@ use crate::compliance::gdpr::work::{Execution, ExecutionError};
 use crate::crypto::Sealed;
 use crate::domain::audit_record::{Action, AuditRecord, Outcome};
 use crate::domain::entry::Tier;
+use crate::domain::gdpr_execution::PackageSize;
 use crate::keyring::EntryKey;
-use crate::store;
 use crate::store::gdpr::exports;
 use crate::store::gdpr::work::Progress;
 use crate::store::keys::{self, Standing};
+use crate::store::{self, Ending};
 
 use super::contents::Unreadable;
-
-/// What is stored of a package.
-#[derive(Debug, Clone, Copy, Default, Serialize)]
-pub struct Kept {
-    parts: i32,
-    bytes: usize,
-}
 
 /// Stores parts for an execution that still has its request.
 pub struct Keeper<'a> {
     pub service: &'a Arc<Compliance>,
     pub execution: &'a Execution,
     pub key: EntryKey,
-    pub kept: Kept,
+    /// What is stored by now.
+    pub kept: PackageSize,
 }
 
 impl<'a> Keeper<'a> {
     pub fn new(service: &'a Arc<Compliance>, execution: &'a Execution, key: EntryKey) -> Self {
-        Self { service, execution, key, kept: Kept::default() }
+        Self { service, execution, key, kept: PackageSize::default() }
     }
 
     /// What is opened is recorded before.
@@ -73,26 +66,26 @@ impl<'a> Keeper<'a> {
     /// Stores a part: not without the request, and not after the person's key was destroyed, so that
     /// nothing is left behind that nobody removes.
     pub async fn keep(&mut self, part: &Sealed) -> Result<(), ExecutionError> {
-        let Self { service, execution, key, kept } = self;
+        let Self { service, execution, key, kept } = &*self;
         let record = service.execution_record(execution, Action::GdprStep);
         let (store, stamped) = (&service.parts.store, service.parts.audit.stamp(record));
-        let stored = store.bounded(async {
-            let mut tx = store.write(execution.tenant).await?;
+        let stored = store.change("store a part of a package", execution.tenant, async |mut tx| {
             service.note_progress(&mut tx, execution, &Progress::default()).await?;
             if let Some(id) = key.subject()
                 && keys::hold_subject_key(&mut tx, id).await? == Standing::Destroyed
             {
-                return Err(GdprError::Gone.into());
+                return Ok::<_, ExecutionError>(Ending::RollBack(false));
             }
             let numbered = (kept.parts, part);
             exports::insert_part(&mut tx, execution.row.id, numbered, key.subject()).await?;
             let recorded = store::audit::insert(&mut tx, &stamped).await?;
-            tx.commit(recorded).await?;
-            Ok::<_, ExecutionError>(())
+            Ok(Ending::Commit(recorded, true))
         });
-        stored.await?;
-        kept.parts += 1;
-        kept.bytes += part.as_bytes().len();
+        if !stored.await? {
+            return Err(GdprError::Gone.into());
+        }
+        self.kept.parts += 1;
+        self.kept.bytes += part.as_bytes().len() as u64;
         Ok(())
     }
 }

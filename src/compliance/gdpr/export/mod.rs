@@ -14,21 +14,21 @@ use std::sync::Arc;
 
 use chrono::TimeDelta;
 
-use crate::call::ServiceError;
 use crate::compliance::Compliance;
 use crate::domain::audit_record::Action;
 use crate::domain::gdpr::RequestEvent;
+use crate::domain::gdpr_execution::{Counts, ExecutionStep, PackageCounts};
 use crate::domain::ids::SubjectKeyId;
 use crate::keyring::{EntryKey, PackageSealer, TenantKeys};
 use crate::store::gdpr::exports;
 use crate::store::gdpr::work::Progress;
-use crate::store::{StoreError, TenantTx, keys, tenants};
+use crate::store::{Ending, Snapshot, StoreError, keys, tenants};
 
 use super::GdprError;
 use super::work::{Ended, Execution, ExecutionError};
 
 use contents::Contents;
-use facts::{Counts, Facts};
+use facts::Facts;
 use keeper::Keeper;
 use package::Package;
 use packing::Packing;
@@ -39,12 +39,9 @@ pub use package::{PART_BYTES, PackingError};
 /// How long a package can be downloaded.
 const KEPT: TimeDelta = TimeDelta::days(7);
 
-/// The step from which on there may be parts.
-const PACKING: &str = "packing";
-
 /// What is held on a person, as it is at one moment.
 struct Held {
-    tx: TenantTx,
+    snapshot: Snapshot,
     key: EntryKey,
     /// The random names the person has in the trail.
     names: Vec<SubjectKeyId>,
@@ -75,16 +72,17 @@ impl Compliance {
     async fn open_held(&self, execution: &Execution) -> Result<Held, ExecutionError> {
         let (tenant, subject) = (execution.tenant, execution.row.subject);
         let tenant_keys = self.parts.keyring.tenant_keys(tenant).await?;
-        let (store, snapshot_at) = (&self.parts.store, self.parts.clock.now());
-        let read = store.bounded(async {
-            let mut tx = store.begin_snapshot(tenant).await?;
-            let key = keys::find_subject_key(&mut tx, subject).await?.map(|key| key.id);
-            let names = keys::list_subject_key_ids(&mut tx, subject).await?;
-            let name = tenants::get_name(&mut tx).await?;
-            let days = tenants::get_rules(&mut tx).await?.retention_days;
-            Ok::<_, StoreError>((tx, key, names, (name, days)))
+        let snapshot_at = self.parts.clock.now();
+        // The snapshot has the limit of long work, since a page of entries may be large.
+        let mut snapshot = self.parts.store.long().snapshot(tenant).await?;
+        let read = snapshot.read(async |tx| {
+            let key = keys::find_subject_key(tx, subject).await?.map(|key| key.id);
+            let names = keys::list_subject_key_ids(tx, subject).await?;
+            let name = tenants::get_name(tx).await?;
+            let days = tenants::get_rules(tx).await?.retention_days;
+            Ok::<_, StoreError>((key, names, name, days))
         });
-        let (tx, key, names, (tenant_name, retention_days)) = read.await?;
+        let (key, names, tenant_name, retention_days) = read.await?;
         let upstream = &self.parts.upstream;
         let facts = Facts {
             tenant,
@@ -95,13 +93,13 @@ impl Compliance {
             snapshot_at,
             made_at: snapshot_at,
             expires_at: snapshot_at + KEPT,
-            counts: Counts::default(),
+            counts: PackageCounts::default(),
             unreadable: Vec::new(),
             upstream: (!upstream.limit().is_zero()).then(|| upstream.name().to_owned()),
             models: BTreeSet::new(),
         };
         let key = self.key_of(tenant_keys, key).await?;
-        Ok(Held { tx, key, names, facts })
+        Ok(Held { snapshot, key, names, facts })
     }
 
     /// The person's key, or the tenant's for a person who has none.
@@ -122,22 +120,22 @@ impl Compliance {
         execution: &mut Execution,
         held: Held,
     ) -> Result<Progress, ExecutionError> {
-        let Held { tx, key, names, facts } = held;
+        let Held { snapshot, key, names, facts } = held;
         execution.row.subject_key = key.subject();
         self.begin_package(execution, &key).await?;
         let sealer = PackageSealer::new(key.clone(), execution.row.id);
         let (package, sealed) = Package::new(sealer, self.parts.part_bytes, facts.snapshot_at);
         let contents = Box::new(Contents { package, readme: Readme::default(), facts });
         let keeper = Keeper::new(self, execution, key);
-        let mut packing = Packing::new(keeper, tx, (contents, sealed));
+        let mut packing = Packing::new(keeper, snapshot, contents, sealed);
         packing.entries().await?;
         packing.log(names).await?;
         packing.requests().await?;
         let made_at = self.parts.clock.now();
         let expires_at = made_at + KEPT;
         let packed = packing.finish(made_at, expires_at).await?;
-        let counts = serde_json::to_string(&packed).map_err(|_| ServiceError::Malformed)?;
-        Ok(Progress { counts: Some(counts), expires_at: Some(expires_at), ..Progress::default() })
+        let counts = Some(Counts::Export(packed));
+        Ok(Progress { counts, expires_at: Some(expires_at), ..Progress::default() })
     }
 
     /// Removes what an attempt before this one left.
@@ -146,14 +144,17 @@ impl Compliance {
         execution: &Execution,
         key: &EntryKey,
     ) -> Result<(), ExecutionError> {
-        let progress =
-            Progress { step: Some(PACKING), subject_key: key.subject(), ..Progress::default() };
+        let progress = Progress {
+            step: Some(ExecutionStep::Packing),
+            subject_key: key.subject(),
+            ..Progress::default()
+        };
         let record = self.execution_record(execution, Action::GdprStep);
-        let store = &self.parts.store;
-        let begun = store.bounded_long(async {
-            let mut tx = store.write(execution.tenant).await?;
+        let store = self.parts.store.long();
+        let begun = store.change("begin a package", execution.tenant, async |mut tx| {
             exports::delete_package(&mut tx, execution.row.id).await?;
-            self.commit_step(tx, execution, (&progress, record)).await
+            let recorded = self.record_step(&mut tx, execution, &progress, &record).await?;
+            Ok::<_, ExecutionError>(Ending::Commit(recorded, ()))
         });
         begun.await
     }

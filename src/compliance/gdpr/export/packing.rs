@@ -5,22 +5,21 @@ use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
 use chrono::{DateTime, Utc};
-use serde::Serialize;
 
 use crate::call::ServiceError;
 use crate::compliance::gdpr::view::open_requests;
 use crate::compliance::gdpr::work::ExecutionError;
 use crate::compliance::trail_search::TrailSearch;
 use crate::crypto::Sealed;
+use crate::domain::gdpr_execution::Packed;
 use crate::domain::ids::SubjectKeyId;
 use crate::store::audit_rows::{Order, Stretch, TrailFilter};
 use crate::store::gdpr::exports::{self, HeldEntry};
 use crate::store::gdpr::history;
-use crate::store::{TenantTx, gdpr};
+use crate::store::{Snapshot, gdpr};
 
 use super::contents::Contents;
-use super::facts::Counts;
-use super::keeper::{Keeper, Kept};
+use super::keeper::Keeper;
 
 /// Most entries, records and requests that are read at a time.
 const ENTRIES: i64 = 200;
@@ -30,30 +29,21 @@ const REQUESTS: usize = 50;
 /// An attempt under way.
 pub struct Packing<'a> {
     keeper: Keeper<'a>,
-    /// The snapshot.
-    tx: TenantTx,
+    snapshot: Snapshot,
     /// `None` while the blocking pool has it.
     contents: Option<Box<Contents>>,
     /// Where full parts come out.
     sealed: Receiver<Sealed>,
 }
 
-/// What a package holds and takes.
-#[derive(Debug, Serialize)]
-pub struct Packed {
-    #[serde(flatten)]
-    counts: Counts,
-    #[serde(flatten)]
-    kept: Kept,
-}
-
 impl<'a> Packing<'a> {
     pub fn new(
         keeper: Keeper<'a>,
-        tx: TenantTx,
-        (contents, sealed): (Box<Contents>, Receiver<Sealed>),
+        snapshot: Snapshot,
+        contents: Box<Contents>,
+        sealed: Receiver<Sealed>,
     ) -> Self {
-        Self { keeper, tx, contents: Some(contents), sealed }
+        Self { keeper, snapshot, contents: Some(contents), sealed }
     }
 
     /// Every entry under the person's key.
@@ -62,8 +52,10 @@ impl<'a> Packing<'a> {
         if let Some(id) = self.keeper.key.subject() {
             let mut before = None;
             loop {
-                let page = exports::list_held_entries(&mut self.tx, id, before, ENTRIES);
-                let page = self.keeper.service.parts.store.bounded_long(page).await?;
+                let page = self
+                    .snapshot
+                    .read(async |tx| exports::list_held_entries(tx, id, before, ENTRIES).await);
+                let page = page.await?;
                 let Some(last) = page.last() else { break };
                 before = Some(last.meta.id);
                 self.page(page).await?;
@@ -90,8 +82,7 @@ impl<'a> Packing<'a> {
         let whole = Stretch { order: Order::OldestFirst, behind: None, until: None };
         let mut search = TrailSearch::new(self.keeper.execution.tenant, filter, whole);
         while search.rest().is_some() {
-            let rows = search.read_in(&mut self.tx, RECORDS);
-            let rows = self.keeper.service.parts.store.bounded_long(rows).await?;
+            let rows = self.snapshot.read(async |tx| search.read_in(tx, RECORDS).await).await?;
             self.write(move |contents| contents.add_log(&rows)).await?;
         }
         self.end().await
@@ -101,13 +92,15 @@ impl<'a> Packing<'a> {
     pub async fn requests(&mut self) -> Result<(), ExecutionError> {
         self.write(|contents| contents.begin("requests.jsonl")).await?;
         let keys = Arc::clone(self.keeper.key.tenant());
-        let rows = gdpr::list_of_subject(&mut self.tx, self.keeper.execution.row.subject);
-        let mut rows = self.keeper.service.parts.store.bounded_long(rows).await?.into_iter();
+        let subject = self.keeper.execution.row.subject;
+        let rows = self.snapshot.read(async |tx| gdpr::list_of_subject(tx, subject).await);
+        let mut rows = rows.await?.into_iter();
         loop {
             let mut some = Vec::new();
             for row in rows.by_ref().take(REQUESTS) {
-                let events = history::list_events(&mut self.tx, row.id);
-                some.push((row, self.keeper.service.parts.store.bounded(events).await?));
+                let events =
+                    self.snapshot.read(async |tx| history::list_events(tx, row.id).await).await?;
+                some.push((row, events));
             }
             if some.is_empty() {
                 break;
@@ -125,17 +118,17 @@ impl<'a> Packing<'a> {
         made_at: DateTime<Utc>,
         expires_at: DateTime<Utc>,
     ) -> Result<Packed, ExecutionError> {
-        let Self { mut keeper, tx, contents, sealed } = self;
+        let Self { mut keeper, snapshot, contents, sealed } = self;
         let parts = &keeper.service.parts;
-        parts.store.bounded(tx.end()).await?;
+        snapshot.end().await?;
         let contents = contents.ok_or(ServiceError::TaskLost)?;
         let finish = move || contents.finish(made_at, expires_at);
         let written = parts.lifecycle.spawn_blocking(finish).await;
-        let counts = written.map_err(|_| ServiceError::TaskLost)??;
+        let contents = written.map_err(|_| ServiceError::TaskLost)??;
         for part in sealed.try_iter().collect::<Vec<Sealed>>() {
             keeper.keep(&part).await?;
         }
-        Ok(Packed { counts, kept: keeper.kept })
+        Ok(Packed { contents, size: keeper.kept })
     }
 
     async fn end(&mut self) -> Result<(), ExecutionError> {

@@ -121,7 +121,7 @@ impl From<RequestView> for GdprRequestBody {
             id: row.id.to_string(),
             kind: row.kind.name(),
             state: row.state.name(),
-            step: row.step,
+            step: row.step.map(|step| step.name().to_owned()),
             attempts: row.attempts,
             subject_id: subject,
             reason,
@@ -133,7 +133,7 @@ impl From<RequestView> for GdprRequestBody {
             created_at: row.created_at,
             completed_at: row.completed_at,
             expires_at: row.expires_at,
-            counts: row.counts.and_then(|counts| serde_json::from_str(&counts).ok()),
+            counts: row.counts.and_then(|counts| serde_json::to_value(counts).ok()),
             history: history.into_iter().map(GdprEventBody::from).collect(),
         }
     }
