@@ -143,12 +143,7 @@ impl Administration {
     ) -> Result<Option<EntryRow>, StoreError> {
         let (store, now) = (&self.parts.store, self.parts.clock.now());
         store
-            .bounded(async {
-                let mut tx = store.tenant(tenant).await?;
-                let row = entries::find(&mut tx, id, now).await?;
-                tx.end().await?;
-                Ok(row)
-            })
+            .read("find an entry", tenant, async |mut tx| entries::find(&mut tx, id, now).await)
             .await
     }
 

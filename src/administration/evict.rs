@@ -13,7 +13,7 @@ use crate::domain::ids::TenantId;
 use crate::domain::selector::Generation;
 use crate::keyring::KeyringError;
 use crate::store::evictions::{self, Bounds, Counted, Sample, Unusable};
-use crate::store::{self, StoreError, SystemTx};
+use crate::store::{self, Ending, StoreError, SystemTx};
 use crate::telemetry::Eviction;
 
 use super::Administration;
@@ -52,6 +52,10 @@ impl Samples {
 /// How long one turn removes entries of either kind at most; what is left is for the next. Less than a
 /// transaction may be idle in (15 s), since the turn is one.
 const LIMIT: Duration = Duration::from_secs(5);
+
+/// Longest time of a whole turn. It covers the two searches, which are three statements that Postgres
+/// ends after 10 s each, and twice [`LIMIT`] together with the batch that is under way at its end.
+const TURN_LIMIT: Duration = Duration::from_mins(1);
 
 /// How many entries there may be in Postgres, and for how long.
 #[derive(Debug, Clone, Copy)]
@@ -110,30 +114,31 @@ impl Administration {
         if self.parts.coherence.is_eldest() { self.evict().await } else { Ok(None) }
     }
 
-    /// One turn; `None` while another replica has it.
+    /// Takes one turn at evicting and returns what was removed. `None` means that another replica has
+    /// the turn.
     pub async fn evict(&self) -> Result<Option<Evicted>, ServiceError> {
-        let store = &self.parts.store;
-        let (mut turn, taken) = store
-            .bounded(async {
-                let mut turn = store.begin_system("one replica at a time evicts").await?;
-                let taken = evictions::take_turn(&mut turn).await?;
-                Ok::<_, StoreError>((turn, taken))
-            })
-            .await?;
-        let mut evicted = Evicted::default();
-        if taken {
+        let store = self.parts.store.within(TURN_LIMIT);
+        // Every batch commits by itself. A turn that begins anew returns only what it removed since
+        // then; the metrics count every batch.
+        let turn = store.system("keep the turn to evict", async |mut turn| {
+            if !evictions::take_turn(&mut turn).await? {
+                return Ok::<_, ServiceError>(None);
+            }
+            let mut evicted = Evicted::default();
             // Sooner or later everybody comes first, also when time is always short.
             let [random, ..] = crypto::random::<1>().map_err(KeyringError::from)?;
             if self.evict_unusable(&mut turn, &mut evicted, random).await? {
                 self.evict_idle(&mut turn, &mut evicted, random).await?;
             }
-        }
-        store.bounded(turn.end()).await?;
-        if evicted != Evicted::default() {
-            let Evicted { unusable, idle } = evicted;
+            Ok(Some(evicted))
+        });
+        let evicted = turn.await?;
+        if let Some(Evicted { unusable, idle }) = evicted
+            && unusable + idle > 0
+        {
             tracing::info!(unusable, idle, "entries were evicted");
         }
-        Ok(taken.then_some(evicted))
+        Ok(evicted)
     }
 
     /// Whether all could be removed in time.
@@ -143,10 +148,9 @@ impl Administration {
         evicted: &mut Evicted,
         random: u8,
     ) -> Result<bool, ServiceError> {
-        let store = &self.parts.store;
         let now = self.parts.clock.now();
         let expired = now - self.parts.capacity.usable_for;
-        let mut tenants = store.bounded(evictions::list_unusable(turn, (expired, now))).await?;
+        let mut tenants = evictions::list_unusable(turn, (expired, now)).await?;
         turn_by(&mut tenants, random);
         // However long the search took.
         let until = Instant::now() + LIMIT;
@@ -175,7 +179,7 @@ impl Administration {
         evicted: &mut Evicted,
         random: u8,
     ) -> Result<(), ServiceError> {
-        let counted = self.parts.store.bounded_long(evictions::count(turn, random)).await?;
+        let counted = evictions::count(turn, random).await?;
         let mut tenants = excesses(&counted, self.parts.capacity.max_entries);
         turn_by(&mut tenants, random);
         // However long the counting took.
@@ -204,32 +208,30 @@ impl Administration {
     /// Removes one tenant's batch together with its record; returns how many entries are gone.
     async fn evict_batch(&self, tenant: TenantId, batch: Batch) -> Result<u64, StoreError> {
         let (store, now) = (&self.parts.store, self.parts.clock.now());
-        let gone = store
-            .bounded(async {
-                let mut tx = store.write(tenant).await?;
-                let gone = match batch {
-                    Batch::Unusable { expired, generation } => {
-                        let bounds = Bounds { expired, generation, now };
-                        evictions::delete_unusable(&mut tx, bounds, BATCH).await?
-                    }
-                    Batch::Idle { sample, most } => {
-                        evictions::delete_idle(&mut tx, sample, most, now).await?
-                    }
-                };
-                let count = i64::try_from(gone).unwrap_or(i64::MAX);
-                let record = self.parts.calls.service_record(
-                    tenant,
-                    self.parts.calls.fresh_request(),
-                    Action::Evict,
-                );
-                let row = self.parts.audit.stamp(AuditRecord { count, ..record });
-                if gone > 0 {
-                    let recorded = store::audit::insert(&mut tx, &row).await?;
-                    tx.commit(recorded).await?;
+        let removed = store.change("evict a batch of entries", tenant, async |mut tx| {
+            let gone = match batch {
+                Batch::Unusable { expired, generation } => {
+                    let bounds = Bounds { expired, generation, now };
+                    evictions::delete_unusable(&mut tx, bounds, BATCH).await?
                 }
-                Ok::<_, StoreError>(gone)
-            })
-            .await?;
+                Batch::Idle { sample, most } => {
+                    evictions::delete_idle(&mut tx, sample, most, now).await?
+                }
+            };
+            if gone == 0 {
+                return Ok::<_, StoreError>(Ending::RollBack(0));
+            }
+            let count = i64::try_from(gone).unwrap_or(i64::MAX);
+            let record = self.parts.calls.service_record(
+                tenant,
+                self.parts.calls.fresh_request(),
+                Action::Evict,
+            );
+            let row = self.parts.audit.stamp(AuditRecord { count, ..record });
+            let recorded = store::audit::insert(&mut tx, &row).await?;
+            Ok(Ending::Commit(recorded, gone))
+        });
+        let gone = removed.await?;
         let reason = match batch {
             Batch::Unusable { .. } => Eviction::Unusable,
             Batch::Idle { .. } => Eviction::Idle,

@@ -6,7 +6,7 @@ use crate::domain::audit_record::{Action, AuditRecord};
 use crate::domain::ids::{RequestId, TenantId};
 use crate::domain::selector::Change;
 use crate::store::tenants::{self, NewTenant, TenantChange, TenantLimits, TenantRow};
-use crate::store::{self, StoreError, invalidations};
+use crate::store::{self, Ending, StoreError, invalidations};
 
 use super::Administration;
 use crate::call::ServiceError;
@@ -88,14 +88,12 @@ impl Administration {
         });
         let store = &self.parts.store;
         let new = NewTenant { slug: slug.as_str(), name, created_at: now, limits };
-        let made = store.bounded(async {
-            let mut tx = store.write(id).await?;
+        let made = store.change("make a tenant", id, async |mut tx| {
             tenants::insert(&mut tx, &new).await?;
             let keys = self.parts.keyring.insert_tenant_keys(&mut tx, request).await;
             keys.map_err(ServiceError::from)?;
             let recorded = store::audit::insert(&mut tx, &record).await?;
-            tx.commit(recorded).await?;
-            Ok::<_, TenantError>(())
+            Ok::<_, TenantError>(Ending::Commit(recorded, ()))
         });
         made.await?;
         self.find_tenant(slug).await
@@ -104,28 +102,16 @@ impl Administration {
     /// The tenant with that slug.
     pub async fn find_tenant(&self, slug: &TenantSlug) -> Result<TenantRow, TenantError> {
         let store = &self.parts.store;
-        let row = store
-            .bounded(async {
-                let mut tx = store.begin_system("find a tenant by its slug").await?;
-                let row = tenants::find_by_slug(&mut tx, slug.as_str()).await?;
-                tx.end().await?;
-                Ok::<_, StoreError>(row)
-            })
-            .await?;
-        row.ok_or(TenantError::NotFound)
+        let found = store.system("find a tenant by its slug", async |mut tx| {
+            tenants::find_by_slug(&mut tx, slug.as_str()).await
+        });
+        found.await?.ok_or(TenantError::NotFound)
     }
 
     /// Every tenant.
     pub async fn list_tenants(&self) -> Result<Vec<TenantRow>, ServiceError> {
         let store = &self.parts.store;
-        Ok(store
-            .bounded(async {
-                let mut tx = store.begin_system("list tenants").await?;
-                let rows = tenants::list(&mut tx).await?;
-                tx.end().await?;
-                Ok::<_, StoreError>(rows)
-            })
-            .await?)
+        Ok(store.system("list tenants", async |mut tx| tenants::list(&mut tx).await).await?)
     }
 
     /// Changes what a tenant may do and use. Every replica follows.
@@ -148,17 +134,14 @@ impl Administration {
             ..record
         });
         let store = &self.parts.store;
-        let position = store
-            .bounded(async {
-                let mut tx = store.write(tenant.id).await?;
-                invalidations::lock_for_invalidation(&mut tx, false, now).await?;
-                tenants::update(&mut tx, &change).await?;
-                let recorded = store::audit::insert(&mut tx, &record).await?;
-                let position = invalidations::append(&mut tx, &Change::Tenant, now).await?;
-                tx.commit(recorded).await?;
-                Ok::<_, StoreError>(position)
-            })
-            .await?;
+        let changed = store.change("change a tenant's settings", tenant.id, async |mut tx| {
+            invalidations::lock_for_invalidation(&mut tx, false, now).await?;
+            tenants::update(&mut tx, &change).await?;
+            let recorded = store::audit::insert(&mut tx, &record).await?;
+            let position = invalidations::append(&mut tx, &Change::Tenant, now).await?;
+            Ok::<_, StoreError>(Ending::Commit(recorded, position))
+        });
+        let position = changed.await?;
         self.parts.coherence.propagate(position).await.map_err(ServiceError::from)?;
         self.find_tenant(slug).await
     }

@@ -16,7 +16,7 @@ use crate::domain::prompt::Prompt;
 use crate::domain::query::QueryRequest;
 use crate::store::entries::NewEntry;
 use crate::store::keys::{self, Standing};
-use crate::store::{self, entries, invalidations};
+use crate::store::{self, Ending, entries, invalidations};
 use crate::telemetry::UpstreamOutcome;
 use crate::tiers::{Found, StoredAnswer, Wanted};
 use crate::upstream::{Answer, UpstreamError};
@@ -228,30 +228,26 @@ impl Answering {
             indexes,
         };
         let store = &self.parts.store;
-        let stored = store
-            .bounded(async {
-                let mut tx = store.write(place.tenant).await?;
-                let generation = invalidations::lock_for_fill(&mut tx).await?;
-                if let Some(id) = meta.subject_key {
-                    match keys::hold_subject_key(&mut tx, id).await? {
-                        Standing::Active => {}
-                        Standing::Restricted => return Err(ServiceError::Restricted),
-                        Standing::Destroyed => return Err(ServiceError::Erased),
-                    }
+        let stored = store.change("store an answer", place.tenant, async |mut tx| {
+            let generation = invalidations::lock_for_fill(&mut tx).await?;
+            if let Some(id) = meta.subject_key {
+                match keys::hold_subject_key(&mut tx, id).await? {
+                    Standing::Active => {}
+                    Standing::Restricted => return Err(ServiceError::Restricted),
+                    Standing::Destroyed => return Err(ServiceError::Erased),
                 }
-                if generation != place.generation
-                    || invalidations::is_invalidated_since(&mut tx, &new, lookup.position).await?
-                {
-                    return Ok(false);
-                }
-                if !entries::upsert(&mut tx, &new, meta.created_at).await? {
-                    return Ok(false);
-                }
-                let recorded = store::audit::insert(&mut tx, &record).await?;
-                tx.commit(recorded).await?;
-                Ok(true)
-            })
-            .await?;
-        Ok(stored.then_some(sealed.answer))
+            }
+            if generation != place.generation
+                || invalidations::is_invalidated_since(&mut tx, &new, lookup.position).await?
+            {
+                return Ok(Ending::RollBack(false));
+            }
+            if !entries::upsert(&mut tx, &new, meta.created_at).await? {
+                return Ok(Ending::RollBack(false));
+            }
+            let recorded = store::audit::insert(&mut tx, &record).await?;
+            Ok(Ending::Commit(recorded, true))
+        });
+        Ok(stored.await?.then_some(sealed.answer))
     }
 }

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use crate::domain::entry::Tier;
 use crate::domain::ids::TenantId;
 use crate::domain::operation::Operation;
-use crate::store::{StoreError, entries};
+use crate::store::entries;
 
 use super::question::{Answered, QueryError, Source};
 use super::{Answering, Switch};
@@ -51,15 +51,11 @@ impl Answering {
     ) -> Result<StatisticsView, ServiceError> {
         let tenant = call.caller.tenant;
         let now = self.parts.clock.now();
-        let store = &self.parts.store;
-        let (cold_entries, cold_bytes) = store
-            .bounded_long(async {
-                let mut tx = store.tenant(tenant).await?;
-                let counted = entries::measure(&mut tx, call.view.generation(), now).await?;
-                tx.end().await?;
-                Ok::<_, StoreError>(counted)
-            })
-            .await?;
+        let store = self.parts.store.long();
+        let measured = store.read("measure a tenant's entries", tenant, async |mut tx| {
+            entries::measure(&mut tx, call.view.generation(), now).await
+        });
+        let (cold_entries, cold_bytes) = measured.await?;
         let stats = self.parts.calls.stats.tenant(tenant);
         let totals = stats.totals(operation);
         let hot = Arc::clone(&self.parts.stack.hot);

@@ -147,23 +147,17 @@ impl UseWriter {
 
     async fn write(&self, batch: &Batch) -> Result<(), StoreError> {
         let turn = UseBatch { writer: self.id, number: batch.number, at: self.clock.now() };
-        self.store
-            .bounded(async {
-                let mut tx = self.store.begin_count_uses(batch.tenant).await?;
-                uses::add(&mut tx, turn, &batch.uses).await?;
-                tx.commit().await
-            })
-            .await
+        let counted = self
+            .store
+            .count_uses(batch.tenant, async |mut tx| uses::add(&mut tx, turn, &batch.uses).await);
+        counted.await
     }
 
     async fn leave(&self) -> Result<(), StoreError> {
         let now = self.clock.now();
-        self.store
-            .bounded(async {
-                let mut tx = self.store.begin_system("a writer of use counts ends").await?;
-                uses::delete_writer(&mut tx, self.id, now).await?;
-                tx.end().await
-            })
-            .await
+        let left = self.store.system("sign off a writer of use counts", async |mut tx| {
+            uses::delete_writer(&mut tx, self.id, now).await
+        });
+        left.await
     }
 }

@@ -13,7 +13,7 @@ use crate::domain::selector::{Change, Generation, Group, Position, Selector};
 use crate::keyring::BlindKind;
 use crate::redis::RedisError;
 use crate::store::removals::{self, RemovedGroup};
-use crate::store::{self, StoreError, WriteTx, entries, invalidations};
+use crate::store::{self, Ending, StoreError, WriteTx, entries, invalidations};
 use crate::tiers::WarmName;
 
 use super::{Call, Calls, ServiceError};
@@ -145,27 +145,22 @@ impl Calls {
 
     async fn count_hit(&self, call: &Call, target: Target) -> Result<u64, StoreError> {
         let (store, now) = (&self.parts.store, self.parts.clock.now());
+        let tenant = call.caller.tenant;
         match target {
             Target::All => self.count_generation(call, call.view.generation()).await,
             Target::Entry(id) => {
-                store
-                    .bounded(async {
-                        let mut tx = store.tenant(call.caller.tenant).await?;
-                        let found = entries::find(&mut tx, id, now).await?;
-                        tx.end().await?;
-                        Ok(u64::from(found.is_some()))
-                    })
-                    .await
+                let found =
+                    store.read("find an entry to be invalidated", tenant, async |mut tx| {
+                        entries::find(&mut tx, id, now).await
+                    });
+                Ok(u64::from(found.await?.is_some()))
             }
             Target::Group(group) => {
-                store
-                    .bounded_long(async {
-                        let mut tx = store.tenant(call.caller.tenant).await?;
-                        let count = removals::count_group(&mut tx, &group, now).await?;
-                        tx.end().await?;
-                        Ok(count)
-                    })
-                    .await
+                let store = store.long();
+                let counted = store.read("count a group of entries", tenant, async |mut tx| {
+                    removals::count_group(&mut tx, &group, now).await
+                });
+                counted.await
             }
         }
     }
@@ -175,15 +170,12 @@ impl Calls {
         call: &Call,
         generation: Generation,
     ) -> Result<u64, StoreError> {
-        let (store, now) = (&self.parts.store, self.parts.clock.now());
-        store
-            .bounded_long(async {
-                let mut tx = store.tenant(call.caller.tenant).await?;
-                let count = entries::count(&mut tx, generation, now).await?;
-                tx.end().await?;
-                Ok(count)
-            })
-            .await
+        let (store, now) = (self.parts.store.long(), self.parts.clock.now());
+        let counted =
+            store.read("count the entries of a generation", call.caller.tenant, async |mut tx| {
+                entries::count(&mut tx, generation, now).await
+            });
+        counted.await
     }
 
     async fn commit_invalidation(
@@ -192,9 +184,12 @@ impl Calls {
         target: Target,
         action: Action,
     ) -> Result<(Gone, Position), StoreError> {
-        let (store, now) = (&self.parts.store, self.parts.clock.now());
-        let work = async {
-            let mut tx = store.write(call.caller.tenant).await?;
+        let now = self.parts.clock.now();
+        let store = match target {
+            Target::All | Target::Group(_) => self.parts.store.long(),
+            Target::Entry(_) => self.parts.store.clone(),
+        };
+        let committed = store.change("invalidate entries", call.caller.tenant, async |mut tx| {
             let gone = remove(&mut tx, target, now).await?;
             let mut record = call.change(call.caller.tenant, action);
             record.count = gone.count.map_or(-1, |count| i64::try_from(count).unwrap_or(i64::MAX));
@@ -208,13 +203,9 @@ impl Calls {
             let recorded = store::audit::insert(&mut tx, &row).await?;
             let change = Change::Entries(gone.selector);
             let position = invalidations::append(&mut tx, &change, now).await?;
-            tx.commit(recorded).await?;
-            Ok((gone, position))
-        };
-        match target {
-            Target::All | Target::Group(_) => store.bounded_long(work).await,
-            Target::Entry(_) => store.bounded(work).await,
-        }
+            Ok(Ending::Commit(recorded, (gone, position)))
+        });
+        committed.await
     }
 
     /// Frees the memory in Redis. Correctness does not depend on it: what stays is not admitted.

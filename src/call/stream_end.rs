@@ -9,7 +9,6 @@ use crate::coherence::TenantView;
 use crate::domain::audit_record::{AuditRecord, Outcome};
 use crate::domain::clock::Clock;
 use crate::domain::ids::{AuditId, Ids, TokenId};
-use crate::store::StoreError;
 use crate::store::tokens::{self, TokenSecret};
 
 use super::{Call, Calls, ServiceError};
@@ -35,11 +34,8 @@ impl ServedToken {
         if parts.coherence.is_proven() {
             return Ok(());
         }
-        let asked = parts.store.bounded(async {
-            let mut tx = parts.store.begin_system("a token comes before its tenant").await?;
-            let found = tokens::find_secret(&mut tx, self.id).await?;
-            tx.end().await?;
-            Ok::<_, StoreError>(found)
+        let asked = parts.store.system("check the token of a stream", async |mut tx| {
+            tokens::find_secret(&mut tx, self.id).await
         });
         let found = Box::pin(asked).await?;
         found.filter(TokenSecret::is_usable).map(drop).ok_or(ServiceError::Revoked)

@@ -76,17 +76,11 @@ impl Compliance {
                 );
             }
         }
-        let newest = self
-            .parts
-            .store
-            .bounded(async {
-                let mut tx =
-                    self.parts.store.begin_system("find the key of the newest seal").await?;
-                let newest = seals::newest(&mut tx, present.id).await?;
-                tx.end().await?;
-                Ok::<_, StoreError>(newest)
-            })
-            .await?;
+        let store = &self.parts.store;
+        let newest = store.system("find the key of the newest seal", async |mut tx| {
+            seals::newest(&mut tx, present.id).await
+        });
+        let newest = newest.await?;
         let key = self.parts.keys.active_id().as_str();
         if newest.is_some_and(|seal| seal.content.key_id != key) {
             self.note(Action::SealKeyChange, present.id);
@@ -117,21 +111,15 @@ impl Compliance {
         record: AuditRecord,
     ) -> Result<(LedgerId, bool), ServiceError> {
         let (store, now) = (&self.parts.store, self.parts.clock.now());
-        let newest = store.bounded(async {
-            let mut tx = store.begin_system("find the present audit ledger").await?;
-            let newest = ledgers::newest(&mut tx).await?;
-            tx.end().await?;
-            newest.ok_or(StoreError::UnknownValue("ledger"))
-        });
-        let ledger = newest.await?.id;
+        let newest = store
+            .system("find the present audit ledger", async |mut tx| ledgers::newest(&mut tx).await)
+            .await?;
+        let ledger = newest.ok_or(StoreError::UnknownValue("ledger"))?.id;
         let (tenant, object) = (self.parts.installation, Some(ledger.0));
         let record = AuditRecord { action: Action::LedgerAccept, tenant, object, ..record };
         let _receipt = self.parts.audit.record(record).await?;
-        let accepted = store.bounded(async {
-            let mut tx = store.begin_system("accept the present audit ledger").await?;
-            let first = ledgers::accept_all(&mut tx, now).await?;
-            tx.end().await?;
-            Ok::<_, StoreError>(first)
+        let accepted = store.system("accept the present audit ledger", async |mut tx| {
+            ledgers::accept_all(&mut tx, now).await
         });
         Ok((ledger, accepted.await?))
     }
@@ -158,15 +146,10 @@ impl Compliance {
         let (store, now) = (&self.parts.store, self.parts.clock.now());
         self.look_at_default_partitions().await;
         let id = self.parts.ids.next(now);
-        let claimed = store
-            .bounded(async {
-                let mut tx = store.begin_system("claim the daily verification").await?;
-                let claimed = verifications::claim(&mut tx, id, now, (EVERY, CLAIM)).await?;
-                tx.end().await?;
-                Ok::<_, StoreError>(claimed)
-            })
-            .await?;
-        if !claimed {
+        let claimed = store.system("claim the daily verification", async |mut tx| {
+            verifications::claim(&mut tx, id, now, (EVERY, CLAIM)).await
+        });
+        if !claimed.await? {
             self.tell_last_verification().await?;
             return Ok(None);
         }
@@ -186,14 +169,10 @@ impl Compliance {
         }
         let ended = self.parts.clock.now();
         let counts = [verification.rows, verification.seals, verification.checkpoints, found];
-        store
-            .bounded(async {
-                let mut tx = store.begin_system("keep the daily verification").await?;
-                verifications::end(&mut tx, (id, ended), counts, &kinds).await?;
-                tx.end().await?;
-                Ok::<_, StoreError>(())
-            })
-            .await?;
+        let kept = store.system("keep the daily verification", async |mut tx| {
+            verifications::end(&mut tx, (id, ended), counts, &kinds).await
+        });
+        kept.await?;
         let mut record = self.own_record(Action::AuditVerify);
         record.count = i64::try_from(found).unwrap_or(i64::MAX);
         self.parts.audit.record_detached(record);
@@ -205,11 +184,8 @@ impl Compliance {
     /// when none does any more its time stands still.
     async fn tell_last_verification(&self) -> Result<(), StoreError> {
         let store = &self.parts.store;
-        let last = store.bounded(async {
-            let mut tx = store.begin_system("read the last verification").await?;
-            let last = verifications::newest(&mut tx).await?;
-            tx.end().await?;
-            Ok::<_, StoreError>(last)
+        let last = store.system("read the last verification", async |mut tx| {
+            verifications::newest(&mut tx).await
         });
         if let Some(last) = last.await? {
             let found = u64::try_from(last.findings).unwrap_or(u64::MAX);
@@ -221,11 +197,8 @@ impl Compliance {
     /// Alarms when rows lie where no month's partition can be made any more.
     async fn look_at_default_partitions(&self) {
         let store = &self.parts.store;
-        let counted = store.bounded(async {
-            let mut tx = store.begin_system("count rows without a month's partition").await?;
-            let rows = trail::count_default_rows(&mut tx).await?;
-            tx.end().await?;
-            Ok::<_, StoreError>(rows)
+        let counted = store.system("count rows without a month's partition", async |mut tx| {
+            trail::count_default_rows(&mut tx).await
         });
         match counted.await {
             Ok(rows) => {
@@ -267,17 +240,14 @@ impl Compliance {
             }
         };
         let store = &self.parts.store;
-        let (ledger, seal, verified) = store
-            .bounded(async {
-                let mut tx = store.begin_system("read how far the audit trail is proven").await?;
-                let ledger = ledgers::newest(&mut tx).await?;
-                let ledger = ledger.ok_or(StoreError::UnknownValue("ledger"))?;
-                let seal = seals::newest(&mut tx, ledger.id).await?;
-                let verified = verifications::newest(&mut tx).await?;
-                tx.end().await?;
-                Ok::<_, StoreError>((ledger, seal, verified))
-            })
-            .await?;
+        let read = store.system("read how far the audit trail is proven", async |mut tx| {
+            let ledger = ledgers::newest(&mut tx).await?;
+            let ledger = ledger.ok_or(StoreError::UnknownValue("ledger"))?;
+            let seal = seals::newest(&mut tx, ledger.id).await?;
+            let verified = verifications::newest(&mut tx).await?;
+            Ok::<_, StoreError>((ledger, seal, verified))
+        });
+        let (ledger, seal, verified) = read.await?;
         let now = self.parts.clock.now();
         let (reason, accepted) = (ledger.reason, ledger.accepted);
         Ok(ProofState { ledger: ledger.id, reason, accepted, seal, checkpoint, verified, now })

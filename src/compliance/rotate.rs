@@ -141,29 +141,25 @@ impl Compliance {
     }
 
     async fn wrapping_key_names(&self) -> Result<(Vec<String>, Vec<String>), StoreError> {
-        let store = &self.parts.store;
-        store
-            .bounded_long(async {
-                let mut tx = store.begin_system("list what wraps persons' keys").await?;
-                let used = wrapping::count_by_key(&mut tx).await?;
-                let names = wrapping::list_names(&mut tx).await?;
-                tx.end().await?;
-                Ok((used.into_iter().map(|(name, _)| name).collect(), names))
-            })
-            .await
+        let store = self.parts.store.long();
+        let listed = store.system("list what wraps persons' keys", async |mut tx| {
+            let used = wrapping::count_by_key(&mut tx).await?;
+            let names = wrapping::list_names(&mut tx).await?;
+            Ok::<_, StoreError>((used, names))
+        });
+        let (used, names) = listed.await?;
+        Ok((used.into_iter().map(|(name, _)| name).collect(), names))
     }
 
     async fn retire(&self, plan: &Plan) -> Result<(), RotateError> {
-        let (store, now) = (&self.parts.store, self.parts.clock.now());
+        let (store, now) = (self.parts.store.long(), self.parts.clock.now());
         let old: Vec<String> = plan.old.iter().cloned().collect();
         let target = plan.target.as_str();
-        let retired = store.bounded_long(async {
-            let mut tx = store.begin_system("retire wrapping keys").await?;
+        let retired = store.system("retire wrapping keys", async |mut tx| {
             let target_is = wrapping::is_retired(&mut tx, target).await?;
             if !target_is {
                 wrapping::retire(&mut tx, &old, now).await?;
             }
-            tx.end().await?;
             Ok::<_, StoreError>(target_is)
         });
         if retired.await? { Err(RotateError::Retired(target.to_owned())) } else { Ok(()) }
@@ -173,15 +169,11 @@ impl Compliance {
         &self,
         target: &MasterKeyId,
     ) -> Result<Vec<TenantId>, StoreError> {
-        let store = &self.parts.store;
-        store
-            .bounded_long(async {
-                let mut tx = store.begin_system("list whose keys are to be wrapped anew").await?;
-                let tenants = wrapping::list_tenants(&mut tx, target.as_str()).await?;
-                tx.end().await?;
-                Ok(tenants)
-            })
-            .await
+        let store = self.parts.store.long();
+        let listed = store.system("list whose keys are to be wrapped anew", async |mut tx| {
+            wrapping::list_tenants(&mut tx, target.as_str()).await
+        });
+        listed.await
     }
 
     /// Retired wrapping keys with nothing under them. Nothing can come under them any more, so what is

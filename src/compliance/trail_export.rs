@@ -7,7 +7,6 @@ use std::time::Instant;
 use crate::domain::audit_record::{Action, AuditRecord, Outcome};
 use crate::domain::audit_row::AuditRow;
 use crate::domain::ids::TenantId;
-use crate::store::StoreError;
 use crate::store::audit_rows::{self, Order, Stretch, TrailFilter};
 
 use super::trail::note_subject;
@@ -78,11 +77,8 @@ impl Compliance {
         begun: Instant,
     ) -> Result<TrailExport, ServiceError> {
         let (store, tenant) = (&self.parts.store, end.tenant);
-        let newest = store.bounded(async {
-            let mut tx = store.tenant(tenant).await?;
-            let newest = audit_rows::find_newest(&mut tx).await?;
-            tx.end().await?;
-            Ok::<_, StoreError>(newest)
+        let newest = store.read("find the newest audit record", tenant, async |mut tx| {
+            audit_rows::find_newest(&mut tx).await
         });
         let search = match Box::pin(newest).await? {
             None => TrailSearch::ended(tenant, filter),

@@ -42,6 +42,14 @@ enum Window {
     Person,
 }
 
+/// What one look found, and where the search continues after it.
+struct Looked {
+    rows: Vec<AuditRow>,
+    /// What has not been looked at. `None` means that nothing is left.
+    rest: Option<Stretch>,
+    window: Window,
+}
+
 impl TrailSearch {
     /// A search that has not begun.
     pub(super) fn new(tenant: TenantId, filter: TrailFilter, stretch: Stretch) -> Self {
@@ -67,17 +75,15 @@ impl TrailSearch {
         service: &Compliance,
         limit: usize,
     ) -> Result<Vec<AuditRow>, ServiceError> {
-        let store = &service.parts.store;
+        let store = service.parts.store.long();
         // A search for something rare takes its time: it must not take every connection.
         let turn = tokio::time::timeout(TURN, service.trail_turns.acquire()).await;
         let _turn = turn.map_err(|_| StoreError::TimedOut)?;
-        let read = store.bounded_long(async {
-            let mut tx = store.tenant(self.tenant).await?;
-            let rows = self.read_in(&mut tx, limit).await?;
-            tx.end().await?;
-            Ok::<_, StoreError>(rows)
+        let read = store.read("search the audit trail", self.tenant, async |mut tx| {
+            self.look(&mut tx, limit).await
         });
-        Ok(Box::pin(read).await?)
+        let looked = Box::pin(read).await?;
+        Ok(self.go_on(looked))
     }
 
     /// The same in a transaction of the caller's, which reads along indexes from then on.
@@ -86,19 +92,32 @@ impl TrailSearch {
         tx: &mut TenantTx,
         limit: usize,
     ) -> Result<Vec<AuditRow>, StoreError> {
+        let looked = self.look(tx, limit).await?;
+        Ok(self.go_on(looked))
+    }
+
+    /// Reads the next records. The search stays where it is until `go_on`, so that a transaction that
+    /// begins anew reads the same.
+    async fn look(&self, tx: &mut TenantTx, limit: usize) -> Result<Looked, StoreError> {
         let Some(rest) = self.rest else {
-            return Ok(Vec::new());
+            return Ok(Looked { rows: Vec::new(), rest: None, window: self.window });
         };
         let (window, rows) = self.read_window(tx, rest, limit).await?;
         let full = rows.last().filter(|_| rows.len() == limit);
-        (self.rest, self.window) = match (full, window) {
+        let (rest, window) = match (full, window) {
             (Some(last), _) => (Some(Stretch { behind: Some(last.id), ..rest }), window),
             (None, Window::Until(end)) => {
                 (Some(Stretch { behind: Some(end), ..rest }), Window::Unknown)
             }
             (None, Window::Unknown | Window::Rest | Window::Person) => (None, Window::Rest),
         };
-        Ok(rows)
+        Ok(Looked { rows, rest, window })
+    }
+
+    /// Lets the search continue behind what `look` read, and returns the records.
+    fn go_on(&mut self, looked: Looked) -> Vec<AuditRow> {
+        (self.rest, self.window) = (looked.rest, looked.window);
+        looked.rows
     }
 
     async fn read_window(

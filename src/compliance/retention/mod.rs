@@ -114,14 +114,10 @@ impl Compliance {
         since: Option<DateTime<Utc>>,
     ) -> Result<bool, StoreError> {
         let (store, now) = (&self.parts.store, self.parts.clock.now());
-        store
-            .bounded(async {
-                let mut tx = store.begin_system("claim the retention purge").await?;
-                let claimed = retention::claim(&mut tx, (run, now), since).await?;
-                tx.end().await?;
-                Ok(claimed)
-            })
-            .await
+        let claimed = store.system("claim the retention purge", async |mut tx| {
+            retention::claim(&mut tx, (run, now), since).await
+        });
+        claimed.await
     }
 
     async fn run_purge(
@@ -169,24 +165,22 @@ impl Compliance {
 
     /// What is due now.
     async fn measure(&self, run: Uuid) -> Result<Measured, StoreError> {
-        let (store, now) = (&self.parts.store, self.parts.clock.now());
-        store
-            .bounded_for(audit_parts::LIMIT, async {
-                let mut tx = store.begin_system("measure what is past its retention").await?;
-                let clocks = retention::read_clocks(&mut tx).await?;
-                let times = (now, now - NAMED_FOR);
-                let due = retention::list_due(&mut tx, times, self.parts.retention_days).await?;
-                let counted = evictions::count(&mut tx, run.as_bytes()[15]).await?;
-                let parts = audit_parts::list(&mut tx, now).await?;
-                tx.end().await?;
-                let report = PurgeReport::of((run, now), due, &parts);
-                let all = counted.iter().map(|tenant| tenant.entries).sum();
-                let entries = Share { due: report.amounts.entries, all };
-                let all = parts.iter().map(|part| part.rows).sum();
-                let records = Share { due: report.records, all };
-                Ok(Measured { report, clocks, entries, records })
-            })
-            .await
+        let store = self.parts.store.within(audit_parts::LIMIT);
+        let now = self.parts.clock.now();
+        let measured = store.system("measure what is past its retention", async |mut tx| {
+            let clocks = retention::read_clocks(&mut tx).await?;
+            let times = (now, now - NAMED_FOR);
+            let due = retention::list_due(&mut tx, times, self.parts.retention_days).await?;
+            let counted = evictions::count(&mut tx, run.as_bytes()[15]).await?;
+            let parts = audit_parts::list(&mut tx, now).await?;
+            let report = PurgeReport::of((run, now), due, &parts);
+            let all = counted.iter().map(|tenant| tenant.entries).sum();
+            let entries = Share { due: report.amounts.entries, all };
+            let all = parts.iter().map(|part| part.rows).sum();
+            let records = Share { due: report.records, all };
+            Ok(Measured { report, clocks, entries, records })
+        });
+        measured.await
     }
 
     async fn keep_report(&self, report: &PurgeReport) -> Result<(), ServiceError> {
@@ -196,20 +190,18 @@ impl Compliance {
             let text = serde_json::to_string(tenant).map_err(|_| ServiceError::Malformed)?;
             tenants.push((tenant.id, text));
         }
-        let (store, now) = (&self.parts.store, self.parts.clock.now());
+        let (store, now) = (self.parts.store.long(), self.parts.clock.now());
         let end = RunEnd {
             state: report.state.name(),
             reason: report.reason.map(WaitReason::name),
             report: &json,
         };
-        let kept = store.bounded_long(async {
-            let mut tx = store.begin_system("keep the report of a purge").await?;
+        let kept = store.system("keep the report of a purge", async |mut tx| {
             let run = (report.run_id, report.begun_at, now);
             retention::end(&mut tx, run, &end).await?;
             for (tenant, text) in &tenants {
                 retention::insert_report(&mut tx, (*tenant, report.run_id), text).await?;
             }
-            tx.end().await?;
             Ok::<_, StoreError>(())
         });
         Ok(kept.await?)

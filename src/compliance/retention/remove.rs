@@ -8,11 +8,11 @@ use uuid::Uuid;
 use crate::audit::make_partitions;
 use crate::call::ServiceError;
 use crate::compliance::Compliance;
-use crate::domain::audit_record::Action;
+use crate::domain::audit_record::{Action, AuditRecord};
 use crate::domain::ids::{RequestId, TenantId};
 use crate::domain::selector::{Change, Selector};
 use crate::store::retention::{self, NAMED_FOR};
-use crate::store::{self, StoreError, WriteTx, audit_parts, invalidations};
+use crate::store::{self, Ending, StoreError, WriteTx, audit_parts, invalidations};
 
 use super::report::{Amounts, PartFate, PartReport, PurgeReport, TenantReport};
 
@@ -87,7 +87,7 @@ impl Compliance {
                 continue;
             }
             loop {
-                let gone = self.remove_batch((tenant.id, tenant.cutoff), kind, request).await?;
+                let gone = self.remove_batch(tenant.id, tenant.cutoff, kind, request).await?;
                 *kind.of(&mut tenant.amounts) += gone;
                 self.prolong_purge(run).await?;
                 if gone < kind.batch().unsigned_abs() {
@@ -101,11 +101,8 @@ impl Compliance {
     /// A run that gave no sign of life for too long goes no further.
     async fn prolong_purge(&self, run: Uuid) -> Result<(), ServiceError> {
         let store = &self.parts.store;
-        let prolonged = store.bounded(async {
-            let mut tx = store.begin_system("a purge's sign of life").await?;
-            let alive = retention::prolong(&mut tx, run).await?;
-            tx.end().await?;
-            Ok::<_, StoreError>(alive)
+        let prolonged = store.system("prolong the claim of a purge", async |mut tx| {
+            retention::prolong(&mut tx, run).await
         });
         if prolonged.await? { Ok(()) } else { Err(ServiceError::TaskLost) }
     }
@@ -113,52 +110,52 @@ impl Compliance {
     /// Removes a batch together with its record; returns how many are gone.
     async fn remove_batch(
         &self,
-        (tenant, cutoff): (TenantId, DateTime<Utc>),
+        tenant: TenantId,
+        cutoff: DateTime<Utc>,
         kind: Kind,
         request: RequestId,
     ) -> Result<u64, StoreError> {
-        let (store, now) = (&self.parts.store, self.parts.clock.now());
-        store
-            .bounded_long(async {
-                let mut tx = store.write(tenant).await?;
-                invalidations::lock_for_invalidation(&mut tx, false, now).await?;
-                let most = kind.batch();
-                let times = (cutoff, now);
-                let gone = match kind {
-                    Kind::Entries => self.remove_entries(&mut tx, times).await?,
-                    Kind::Metrics => retention::delete_metrics(&mut tx, times, most).await?,
-                    Kind::Exports => retention::delete_exports(&mut tx, now, most).await?,
-                    Kind::Requests => retention::delete_requests(&mut tx, times, most).await?,
-                    Kind::Subjects => {
-                        let times = (now - NAMED_FOR, now);
-                        retention::update_unnamed(&mut tx, times, most).await?
-                    }
-                };
-                if gone > 0 {
-                    let mut record =
-                        self.parts.calls.service_record(tenant, request, Action::Purge);
-                    record.count = i64::try_from(gone).unwrap_or(i64::MAX);
-                    let row = self.parts.audit.stamp(record);
-                    let recorded = store::audit::insert(&mut tx, &row).await?;
-                    tx.commit(recorded).await?;
+        let (store, now) = (self.parts.store.long(), self.parts.clock.now());
+        let removed = store.change("remove what is past its retention", tenant, async |mut tx| {
+            invalidations::lock_for_invalidation(&mut tx, false, now).await?;
+            let most = kind.batch();
+            let times = (cutoff, now);
+            let gone = match kind {
+                Kind::Entries => self.remove_entries(&mut tx, cutoff, now).await?,
+                Kind::Metrics => retention::delete_metrics(&mut tx, times, most).await?,
+                Kind::Exports => retention::delete_exports(&mut tx, now, most).await?,
+                Kind::Requests => retention::delete_requests(&mut tx, times, most).await?,
+                Kind::Subjects => {
+                    let times = (now - NAMED_FOR, now);
+                    retention::update_unnamed(&mut tx, times, most).await?
                 }
-                Ok(gone)
-            })
-            .await
+            };
+            if gone == 0 {
+                return Ok(Ending::RollBack(0));
+            }
+            let mut record = self.parts.calls.service_record(tenant, request, Action::Purge);
+            record.count = i64::try_from(gone).unwrap_or(i64::MAX);
+            let row = self.parts.audit.stamp(record);
+            let recorded = store::audit::insert(&mut tx, &row).await?;
+            Ok(Ending::Commit(recorded, gone))
+        });
+        removed.await
     }
 
-    /// Those that memory or Redis may still hold are invalidated, too.
+    /// Removes a batch of entries that were made before `cutoff`, and invalidates those of them that
+    /// memory or Redis may still hold; returns how many are gone.
     async fn remove_entries(
         &self,
         tx: &mut WriteTx,
-        times: (DateTime<Utc>, DateTime<Utc>),
+        cutoff: DateTime<Utc>,
+        now: DateTime<Utc>,
     ) -> Result<u64, StoreError> {
-        let gone = retention::delete_entries(tx, times, BATCH).await?;
-        let useless = times.1 - self.parts.usable_for;
+        let gone = retention::delete_entries(tx, (cutoff, now), BATCH).await?;
+        let useless = now - self.parts.usable_for;
         for (id, key, expires_at) in &gone {
             if *expires_at > useless {
                 let selector = Selector::Entry { id: *id, key: Some(*key) };
-                invalidations::append(tx, &Change::Entries(selector), times.1).await?;
+                invalidations::append(tx, &Change::Entries(selector), now).await?;
             }
         }
         Ok(gone.len() as u64)
@@ -191,27 +188,27 @@ impl Compliance {
         }
     }
 
+    /// Drops a partition of the trail and returns how many rows it had. `None` means that a legal hold
+    /// keeps a row of it.
     async fn try_remove_part(
         &self,
         part: &str,
         request: RequestId,
     ) -> Result<Option<u64>, StoreError> {
-        let (store, now) = (&self.parts.store, self.parts.clock.now());
-        let mut record =
-            self.parts.calls.service_record(self.parts.installation, request, Action::AuditPurge);
-        store
-            .bounded_for(audit_parts::LIMIT, async {
-                let mut tx = store.write(self.parts.installation).await?;
+        let store = self.parts.store.within(audit_parts::LIMIT);
+        let (now, tenant) = (self.parts.clock.now(), self.parts.installation);
+        let record = self.parts.calls.service_record(tenant, request, Action::AuditPurge);
+        let dropped =
+            store.change("drop a partition of the audit trail", tenant, async |mut tx| {
                 let Some(rows) = audit_parts::delete(&mut tx, part, now, record.id).await? else {
-                    return Ok(None);
+                    return Ok(Ending::RollBack(None));
                 };
-                record.object = audit_parts::find_object(&mut tx, part).await?;
-                record.count = i64::try_from(rows).unwrap_or(i64::MAX);
-                let row = self.parts.audit.stamp(record);
+                let object = audit_parts::find_object(&mut tx, part).await?;
+                let count = i64::try_from(rows).unwrap_or(i64::MAX);
+                let row = self.parts.audit.stamp(AuditRecord { object, count, ..record.clone() });
                 let recorded = store::audit::insert(&mut tx, &row).await?;
-                tx.commit(recorded).await?;
-                Ok(Some(rows))
-            })
-            .await
+                Ok(Ending::Commit(recorded, Some(rows)))
+            });
+        dropped.await
     }
 }
