@@ -1,5 +1,5 @@
-//! The outermost middleware: gives every request its id, every error its body and every request
-//! one access line. Never logs a query string, a header's value or a body.
+//! The outermost middleware. It gives every request an id and an access line, and every error reply
+//! a body. It never logs a query string, a header's value or a body.
 
 use std::time::Instant;
 
@@ -13,12 +13,13 @@ use crate::call::CallStart;
 use crate::domain::ids::RequestId;
 
 use super::State;
+use super::matching;
 use super::problem::{Problem, ProblemKind};
 
-/// The request's id, in requests and replies.
+/// The header that holds the request's id, in requests and in replies.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Wraps every route.
+/// Wraps every route of the service.
 pub async fn trace(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
@@ -41,7 +42,8 @@ pub async fn trace(
     Ok(reply)
 }
 
-/// Writes the body of an error: ours, or one that the framework or the document's browser made.
+/// Writes the body of an error reply. The error is a `Problem`, or one that actix or the browser of
+/// the API document made.
 fn with_problem_body(reply: ServiceResponse, id: RequestId) -> ServiceResponse {
     let status = reply.status();
     if !status.is_client_error() && !status.is_server_error() {
@@ -82,11 +84,12 @@ fn foreign_problem(status: u16) -> Problem {
     Problem::new(kind, "the request could not be read")
 }
 
-/// One access line: successes are seen at debug level, since metrics and audit tell of each.
+/// Writes the access line and counts the request. A success is logged at debug level only, because
+/// the metrics and the audit trail hold it too.
 fn note(state: &State, reply: &ServiceResponse, start: &CallStart) {
     let elapsed = start.arrived.elapsed();
     let status = reply.status().as_u16();
-    let route = super::route::label(reply.request());
+    let route = matching::label(reply.request());
     state.metrics.request(route, status);
     let (request, us) = (start.request, u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX));
     match status {

@@ -1,6 +1,6 @@
-//! The middleware around every authenticated route, and the one place that decides who may pass:
-//! authenticates, holds the tenant to its limit, checks the route's role, and holds the reply until
-//! its record is durable.
+//! The middleware around every guarded route, and the one place that decides whether a request may
+//! pass. It authenticates the caller, holds the tenant to its limit, checks the route's role, and
+//! holds the reply until its audit record is durable.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
-use actix_web::{Error, HttpMessage, web};
+use actix_web::{Error, HttpMessage, HttpRequest, web};
 
 use crate::audit::Durability;
 use crate::auth::{AuthError, Standing};
@@ -20,25 +20,25 @@ use crate::domain::caller::{Role, Roles};
 use crate::telemetry::AuthFailure;
 
 use super::State;
-use super::api;
 use super::current::{CallSlot, start_of};
 use super::limits;
+use super::matching;
 use super::peer;
 use super::problem::{Problem, ProblemKind};
-use super::route::{self, Route};
+use super::route::Route;
 
-/// The id of the request's audit record, in replies.
+/// The reply header that holds the id of the request's audit record.
 pub const AUDIT_ID: HeaderName = HeaderName::from_static("x-audit-id");
 
-/// Where that record is, when not in Postgres yet.
+/// The reply header that says `spool` when the audit record is not in Postgres yet.
 pub const AUDIT_DURABILITY: HeaderName = HeaderName::from_static("x-audit-durability");
 
-/// How many milliseconds a caller waits for a refusal that is one of many, so that one who comes back
-/// at once costs others little. Each waits another time: those who came together do not come back
-/// together, again and again.
+/// How many milliseconds a refusal waits when it is one of many, so that a caller who repeats a
+/// request at once costs others little. Each refusal waits a random time, so that callers who came
+/// together do not come back together.
 const REFUSAL_PAUSE_MS: RangeInclusive<u64> = 50..=150;
 
-/// Wraps every authenticated route.
+/// Wraps every guarded route.
 pub async fn guard(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
@@ -46,7 +46,7 @@ pub async fn guard(
     let Some(state) = request.app_data::<web::Data<State>>().cloned() else {
         return Ok(request.error_response(Problem::unauthenticated()));
     };
-    let found = route::find(request.request());
+    let route = matching::find(request.request());
     let (start, origin, standing) = match authenticate(&request, &state).await {
         Ok(caller) => caller,
         Err(refused) => {
@@ -55,14 +55,14 @@ pub async fn guard(
         }
     };
     let roles = origin.caller.roles;
-    let action = found.map_or(Action::Unrouted, |route| route.action);
-    let limited = is_limited(found, roles).then(|| state.calls.admit(&origin.view)).flatten();
-    let refused = limited.and_then(|allowance| Problem::spent(&allowance));
-    if let (Some(refused), Some(allowance)) = (&refused, &limited)
-        && state.calls.counts_refusal(&origin, action, refused.kind().status())
+    let action = route.map_or(Action::Unrouted, |route| route.action);
+    let limited = is_limited(route, roles).then(|| state.calls.admit(&origin.view)).flatten();
+    let spent = limited.and_then(|allowance| Problem::spent(&allowance));
+    if let (Some(spent), Some(allowance)) = (&spent, &limited)
+        && state.calls.counts_refusal(&origin, action, spent.kind().status())
     {
         tokio::time::sleep(Duration::from_millis(rand::random_range(REFUSAL_PAUSE_MS))).await;
-        let reply = request.error_response(refused.clone());
+        let reply = request.error_response(spent.clone());
         return Ok(limits::show(reply, allowance));
     }
     let (audit, ids) = (state.health.audit.clone(), Arc::clone(&state.ids));
@@ -70,29 +70,10 @@ pub async fn guard(
     let call = Call::new(start, origin, action, audit, ids);
     slot.put(Box::new(call.of_standing(standing)));
     request.extensions_mut().insert(slot.clone());
-    let reply = match (refused, found) {
-        (Some(refused), _) => request.error_response(refused),
-        // A handler is reached only through a route of the table, whose role is checked here: the
-        // framework also knows other ways to write a path, such as one letter as its code.
-        (None, None) => {
-            let refused = api::no_route(request.request());
-            request.error_response(refused)
-        }
-        (None, Some(route)) if !roles.has(route.role) => {
-            let refused = Problem::new(ProblemKind::Forbidden, "the token lacks the role for this");
-            request.error_response(refused)
-        }
-        // Whoever may have been refused elsewhere gets what anybody could buy, and changes nothing.
-        (None, Some(route)) if standing == Standing::Believed && route.action != Action::Query => {
-            let detail = "the token cannot be looked up now";
-            request.error_response(Problem::new(ProblemKind::AuthUnavailable, detail))
-        }
-        // Not ready is not enough: whoever asks this replica all the same must not be answered.
-        (None, Some(_)) if !state.compliance.erasures_hold() => {
-            let detail = "the erasure ledger must be applied first";
-            request.error_response(Problem::new(ProblemKind::ErasuresPending, detail))
-        }
-        (None, Some(_)) => next.call(request).await?.map_into_boxed_body(),
+    let refused = spent.or_else(|| barred(request.request(), &state, route, roles, standing));
+    let reply = match refused {
+        Some(refused) => request.error_response(refused),
+        None => next.call(request).await?.map_into_boxed_body(),
     };
     let reply = settle(reply, &slot).await;
     Ok(match &limited {
@@ -101,13 +82,44 @@ pub async fn guard(
     })
 }
 
-/// Whether a request counts against its tenant's limit: all but what a token is for that has another
-/// role than app. So a flood of an app's shuts out no admin and no compliance staff.
+/// Why an authenticated request may not reach its handler. `None` means that it may.
+fn barred(
+    request: &HttpRequest,
+    state: &State,
+    route: Option<&Route>,
+    roles: Roles,
+    standing: Standing,
+) -> Option<Problem> {
+    // The role is checked here alone, so no handler may be reached without a route of the table.
+    // The framework also knows other ways to write a path, such as one letter as its percent code.
+    let Some(route) = route else {
+        return Some(matching::no_route(request));
+    };
+    if !roles.has(route.role) {
+        return Some(Problem::new(ProblemKind::Forbidden, "the token lacks the role for this"));
+    }
+    // A token that was only believed may have been revoked elsewhere. It may ask questions, whose
+    // answers anybody could buy, but it may change nothing.
+    if standing == Standing::Believed && route.action != Action::Query {
+        let detail = "the token cannot be looked up now";
+        return Some(Problem::new(ProblemKind::AuthUnavailable, detail));
+    }
+    // Readiness is red at this time, but a client may send a request to this replica all the same.
+    if !state.compliance.erasures_hold() {
+        let detail = "the erasure ledger must be applied first";
+        return Some(Problem::new(ProblemKind::ErasuresPending, detail));
+    }
+    None
+}
+
+/// Whether a request counts against its tenant's limit. Returns false when the route needs a role
+/// other than app and the token has it, so that many requests of an app keep out no administrator
+/// and no compliance officer.
 fn is_limited(route: Option<&Route>, roles: Roles) -> bool {
     route.is_none_or(|route| route.role == Role::App || !roles.has(route.role))
 }
 
-/// When the request came and from whom.
+/// The facts of a request and its caller. An error means that its token was not accepted.
 async fn authenticate(
     request: &ServiceRequest,
     state: &State,
@@ -131,7 +143,8 @@ async fn authenticate(
     Ok((start, origin, standing))
 }
 
-/// Who is refused here has no trail of their own: the installation's tells of it.
+/// Records that a token was not accepted. The record stands in the installation's own trail,
+/// because the request belongs to no tenant.
 fn record_denial(request: &ServiceRequest, state: &State, refused: &Problem) {
     if let Some(start) = start_of(request) {
         let network = peer::network_of(request, &state.trusted_proxies);
@@ -150,7 +163,8 @@ const fn failure(error: &AuthError) -> AuthFailure {
     }
 }
 
-/// The token of the one `Authorization` header (RFC 6750 §2.1).
+/// The bearer token of the `Authorization` header (RFC 6750 §2.1). A second such header is an
+/// error.
 fn bearer(request: &ServiceRequest) -> Result<&str, Problem> {
     let mut headers = request.headers().get_all(header::AUTHORIZATION);
     let Some(value) = headers.next() else {
@@ -169,8 +183,8 @@ fn bearer(request: &ServiceRequest) -> Result<&str, Problem> {
     }
 }
 
-/// Makes the record durable if the handler has not, then lets the reply go; without it there is no
-/// reply but the one that says so.
+/// Makes the audit record durable unless the handler did, and adds its id to the reply. When that
+/// fails, the reply is replaced by the problem that says so.
 async fn settle(mut reply: ServiceResponse<BoxBody>, slot: &CallSlot) -> ServiceResponse<BoxBody> {
     let Some(mut call) = slot.take() else {
         return reply;

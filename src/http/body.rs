@@ -1,4 +1,4 @@
-//! Request bodies: read up to a limit, declared as JSON, parsed strictly.
+//! Request bodies. A body must be declared as JSON, is read up to a limit, and is parsed strictly.
 
 use std::time::Duration;
 
@@ -12,13 +12,13 @@ use crate::domain::json::Json;
 use super::State;
 use super::problem::{Problem, ProblemKind};
 
-/// Longest accepted body in bytes.
+/// The longest accepted body, in bytes.
 pub const MAX_BODY: usize = 1024 * 1024;
 
-/// Room made for a body before it arrives: what is declared is not believed.
+/// The most bytes that are allocated before a body arrives. A declared length may be false.
 const FIRST_CAPACITY: usize = 16 * 1024;
 
-/// Reads and parses a JSON body, within the time that the state allows.
+/// Reads and parses a JSON body. A body that takes longer than `State::body_limit` is an error.
 pub async fn json(
     state: &State,
     request: &HttpRequest,

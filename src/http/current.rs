@@ -1,5 +1,5 @@
-//! Hands the authenticated call from the middleware to a handler and back, so that the middleware
-//! settles its record however the handler ends.
+//! Hands the authenticated call from the middleware to a handler and back. So the middleware can
+//! settle the call's audit record however the handler ends.
 
 use std::cell::Cell;
 use std::future::{Ready, ready};
@@ -12,23 +12,24 @@ use crate::call::{Call, CallStart};
 
 use super::problem::Problem;
 
-/// Where the call is while no handler has it. One request, one thread.
+/// The place of the call while no handler has it. `Rc` suffices, because one thread serves a
+/// request.
 #[derive(Clone, Default)]
 pub struct CallSlot(Rc<Cell<Option<Box<Call>>>>);
 
 impl CallSlot {
-    /// Puts a call in.
+    /// Puts a call into the slot.
     pub fn put(&self, call: Box<Call>) {
         self.0.set(Some(call));
     }
 
-    /// Takes the call out.
+    /// Takes the call out of the slot. `None` means that a handler has it.
     pub fn take(&self) -> Option<Box<Call>> {
         self.0.take()
     }
 }
 
-/// The request's call, lent to its handler.
+/// The request's call while its handler has it. Dropping it puts the call back into the slot.
 pub struct Current {
     call: Option<Box<Call>>,
     slot: CallSlot,
@@ -49,7 +50,7 @@ impl FromRequest for Current {
 }
 
 impl Current {
-    /// The call.
+    /// The call. An error means that no middleware made one.
     pub fn call(&mut self) -> Result<&mut Call, Problem> {
         self.call.as_deref_mut().ok_or_else(Problem::unauthenticated)
     }
@@ -63,7 +64,8 @@ impl Drop for Current {
     }
 }
 
-/// When and as what the request arrived, as the outermost middleware noted it.
+/// The id and the time of the request. `None` means that the middleware `access::trace` did not
+/// run.
 pub fn start_of(request: &impl HttpMessage) -> Option<CallStart> {
     request.extensions().get::<CallStart>().copied()
 }

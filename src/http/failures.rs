@@ -1,5 +1,5 @@
-//! Which problem each way to fail is to a client. What a client may not know, a driver's words above
-//! all, stays out of it.
+//! The problem that each error of the service becomes in a reply. A problem holds nothing that a
+//! client may not know, above all no message of a database driver.
 
 use crate::administration::{EntriesError, TenantError, TokenError};
 use crate::answering::QueryError;
@@ -55,13 +55,13 @@ impl From<AuthError> for Problem {
 }
 
 impl Problem {
-    /// The one reply for every token that is not accepted.
+    /// The reply to every token that is not accepted. It never says why.
     pub fn unauthenticated() -> Self {
         Self::new(ProblemKind::Unauthenticated, "the bearer token is missing or not accepted")
     }
 
-    /// Logs the cause, once, and tells the caller nothing of it. A driver's own words stay out: they
-    /// may hold row values.
+    /// Logs the cause once and tells the caller nothing of it. The log holds no message of a
+    /// driver, because such a message may hold values of rows.
     fn internal(error: &dyn std::error::Error) -> Self {
         tracing::error!(%error, "a request failed");
         Self::new(ProblemKind::Internal, "the failure was logged under the request's id")

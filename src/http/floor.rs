@@ -1,5 +1,6 @@
-//! The bare handler that `bench --floor` compares with: reads the request body, answers a constant
-//! one of JSON. It must stay without middleware, look-up or log: it is what actix alone can do.
+//! The bare server that `bench --floor` compares with. It reads the request body and answers a
+//! constant JSON body. It must stay without middleware, look-up or log, to show what actix alone
+//! can do.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -10,7 +11,7 @@ use actix_web::dev::{Server, ServerHandle};
 use actix_web::http::header::ContentType;
 use actix_web::{App, HttpResponse, HttpServer, web};
 
-/// A bare server on a port of its own; ends when stopped or dropped.
+/// A bare server on a port of its own. It ends when it is stopped or dropped.
 #[derive(Debug)]
 pub struct FloorServer {
     addr: SocketAddr,
@@ -22,12 +23,14 @@ pub struct FloorServer {
 /// POST, whatever its path, with `body`.
 pub fn start(body: Vec<u8>) -> io::Result<FloorServer> {
     let body = web::Bytes::from(body);
-    // Carries the one word whether the start went well; the thread then serves until stopped.
+    // Carries one message, the started server; without it the start failed. The thread then serves
+    // until it is stopped.
     let (started, outcome) = mpsc::sync_channel(1);
     let thread = thread::Builder::new().name("floor".to_owned()).spawn(move || {
         actix_web::rt::System::new().block_on(async move {
             let (server, addr) = bind(body)?;
-            // Nobody waits for it any more when the receiver is gone; the handle is gone with it.
+            // Sending fails only when the caller of `start` is gone, who alone could use the
+            // handle.
             let _unwanted = started.send((server.handle(), addr));
             server.await
         })
@@ -42,12 +45,12 @@ pub fn start(body: Vec<u8>) -> io::Result<FloorServer> {
 }
 
 impl FloorServer {
-    /// Where it listens.
+    /// The address on which it listens.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// Closes its connections, and returns when its threads have ended.
+    /// Closes its connections and returns when its threads have ended.
     pub fn stop(mut self) -> io::Result<()> {
         drop(self.handle.stop(false));
         self.thread.take().map_or(Ok(()), ended)
@@ -56,7 +59,7 @@ impl FloorServer {
 
 impl Drop for FloorServer {
     fn drop(&mut self) {
-        // The command is sent by the call; the future only waits for its end.
+        // The call itself sends the command. Its future would only wait for the end.
         drop(self.handle.stop(false));
     }
 }

@@ -1,4 +1,5 @@
-//! Health and metrics, open to everybody: states and numbers, never a tenant's.
+//! Health and metrics. They are open to everybody, so they show states and numbers, never a
+//! tenant's.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,7 +17,7 @@ use crate::store::Store;
 use crate::tiers::Stack;
 use crate::upstream::Upstream;
 
-use super::problem::{Problem, ProblemBody, ProblemKind};
+use super::problem::{Problem, ProblemKind};
 use super::{Monitoring, State};
 
 /// The parts whose health is shown.
@@ -38,14 +39,14 @@ pub struct HealthParts {
     pub switch: Switch,
 }
 
-/// That the process serves.
+/// The process serves requests.
 #[derive(Serialize, ToSchema)]
 pub struct StatusBody {
     /// `ok`.
     status: &'static str,
 }
 
-/// What readiness depends on.
+/// The parts that readiness depends on.
 #[derive(Serialize, ToSchema)]
 pub struct ReadyBody {
     /// `ready` or `not-ready`.
@@ -65,16 +66,16 @@ pub struct ReadyBody {
 pub struct PartBody {
     /// `up`, `down` or `off`.
     state: &'static str,
-    /// Round trip; null where there is none.
+    /// The time of a round trip in milliseconds; null where there is none.
     #[schema(required)]
     latency_ms: Option<f64>,
-    /// Entries held by this process; null where they are not counted.
+    /// The entries that this process holds; null where they are not counted.
     #[schema(required)]
     entries: Option<u64>,
-    /// Their bytes.
+    /// The size of those entries in bytes; null where it is not counted.
     #[schema(required)]
     bytes: Option<u64>,
-    /// Bytes allowed.
+    /// The highest size in bytes; null where there is none.
     #[schema(required)]
     capacity_bytes: Option<u64>,
 }
@@ -87,40 +88,41 @@ pub struct CacheHealthBody {
     status: &'static str,
     /// Whether the cache takes part.
     enabled: bool,
-    /// Memory, Redis, Postgres.
+    /// The states of memory, Redis and Postgres.
     tiers: TiersBody,
-    /// Whether memory and Redis may be served from.
+    /// Whether answers may be served from memory and Redis.
     freshness: FreshnessBody,
-    /// The audit trail: `up`, `down` or `off`.
+    /// The state of the audit trail: `up`, `down` or `off`.
     audit: &'static str,
     /// Whether nothing that was erased may be here again: `up` or `down`.
     erasures: &'static str,
     /// The upstream's configured name.
     upstream: String,
-    /// Hits out of all answers of this process, 0 to 1.
+    /// The share of hits in all answers of this process, 0 to 1.
     hit_rate: f64,
-    /// Insecure development settings in force.
+    /// The insecure development settings in force.
     insecure: Vec<&'static str>,
-    /// When this was true.
+    /// The time of this reply.
     timestamp: DateTime<Utc>,
 }
 
-/// How this process stands to the invalidations of all.
+/// How far this process has followed the invalidations of all processes.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FreshnessBody {
-    /// Whether it is known that none was missed. If not, every question is a miss in memory and Redis.
+    /// Whether it is proven that none was missed. Without the proof every question is a miss in
+    /// memory and in Redis.
     proven: bool,
-    /// How far they were followed.
+    /// The position of the last invalidation that was followed.
     position: i64,
-    /// How many processes follow them, this one among them.
+    /// The number of processes that follow the invalidations, including this one.
     live_replicas: u32,
 }
 
-/// Each tier.
+/// The state of each tier.
 #[derive(Serialize, ToSchema)]
 pub struct TiersBody {
-    /// Memory.
+    /// The memory of this process.
     hot: PartBody,
     /// Redis.
     warm: PartBody,
@@ -128,40 +130,39 @@ pub struct TiersBody {
     cold: PartBody,
 }
 
-fn up(is_up: bool) -> &'static str {
-    if is_up { "up" } else { "down" }
-}
+const UP: &str = "up";
+const DOWN: &str = "down";
+const OFF: &str = "off";
 
 fn part(state: &'static str, latency: Option<Duration>) -> PartBody {
     let latency_ms = latency.map(|latency| latency.as_secs_f64() * 1_000.0);
     PartBody { state, latency_ms, entries: None, bytes: None, capacity_bytes: None }
 }
 
-/// That the process serves; asks nothing of any other part.
-#[utoipa::path(tag = "health", responses((status = 200, description = "It does", body = StatusBody)), security(()))]
+/// Shows that the process serves requests. It asks no other part of the service.
+#[utoipa::path(tag = "health", responses((status = 200, description = "The process serves", body = StatusBody)))]
 #[get("/health")]
 pub async fn live() -> HttpResponse {
     HttpResponse::Ok().json(StatusBody { status: "ok" })
 }
 
-/// That the process serves, under the replaced system's path.
-#[utoipa::path(tag = "health", responses((status = 200, description = "It does", body = StatusBody)), security(()))]
+/// Shows that the process serves requests, under the path of the replaced system.
+#[utoipa::path(tag = "health", responses((status = 200, description = "The process serves", body = StatusBody)))]
 #[get("/api/health")]
 pub async fn api_health() -> HttpResponse {
     HttpResponse::Ok().json(StatusBody { status: "ok" })
 }
 
-/// Longest wait for Postgres, and so for readiness: load balancers do not wait long.
+/// The longest wait for Postgres, and so for readiness. Load balancers do not wait long.
 const PROBE: Duration = Duration::from_millis(500);
 
-/// Whether the process can serve and audit.
+/// Shows whether the process can serve requests and record them.
 #[utoipa::path(
     tag = "health",
     responses(
-        (status = 200, description = "It can", body = ReadyBody),
-        (status = 503, description = "It cannot", body = ReadyBody),
+        (status = 200, description = "The process is ready", body = ReadyBody),
+        (status = 503, description = "The process is not ready", body = ReadyBody),
     ),
-    security(()),
 )]
 #[get("/health/ready")]
 pub async fn ready(state: web::Data<State>) -> HttpResponse {
@@ -170,14 +171,13 @@ pub async fn ready(state: web::Data<State>) -> HttpResponse {
     let looking = parts.lifecycle.spawn_blocking(move || trail.look());
     let asking = tokio::time::timeout(PROBE, parts.store.ping());
     let (looked, asked) = tokio::join!(looking, asking);
-    let postgres = matches!(asked, Ok(Ok(())));
-    // Without Postgres hits are served, and audited into the spool.
-    let audit = looked.unwrap_or(false);
-    let erasures = state.compliance.erasures_hold();
-    let is_ready = audit && erasures && !parts.lifecycle.is_stopping();
+    let postgres = if matches!(asked, Ok(Ok(()))) { UP } else { DOWN };
+    // Postgres is not needed to be ready: without it, hits are served and audited into the spool.
+    let audit = if looked.unwrap_or(false) { UP } else { DOWN };
+    let erasures = erasures(&state);
+    let is_ready = audit == UP && erasures == UP && !parts.lifecycle.is_stopping();
     let status = if is_ready { "ready" } else { "not-ready" };
-    let (audit, erasures) = (up(audit), up(erasures));
-    let body = ReadyBody { status, postgres: up(postgres), audit, erasures };
+    let body = ReadyBody { status, postgres, audit, erasures };
     if is_ready {
         HttpResponse::Ok().json(body)
     } else {
@@ -185,35 +185,46 @@ pub async fn ready(state: web::Data<State>) -> HttpResponse {
     }
 }
 
-/// The tiers, their states and latencies.
-#[utoipa::path(tag = "health", responses((status = 200, description = "The state", body = CacheHealthBody)), security(()))]
+/// Whether nothing that was erased may be here again, as a state.
+fn erasures(state: &State) -> &'static str {
+    if state.compliance.erasures_hold() { UP } else { DOWN }
+}
+
+/// Shows the states and latencies of the tiers.
+#[utoipa::path(tag = "health", responses((status = 200, description = "The state", body = CacheHealthBody)))]
 #[get("/health/cache")]
 pub async fn cache(state: web::Data<State>) -> HttpResponse {
     let parts = &state.health;
     let asked = Instant::now();
-    let postgres = parts.store.ping().await;
-    let cold = part(up(postgres.is_ok()), postgres.is_ok().then(|| asked.elapsed()));
+    let cold = match parts.store.ping().await {
+        Ok(()) => part(UP, Some(asked.elapsed())),
+        Err(_) => part(DOWN, None),
+    };
     let warm = match parts.stack.warm.ping().await {
-        None => part("off", None),
-        Some(Ok(latency)) => part("up", Some(latency)),
-        Some(Err(_)) => part("down", None),
+        None => part(OFF, None),
+        Some(Ok(latency)) => part(UP, Some(latency)),
+        Some(Err(_)) => part(DOWN, None),
     };
     let hot = &parts.stack.hot;
     let hot = PartBody {
         entries: Some(u64::try_from(hot.len()).unwrap_or(u64::MAX)),
         bytes: Some(hot.bytes()),
         capacity_bytes: Some(hot.capacity()),
-        ..part("up", None)
+        ..part(UP, None)
     };
-    let audit = if parts.audit.is_on() { up(parts.audit.is_available()) } else { "off" };
+    let audit = match (parts.audit.is_on(), parts.audit.is_available()) {
+        (false, _) => OFF,
+        (true, true) => UP,
+        (true, false) => DOWN,
+    };
     let coherence = &parts.coherence;
     let freshness = FreshnessBody {
         proven: coherence.is_proven(),
         position: coherence.position().0,
         live_replicas: coherence.live_replicas(),
     };
-    let erasures = up(state.compliance.erasures_hold());
-    let degraded = [cold.state, warm.state, audit, erasures].contains(&"down") || !freshness.proven;
+    let erasures = erasures(&state);
+    let degraded = [cold.state, warm.state, audit, erasures].contains(&DOWN) || !freshness.proven;
     HttpResponse::Ok().json(CacheHealthBody {
         status: if degraded { "degraded" } else { "ok" },
         enabled: parts.switch == Switch::On,
@@ -228,15 +239,14 @@ pub async fn cache(state: web::Data<State>) -> HttpResponse {
     })
 }
 
-/// The series for Prometheus.
+/// Shows the metrics for Prometheus.
 #[utoipa::path(
     tag = "health",
     responses(
         (status = 200, description = "Text exposition format 0.0.4", body = String, content_type = "text/plain"),
-        (status = "4XX", description = "Monitoring is off", body = ProblemBody, content_type = "application/problem+json"),
-        (status = "5XX", description = "Failed", body = ProblemBody, content_type = "application/problem+json"),
+        (status = "4XX", description = "Monitoring is off"),
+        (status = "5XX", description = "Failed"),
     ),
-    security(()),
 )]
 #[get("/api/metrics")]
 pub async fn metrics(state: web::Data<State>) -> Result<HttpResponse, Problem> {

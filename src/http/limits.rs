@@ -1,4 +1,4 @@
-//! What replies say of their tenant's limit: the fields of draft-ietf-httpapi-ratelimit-headers-10,
+//! The reply headers about the tenant's limit: those of draft-ietf-httpapi-ratelimit-headers-10,
 //! and the three of its earlier versions that most clients read.
 
 use actix_web::body::BoxBody;
@@ -15,7 +15,7 @@ const LIMIT: HeaderName = HeaderName::from_static("ratelimit-limit");
 const REMAINING: HeaderName = HeaderName::from_static("ratelimit-remaining");
 const RESET: HeaderName = HeaderName::from_static("ratelimit-reset");
 
-/// Adds what a limited tenant may still ask for.
+/// Adds the headers that say how many requests the tenant may still send.
 pub fn show(
     mut reply: ServiceResponse<BoxBody>,
     allowance: &Allowance,
@@ -39,7 +39,8 @@ pub fn show(
 }
 
 impl Problem {
-    /// The refusal of a request that came when its tenant's minute was spent.
+    /// The refusal of a request that came after its tenant had spent the requests of the minute.
+    /// `None` means that the tenant has requests left.
     pub fn spent(allowance: &Allowance) -> Option<Self> {
         let wait = allowance.retry_after?;
         let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);

@@ -1,5 +1,5 @@
-//! Everything actix: routes, extraction, problems, replies. Translates between HTTP and the use cases;
-//! holds no rule of the product and never reaches a row or a key.
+//! Everything that uses actix: routes, extraction, problems, replies. This module translates
+//! between HTTP and the use cases. It holds no rule of the product and never reaches a row or a key.
 
 mod access;
 pub mod api;
@@ -11,12 +11,13 @@ mod failures;
 pub mod floor;
 mod health;
 mod limits;
+mod matching;
 pub mod openapi;
 mod peer;
 pub mod problem;
 mod query_string;
-pub mod route;
-mod routes;
+mod route;
+pub mod routes;
 mod server;
 
 use std::sync::Arc;
@@ -36,41 +37,41 @@ use crate::telemetry::Metrics;
 pub use health::HealthParts;
 pub use server::{Server, ServerError, ServerSettings};
 
-/// Whether `/api/metrics` answers (AI_CACHE_MONITORING_ENABLED).
+/// Whether `/api/metrics` is served (AI_CACHE_MONITORING_ENABLED).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Monitoring {
-    /// It does.
+    /// It is served.
     On,
-    /// It is not there.
+    /// It is a 404.
     Off,
 }
 
-/// What handlers reach.
+/// The parts of the service that handlers and middlewares use.
 pub struct State {
     /// Answers to questions.
     pub answering: Arc<Answering>,
-    /// Use cases of compliance staff.
+    /// The use cases of compliance staff.
     pub compliance: Arc<Compliance>,
-    /// Use cases of administrators and operators.
+    /// The use cases of administrators and operators.
     pub administration: Arc<Administration>,
     /// What the rooms of use cases share.
     pub calls: Arc<Calls>,
     /// The parts whose health is shown.
     pub health: HealthParts,
-    /// Bearer token → caller.
+    /// Finds the caller of a bearer token.
     pub authenticator: Arc<Authenticator>,
-    /// Series for operators.
+    /// The metrics that `/api/metrics` shows.
     pub metrics: Arc<Metrics>,
-    /// Time.
+    /// The clock of the service.
     pub clock: Arc<dyn Clock>,
-    /// Ids.
+    /// The source of new ids.
     pub ids: Arc<dyn Ids>,
-    /// Whose `X-Forwarded-For` is believed.
+    /// The networks of the proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
-    /// Time a client has to send a body, however slowly it trickles.
+    /// The time that a client has to send a whole body.
     pub body_limit: Duration,
     /// Whether metrics are served.
     pub monitoring: Monitoring,
-    /// Names of insecure development settings in force.
+    /// The names of the insecure development settings in force.
     pub insecure: Vec<&'static str>,
 }

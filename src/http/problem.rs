@@ -1,5 +1,5 @@
-//! Errors as replies: the only place that knows status codes. Every kind stands in docs/ERRORS.md.
-//! A problem never holds a query, an answer, a person, a token or a driver's words.
+//! Errors as replies. This is the only file that maps errors to status codes. docs/ERRORS.md lists
+//! every kind. A problem never holds a query, an answer, a person, a token or a driver's message.
 
 use std::fmt;
 
@@ -20,7 +20,7 @@ macro_rules! kinds {
         }
 
         impl ProblemKind {
-            /// Every kind.
+            /// Every kind, in the order of the list.
             pub const ALL: &'static [Self] = &[$(Self::$kind,)+];
 
             /// The last part of the problem's `type`.
@@ -28,12 +28,12 @@ macro_rules! kinds {
                 match self { $(Self::$kind => $slug,)+ }
             }
 
-            /// HTTP status (RFC 9110 §15).
+            /// The HTTP status (RFC 9110 §15).
             pub const fn status(self) -> u16 {
                 match self { $(Self::$kind => $status,)+ }
             }
 
-            /// The same words for every problem of this kind.
+            /// The title, which every problem of this kind has.
             pub const fn title(self) -> &'static str {
                 match self { $(Self::$kind => $title,)+ }
             }
@@ -52,17 +52,17 @@ kinds! {
     TooDeep => "too-deep", 400, "The body is nested too deep";
     /// The body is not UTF-8.
     NotUtf8 => "not-utf8", 400, "The body is not UTF-8";
-    /// No caller.
+    /// The token is missing or not accepted.
     Unauthenticated => "unauthenticated", 401, "A valid bearer token is required";
-    /// The caller's roles do not allow it.
+    /// The caller's roles do not allow the request.
     Forbidden => "forbidden", 403, "The token lacks the role for this";
-    /// Not there, or another tenant's.
+    /// The thing does not exist or belongs to another tenant.
     NotFound => "not-found", 404, "There is no such thing";
-    /// The route has other methods.
+    /// The path takes other methods.
     MethodNotAllowed => "method-not-allowed", 405, "The route does not take this method";
     /// The body did not arrive in time.
     RequestTimeout => "request-timeout", 408, "The request took too long to arrive";
-    /// It was there, and is not kept any longer.
+    /// The thing existed but is not kept any longer.
     Gone => "gone", 410, "This is no longer available";
     /// The state of the thing does not allow it.
     Conflict => "conflict", 409, "The present state does not allow this";
@@ -70,55 +70,55 @@ kinds! {
     BodyTooLarge => "body-too-large", 413, "The body is too large";
     /// The body is not declared as JSON.
     UnsupportedMediaType => "unsupported-media-type", 415, "The body must be application/json";
-    /// Fields break rules.
+    /// A field of the body or of the query string breaks a rule.
     InvalidField => "invalid-field", 422, "A field breaks a rule";
     /// The person's data are restricted (GDPR Art. 18; RFC 7725).
     Restricted => "restricted", 451, "The person's data are restricted";
-    /// Too many requests.
+    /// The tenant or the network sent too many requests.
     TooManyRequests => "too-many-requests", 429, "Too many requests";
-    /// A bug or a broken value.
+    /// The service has a bug or met a broken value.
     Internal => "internal", 500, "The service failed";
     /// The upstream failed.
     UpstreamFailed => "upstream-failed", 502, "The upstream failed";
-    /// No durable record, no data.
+    /// The audit record cannot be made durable, so no data may leave.
     AuditUnavailable => "audit-unavailable", 503, "Audit records cannot be made durable";
-    /// The token cannot be looked up.
+    /// The token cannot be looked up now.
     AuthUnavailable => "auth-unavailable", 503, "The token cannot be verified now";
     /// Postgres cannot be reached.
     StorageUnavailable => "storage-unavailable", 503, "The storage cannot be reached";
-    /// Committed here, not yet everywhere.
+    /// The change is committed but not yet in force on every replica.
     NotPropagated => "not-propagated", 503, "The change is not yet in force everywhere";
     /// A restored database waits for its erasure ledger.
     ErasuresPending => "erasures-pending", 503, "What was erased may be here again";
-    /// Too much waits.
+    /// Too many requests wait already.
     Overloaded => "overloaded", 503, "The service is overloaded";
     /// The upstream took too long.
     UpstreamTimeout => "upstream-timeout", 504, "The upstream took too long";
-    /// Only a cached answer was acceptable.
+    /// The request accepts only a cached answer, and there is none.
     NotCached => "not-cached", 504, "No cached answer is available";
 }
 
-/// An error reply (RFC 9457). The request's own id and path are added where it leaves.
+/// An error reply (RFC 9457). The middleware `access::trace` adds the request's id and path.
 #[derive(Debug, Clone)]
 pub struct Problem {
-    /// What kind.
+    /// The kind of the problem.
     pub kind: ProblemKind,
-    /// What about this one; for the caller.
+    /// The explanation of this problem for the caller.
     pub detail: String,
-    /// The fields that break rules.
+    /// The fields that break rules. The list is empty for every other kind.
     pub errors: Vec<FieldError>,
-    /// Seconds after which to come back.
+    /// The seconds after which the caller may try again.
     pub retry_after: Option<u64>,
-    /// The methods the route takes.
+    /// The methods that the path takes. The list is empty unless the kind is `MethodNotAllowed`.
     pub allow: Vec<&'static str>,
 }
 
-/// A bad field.
+/// A field that breaks a rule.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ProblemField {
-    /// JSON pointer to the field (RFC 6901).
+    /// The JSON pointer to the field (RFC 6901).
     pub pointer: String,
-    /// What is wrong with it.
+    /// The rule that the field breaks.
     pub detail: String,
 }
 
@@ -129,15 +129,15 @@ pub struct ProblemBody {
     /// `urn:ai-cache:problem:` and the kind, as listed in docs/ERRORS.md.
     #[serde(rename = "type")]
     pub kind: String,
-    /// The same words for every problem of this kind.
+    /// The title, which every problem of this kind has.
     pub title: String,
-    /// HTTP status.
+    /// The HTTP status.
     pub status: u16,
-    /// What about this one.
+    /// The explanation of this problem.
     pub detail: String,
-    /// The path that was asked for.
+    /// The path of the request.
     pub instance: String,
-    /// The request's id, as in logs and audit.
+    /// The request's id, which logs and the audit trail show too.
     pub request_id: String,
     /// The fields that break rules.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -145,13 +145,13 @@ pub struct ProblemBody {
 }
 
 impl Problem {
-    /// A problem of a kind.
+    /// A problem of the given kind. Every 503 asks the caller to try again after a second.
     pub fn new(kind: ProblemKind, detail: impl Into<String>) -> Self {
         let retry_after = (kind.status() == 503).then_some(1);
         Self { kind, detail: detail.into(), errors: Vec::new(), retry_after, allow: Vec::new() }
     }
 
-    /// Fields break rules.
+    /// The problem of fields that break rules.
     pub fn invalid(errors: Vec<FieldError>) -> Self {
         let detail = match errors.as_slice() {
             [only] => format!("{} {}", name_of(&only.pointer), only.detail),
@@ -160,22 +160,22 @@ impl Problem {
         Self { errors, ..Self::new(ProblemKind::InvalidField, detail) }
     }
 
-    /// One field breaks a rule.
+    /// The problem of one field that breaks a rule.
     pub fn invalid_field(pointer: &str, detail: impl Into<String>) -> Self {
         Self::invalid(vec![FieldError { pointer: pointer.to_owned(), detail: detail.into() }])
     }
 
-    /// What kind it is.
+    /// The kind of the problem.
     pub const fn kind(&self) -> ProblemKind {
         self.kind
     }
 
-    /// The thing is not there, or not the caller's.
+    /// The problem of a thing that does not exist or belongs to another tenant.
     pub fn not_found() -> Self {
         Self::new(ProblemKind::NotFound, "nothing is known under this path")
     }
 
-    /// The reply, complete.
+    /// The whole reply to the request `request` for `path`.
     pub fn reply(&self, path: &str, request: RequestId) -> HttpResponse {
         let body = ProblemBody {
             kind: format!("urn:ai-cache:problem:{}", self.kind.slug()),
@@ -201,7 +201,7 @@ impl Problem {
     fn builder(&self) -> HttpResponseBuilder {
         let mut reply = HttpResponse::build(self.status_code());
         if matches!(self.kind, ProblemKind::BodyTooLarge | ProblemKind::RequestTimeout) {
-            // The rest of the body is not waited for.
+            // The connection is closed, because the rest of the body is not read.
             reply.force_close();
         }
         if let Some(seconds) = self.retry_after {
@@ -232,7 +232,8 @@ impl ResponseError for Problem {
         StatusCode::from_u16(self.kind.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
-    /// Without a body: the outermost middleware, which knows the request, writes it.
+    /// The reply without a body. The middleware `access::trace`, which knows the request, writes
+    /// the body.
     fn error_response(&self) -> HttpResponse {
         self.builder().finish()
     }

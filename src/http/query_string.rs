@@ -1,4 +1,4 @@
-//! The query string of a request, taken apart parameter by parameter like a body's fields.
+//! The query string of a request. Its parameters are read like the fields of a body.
 
 use actix_web::{HttpRequest, web};
 use chrono::{DateTime, Utc};
@@ -8,11 +8,11 @@ use crate::domain::json::{Json, Object};
 
 use super::problem::{Problem, ProblemKind};
 
-/// The parameters of a request, each at most once.
+/// The parameters of a request. None is given twice.
 pub struct Parameters(Fields);
 
 impl Parameters {
-    /// Reads the query string.
+    /// Reads the query string. A parameter that is given twice is an error.
     pub fn of(request: &HttpRequest) -> Result<Self, Problem> {
         let pairs = web::Query::<Vec<(String, String)>>::from_query(request.query_string());
         let malformed =
@@ -27,7 +27,8 @@ impl Parameters {
         Fields::root(Json::Object(members)).map(Self).map_err(Problem::from)
     }
 
-    /// A parameter that `parse` accepts; `rule` says what it accepts.
+    /// Takes the parameter `name`. `None` means that it is absent or that `parse` refused it; a
+    /// refusal is also an error of [`Self::finish`], in the words of `rule`.
     pub fn parsed<T>(
         &mut self,
         name: &str,
@@ -37,17 +38,17 @@ impl Parameters {
         self.0.parsed(name, rule, parse)
     }
 
-    /// A time of RFC 3339.
+    /// Takes the parameter `name` as a time of RFC 3339, as [`Self::parsed`] does.
     pub fn time(&mut self, name: &str) -> Option<DateTime<Utc>> {
         self.0.time(name)
     }
 
-    /// Notes that a parameter breaks a rule.
+    /// Adds an error about the parameter `name`.
     pub fn refuse(&mut self, name: &str, detail: &str) {
         self.0.refuse(name, detail);
     }
 
-    /// Every fault; a parameter nobody took is one.
+    /// Returns every error so far. A parameter that was not taken is an error too.
     pub fn finish(self) -> Result<(), Vec<FieldError>> {
         self.0.finish()
     }

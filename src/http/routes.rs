@@ -1,51 +1,88 @@
-//! Every handler of the service on one screen, in its place.
+//! Every route of the service on one screen. To add one, write its handler in `api` and a line
+//! here. The guard's table, the metrics' labels and the API document are derived from the two.
 
-use actix_web::middleware::from_fn;
-use utoipa_actix_web::scope;
+use std::sync::LazyLock;
+
 use utoipa_actix_web::service_config::ServiceConfig;
 
-use super::{api, audited, document, health};
+use crate::domain::audit_record::Action;
+use crate::domain::caller::Role;
 
-/// Puts every handler in its place.
-pub fn configure(config: &mut ServiceConfig<'_>) {
-    let authenticated = scope::scope("/api/ai-cache")
-        .service(api::query::post_query)
-        .service(api::invalidate::post_invalidate)
-        .service(api::entries::list_entries)
-        .service(api::entries::get_entry)
-        .service(api::entries::delete_entry)
-        .service(api::statistics::get_statistics)
-        .service(api::verification::get_verification)
-        .service(api::audit::list_audit)
-        .service(api::audit::export_audit)
-        .service(api::gdpr::post_request)
-        .service(api::gdpr::list_requests)
-        .service(api::gdpr::get_request)
-        .service(api::gdpr::get_certificate)
-        .service(api::gdpr::get_export)
-        .service(api::gdpr::approve_request)
-        .service(api::gdpr::reject_request)
-        .service(api::gdpr::cancel_request)
-        .service(api::gdpr::extend_request)
-        .service(api::holds::list_holds)
-        .service(api::holds::put_hold)
-        .service(api::tokens::list_tokens)
-        .service(api::tokens::post_token)
-        .service(api::tokens::delete_token)
-        .service(api::purge::post_purge)
-        .service(api::tenants::list_tenants)
-        .service(api::tenants::post_tenant)
-        .service(api::tenants::patch_tenant)
-        .service(api::tenants::list_tenant_tokens)
-        .service(api::tenants::post_tenant_token)
-        .service(api::tenants::delete_tenant_token)
-        .map(|scope| scope.wrap(from_fn(audited::guard)));
-    config
-        .service(authenticated)
-        .service(health::live)
-        .service(health::ready)
-        .service(health::cache)
-        .service(health::api_health)
-        .service(health::metrics)
-        .service(document::get_document);
+use super::route::{OpenRoute, Route};
+use super::{api, document, health};
+
+/// The beginning of the path of every guarded route.
+pub const PREFIX: &str = "/api/ai-cache";
+
+/// A line of `guarded` names a handler, the role that the token must have, and the action that the
+/// audit record of a request names. The method and the path stand above the handler, as in
+/// `#[post("/query")]`, and so does the operation of the API document; the path continues `PREFIX`.
+/// A line of `open` names a handler that needs no token and has its whole path.
+macro_rules! routes {
+    (
+        guarded { $($guarded:path => $role:ident, $action:ident;)+ }
+        open { $($open:path;)+ }
+    ) => {
+        /// Every route that needs a token.
+        pub static AUTHENTICATED: LazyLock<Vec<Route>> = LazyLock::new(|| {
+            vec![$(Route::of::<$guarded>(PREFIX, Role::$role, Action::$action)),+]
+        });
+
+        /// Every route that everybody may use.
+        pub static OPEN: LazyLock<Vec<OpenRoute>> =
+            LazyLock::new(|| vec![$(OpenRoute::of::<$open>()),+]);
+
+        /// Registers the handlers of the guarded routes, in a scope at `PREFIX`.
+        pub fn guarded(config: &mut ServiceConfig<'_>) {
+            config$(.service($guarded))+;
+        }
+
+        /// Registers the handlers of the open routes.
+        pub fn open(config: &mut ServiceConfig<'_>) {
+            config$(.service($open))+;
+        }
+    };
+}
+
+routes! {
+    guarded {
+        api::query::post_query              => App,        Query;
+        api::invalidate::post_invalidate    => Admin,      Invalidate;
+        api::entries::list_entries          => Admin,      EntryList;
+        api::entries::get_entry             => Admin,      EntryRead;
+        api::entries::delete_entry          => Admin,      EntryDelete;
+        api::statistics::get_statistics     => Admin,      StatisticsRead;
+        api::verification::get_verification => Compliance, VerificationRead;
+        api::audit::list_audit              => Compliance, AuditRead;
+        api::audit::export_audit            => Compliance, AuditExport;
+        api::gdpr::post_request             => Compliance, GdprFile;
+        api::gdpr::list_requests            => Compliance, GdprList;
+        api::gdpr::get_request              => Compliance, GdprRead;
+        api::gdpr::get_certificate          => Compliance, CertificateRead;
+        api::gdpr::get_export               => Compliance, GdprDownload;
+        api::gdpr::approve_request          => Compliance, GdprApprove;
+        api::gdpr::reject_request           => Compliance, GdprReject;
+        api::gdpr::cancel_request           => Compliance, GdprCancel;
+        api::gdpr::extend_request           => Compliance, GdprExtend;
+        api::holds::list_holds              => Compliance, HoldList;
+        api::holds::put_hold                => Compliance, HoldSet;
+        api::tokens::list_tokens            => Admin,      TokenList;
+        api::tokens::post_token             => Admin,      TokenCreate;
+        api::tokens::delete_token           => Admin,      TokenRevoke;
+        api::purge::post_purge              => Operator,   Purge;
+        api::tenants::list_tenants          => Operator,   TenantList;
+        api::tenants::post_tenant           => Operator,   TenantCreate;
+        api::tenants::patch_tenant          => Operator,   TenantUpdate;
+        api::tenants::list_tenant_tokens    => Operator,   TokenList;
+        api::tenants::post_tenant_token     => Operator,   TokenCreate;
+        api::tenants::delete_tenant_token   => Operator,   TokenRevoke;
+    }
+    open {
+        health::live;
+        health::ready;
+        health::cache;
+        health::api_health;
+        health::metrics;
+        document::get_document;
+    }
 }

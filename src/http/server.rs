@@ -1,28 +1,30 @@
-//! The HTTP server: listens, serves until it is told to stop, then finishes what it holds.
+//! The HTTP server. It serves until it is told to stop, and then finishes the requests it has
+//! begun.
 
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
 use actix_web::middleware::from_fn;
-use actix_web::{App, HttpServer, web};
-use utoipa_actix_web::AppExt;
+use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
+use utoipa_actix_web::{AppExt, scope};
 use utoipa_swagger_ui::SwaggerUi;
 
 use crate::lifecycle::Lifecycle;
 
 use super::document::DocumentText;
-use super::{State, access, api, openapi, routes};
+use super::problem::Problem;
+use super::{State, access, audited, matching, openapi, routes};
 
-/// Time a client has to send its request's head, and to take part in the shutdown.
+/// The time that a client has to send a request's head, and to close its connection at a shutdown.
 const CLIENT_LIMIT: Duration = Duration::from_secs(10);
 
-/// How to serve.
+/// The settings of the server.
 #[derive(Debug, Clone, Copy)]
 pub struct ServerSettings {
-    /// Threads that serve.
+    /// The number of threads that serve requests.
     pub workers: usize,
-    /// How long a stop waits for replies under way.
+    /// The longest time that a stop waits for requests that have begun.
     pub grace: Duration,
 }
 
@@ -32,10 +34,10 @@ pub struct Server {
     handle: ServerHandle,
 }
 
-/// Why there is no server.
+/// The reasons why the server cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
-    /// The address cannot be listened on.
+    /// The listener cannot be used.
     #[error("cannot listen on it: {}", .0.kind())]
     Listen(#[from] std::io::Error),
     /// The API document cannot be written.
@@ -44,7 +46,7 @@ pub enum ServerError {
 }
 
 impl Server {
-    /// Serves `state` on a listener that is bound already.
+    /// Starts to serve `state` on `listener`, which is bound already.
     pub fn start(
         listener: TcpListener,
         state: State,
@@ -56,17 +58,21 @@ impl Server {
         let document = web::Data::new(DocumentText(openapi::text()?.into()));
         let spec = openapi::generate();
         let server = HttpServer::new(move || {
+            let guarded = scope::scope(routes::PREFIX)
+                .configure(routes::guarded)
+                .map(|scope| scope.wrap(from_fn(audited::guard)));
             let docs =
                 SwaggerUi::new("/api/docs/{_:.*}").url("/api/docs/openapi.json", spec.clone());
             let (app, _) = App::new()
                 .into_utoipa_app()
                 .app_data(state.clone())
                 .app_data(document.clone())
-                .configure(routes::configure)
+                .service(guarded)
+                .configure(routes::open)
                 .split_for_parts();
             app.service(web::redirect("/api/docs", "/api/docs/"))
                 .service(docs)
-                .default_service(web::to(api::unrouted))
+                .default_service(web::to(unrouted))
                 .wrap(from_fn(access::trace))
         });
         let server = server
@@ -78,7 +84,8 @@ impl Server {
             .listen(listener)?
             .run();
         let handle = server.handle();
-        // Accepts connections and hands them to its own threads; ends when it is stopped.
+        // The task accepts connections and hands them to threads of its own. `Server::stop` ends
+        // it.
         lifecycle.spawn(async move {
             if let Err(error) = server.await {
                 tracing::error!(kind = %error.kind(), "the HTTP server ended");
@@ -87,13 +94,19 @@ impl Server {
         Ok(Self { address, handle })
     }
 
-    /// Where it listens.
+    /// The address on which the server listens.
     pub const fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Stops accepting, finishes the replies under way within the grace, and ends.
+    /// Stops accepting connections, finishes the requests that have begun, and returns. Requests
+    /// that take longer than `ServerSettings::grace` are cut.
     pub async fn stop(&self) {
         self.handle.stop(true).await;
     }
+}
+
+/// Answers a request that no route takes.
+async fn unrouted(request: HttpRequest) -> Result<HttpResponse, Problem> {
+    Err(matching::no_route(&request))
 }

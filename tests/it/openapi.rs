@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use ai_cache::http::openapi;
-use ai_cache::http::route::{AUTHENTICATED, OPEN};
+use ai_cache::http::routes::{AUTHENTICATED, OPEN};
 use serde_json::{Value, json};
 
 use crate::support::document::DOCUMENT;
@@ -47,8 +47,8 @@ fn every_route_is_documented_with_its_role_and_no_other_is() {
         })
         .collect();
     let authenticated =
-        AUTHENTICATED.iter().map(|route| (route.method, route.path, route.role.name()));
-    let open = OPEN.iter().map(|path| ("GET", *path, ""));
+        AUTHENTICATED.iter().map(|route| (route.method, route.path.as_str(), route.role.name()));
+    let open = OPEN.iter().map(|route| (route.method, route.path.as_str(), ""));
     let routes: BTreeSet<(String, String, String)> = authenticated
         .chain(open)
         .map(|(method, path, role)| (method.to_owned(), path.to_owned(), role.to_owned()))

@@ -1,4 +1,4 @@
-//! `/api/ai-cache/gdpr/legal-holds`: what must be kept for now.
+//! `/api/ai-cache/gdpr/legal-holds`: legal holds, which keep data from being removed.
 
 use actix_web::http::header::CACHE_CONTROL;
 use actix_web::{HttpRequest, HttpResponse, get, put, web};
@@ -15,24 +15,24 @@ use crate::domain::query;
 use crate::http::State;
 use crate::http::body;
 use crate::http::current::Current;
-use crate::http::problem::{Problem, ProblemBody};
+use crate::http::problem::Problem;
 
-/// A hold to be set, or one to be lifted.
+/// The legal hold to set, or the one to lift.
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase")]
 #[expect(dead_code, reason = "the shape in the API document; `parse` reads the body")]
 pub struct HoldChangeBody {
-    /// To set: the person; absent: everything of the tenant is held.
+    /// To set a hold: the person. Without it everything of the tenant is held.
     subject_id: Option<String>,
-    /// To set: from when on it is in force; absent: from now.
+    /// To set a hold: the time from which it is in force; from now on when absent.
     from: Option<DateTime<Utc>>,
-    /// To set: until when it is in force; absent: until it is lifted.
+    /// To set a hold: the time until which it is in force; until it is lifted when absent.
     until: Option<DateTime<Utc>>,
-    /// To lift: the hold.
+    /// To lift a hold: the hold's id.
     hold_id: Option<String>,
-    /// true: to lift.
+    /// Whether the hold `holdId` is lifted. Otherwise a hold is set.
     lift: Option<bool>,
-    /// Why: 1 to 2,000 bytes.
+    /// The reason: 1 to 2,000 bytes.
     reason: String,
 }
 
@@ -40,30 +40,30 @@ pub struct HoldChangeBody {
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HoldBody {
-    /// Its id.
+    /// The hold's id.
     id: String,
-    /// The person; null: everything of the tenant is held.
+    /// The person; null when everything of the tenant is held.
     #[schema(required)]
     subject_id: Option<String>,
-    /// From when on it is in force.
+    /// The time from which it is in force.
     from: DateTime<Utc>,
-    /// Until when; null: until it is lifted.
+    /// The time until which it is in force; null: until it is lifted.
     #[schema(required)]
     until: Option<DateTime<Utc>>,
-    /// Why it was set.
+    /// The reason why it was set.
     reason: String,
-    /// When it was set.
+    /// The time at which it was set.
     set_at: DateTime<Utc>,
-    /// The token that set it; null: the command line.
+    /// The id of the token that set it; null: the command line did.
     #[schema(required)]
     set_by: Option<String>,
-    /// When it was lifted.
+    /// The time at which it was lifted; null: it was not.
     #[schema(required)]
     lifted_at: Option<DateTime<Utc>>,
-    /// The token that lifted it.
+    /// The id of the token that lifted it; null: it was not lifted, or the command line lifted it.
     #[schema(required)]
     lifted_by: Option<String>,
-    /// Why it was lifted.
+    /// The reason why it was lifted; null: it was not.
     #[schema(required)]
     lift_reason: Option<String>,
 }
@@ -71,7 +71,7 @@ pub struct HoldBody {
 /// The holds of a tenant.
 #[derive(Serialize, ToSchema)]
 pub struct HoldListBody {
-    /// Those that are not lifted first, newest first, at most 1,000.
+    /// At most 1,000 holds. Those that are not lifted come first, the newest before the others.
     holds: Vec<HoldBody>,
 }
 
@@ -93,7 +93,7 @@ impl From<HoldView> for HoldBody {
     }
 }
 
-/// What is asked for.
+/// The change that a request asks for.
 enum HoldChange {
     Set(NewHoldText),
     Lift(HoldId, String),
@@ -120,15 +120,10 @@ fn parse(body: Json, now: DateTime<Utc>) -> Result<HoldChange, Problem> {
     Ok(HoldChange::Set(NewHoldText { subject, from, until, reason }))
 }
 
-/// Lists the legal holds of the tenant, lifted ones too.
+/// Lists the legal holds of the tenant, including lifted ones.
 #[utoipa::path(
     tag = "compliance",
-    responses(
-        (status = 200, description = "The holds", body = HoldListBody),
-        (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
-        (status = "5XX", description = "Failed", body = ProblemBody, content_type = "application/problem+json"),
-    ),
-    security(("token" = ["compliance"])),
+    responses((status = 200, description = "The holds", body = HoldListBody)),
 )]
 #[get("/gdpr/legal-holds")]
 pub async fn list_holds(
@@ -140,17 +135,12 @@ pub async fn list_holds(
     Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(HoldListBody { holds }))
 }
 
-/// Sets a legal hold, of a person or of everything of the tenant, or lifts one. While it is in force
-/// nothing it covers is removed, whatever its time or anybody's wish.
+/// Sets a legal hold on a person's data or on everything of the tenant, or lifts a hold. While a
+/// hold is in force, nothing that it covers is removed, neither by a retention nor by a request.
 #[utoipa::path(
     tag = "compliance",
     request_body = HoldChangeBody,
-    responses(
-        (status = 200, description = "The hold", body = HoldBody),
-        (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
-        (status = "5XX", description = "Failed", body = ProblemBody, content_type = "application/problem+json"),
-    ),
-    security(("token" = ["compliance"])),
+    responses((status = 200, description = "The hold", body = HoldBody)),
 )]
 #[put("/gdpr/legal-holds")]
 pub async fn put_hold(

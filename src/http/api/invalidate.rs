@@ -15,21 +15,21 @@ use crate::domain::query;
 use crate::http::State;
 use crate::http::body;
 use crate::http::current::Current;
-use crate::http::problem::{Problem, ProblemBody};
+use crate::http::problem::Problem;
 
 const VENDOR_TYPE: &str = "1 to 64 bytes of UTF-8, not only white space";
 
 const ONE: &str = "must name exactly one of invalidateAll, entryId, operation, tag, location, \
                    vendorType and subjectId";
 
-/// What to remove: exactly one selector.
+/// The entries to remove. Exactly one selector must be given.
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase")]
 #[expect(dead_code, reason = "the shape in the API document; `parse` reads the body")]
 pub struct InvalidateBody {
-    /// Everything of the tenant; true when given.
+    /// Every entry of the tenant. Only true is accepted.
     invalidate_all: Option<bool>,
-    /// One entry.
+    /// The entry with this id.
     entry_id: Option<String>,
     /// Every entry of this kind.
     operation: Option<String>,
@@ -39,19 +39,21 @@ pub struct InvalidateBody {
     location: Option<String>,
     /// Every entry with this vendor type: 1 to 64 bytes; case and outer white space do not count.
     vendor_type: Option<String>,
-    /// Every entry of this person's own.
+    /// Every entry that belongs to this person.
     subject_id: Option<String>,
-    /// Only count.
+    /// Whether the entries are only counted, and none is removed.
     dry_run: Option<bool>,
+    /// Not available in this release.
+    namespace: Option<String>,
 }
 
-/// What was removed.
+/// The outcome of an invalidation.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct InvalidateReply {
     /// Always true.
     success: bool,
-    /// Entries removed or, on a dry run, that would be.
+    /// The number of entries that were removed or, on a dry run, would have been.
     invalidated_count: u64,
 }
 
@@ -87,7 +89,7 @@ fn parse(body: Json) -> Result<(Invalidation, Invalidated), Problem> {
     }
 }
 
-/// As entries are labelled with it.
+/// The vendor type in the form in which entries hold it. `None` means that the text is none.
 fn vendor_type(text: &str) -> Option<String> {
     if !(1..=64).contains(&text.len()) {
         return None;
@@ -99,12 +101,7 @@ fn vendor_type(text: &str) -> Option<String> {
 #[utoipa::path(
     tag = "entries",
     request_body = InvalidateBody,
-    responses(
-        (status = 200, description = "How many", body = InvalidateReply),
-        (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
-        (status = "5XX", description = "Failed", body = ProblemBody, content_type = "application/problem+json"),
-    ),
-    security(("token" = ["admin"])),
+    responses((status = 200, description = "How many", body = InvalidateReply)),
 )]
 #[post("/invalidate")]
 pub async fn post_invalidate(

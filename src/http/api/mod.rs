@@ -1,4 +1,5 @@
-//! Handlers of `/api/ai-cache`, a file per resource: parse, call the use case, shape the reply.
+//! The handlers of `/api/ai-cache`, a file per resource. A handler parses the request, calls the use
+//! case and shapes the reply.
 
 pub mod audit;
 pub mod entries;
@@ -11,23 +12,3 @@ pub mod statistics;
 pub mod tenants;
 pub mod tokens;
 pub mod verification;
-
-use actix_web::{HttpRequest, HttpResponse};
-
-use super::problem::{Problem, ProblemKind};
-use super::route;
-
-/// Answers what no route takes.
-pub async fn unrouted(request: HttpRequest) -> Result<HttpResponse, Problem> {
-    Err(no_route(&request))
-}
-
-/// Why no route takes a request: another method, or a path that is not there.
-pub fn no_route(request: &HttpRequest) -> Problem {
-    let allow = route::methods(request);
-    if allow.is_empty() {
-        return Problem::not_found();
-    }
-    let detail = format!("this path takes {}", allow.join(", "));
-    Problem { allow, ..Problem::new(ProblemKind::MethodNotAllowed, detail) }
-}

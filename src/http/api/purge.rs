@@ -1,4 +1,5 @@
-//! `/api/ai-cache/admin/purge`: operators have what is past its retention removed, or told.
+//! `/api/ai-cache/admin/purge`: removes or lists the data of all tenants that are past their
+//! retention.
 
 use actix_web::{HttpRequest, HttpResponse, post, web};
 use chrono::{DateTime, Utc};
@@ -12,32 +13,33 @@ use crate::domain::json::Json;
 use crate::http::State;
 use crate::http::body;
 use crate::http::current::Current;
-use crate::http::problem::{Problem, ProblemBody};
+use crate::http::problem::Problem;
 
-/// How to purge.
+/// How to run a purge.
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase")]
 #[expect(dead_code, reason = "the shape in the API document; `parse` reads the body")]
 pub struct PurgeBody {
-    /// Only tell what is due.
+    /// Whether the data that are due are only listed, and nothing is removed.
     dry_run: Option<bool>,
-    /// Remove it although it is much or a clock jumped: somebody has looked.
+    /// Whether an operator confirms a run that waits because it would remove much or a clock
+    /// jumped.
     confirm: Option<bool>,
 }
 
-/// How many of each kind are due, or were removed.
+/// The numbers of things that are due, or were removed.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AmountsBody {
-    /// Entries made before the retention.
+    /// The entries that are older than the retention.
     entries: u64,
-    /// Rows of metrics.
+    /// The rows of metrics.
     metrics: u64,
-    /// Packages of exports whose time is over.
+    /// The packages of exports that have expired.
     exports: u64,
-    /// Closed requests of data subjects.
+    /// The closed requests of data subjects.
     requests: u64,
-    /// Names of persons in requests completed 90 days ago.
+    /// The names of persons in requests that were completed 90 days ago.
     subjects: u64,
 }
 
@@ -47,50 +49,51 @@ pub struct AmountsBody {
 pub struct PurgePartBody {
     /// Its name.
     name: String,
-    /// Its rows.
+    /// The number of its rows.
     rows: u64,
-    /// due, dropped, held (a legal hold keeps a row of it) or busy (it was being read).
+    /// `due`, `dropped`, `held` (a legal hold keeps a row of it) or `busy` (a reader kept it).
     fate: &'static str,
 }
 
-/// What is due of a tenant's, or was removed.
+/// The data of a tenant that are due, or were removed.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TenantPurgeBody {
-    /// Its name in commands and routes.
+    /// The tenant's name in commands and routes.
     tenant: String,
-    /// What was made before is past its retention.
+    /// The time before which data are past their retention.
     cutoff: DateTime<Utc>,
-    /// Whether all of it is held.
+    /// Whether a legal hold keeps everything of the tenant.
     held: bool,
-    /// Entries past it that a hold or a restriction keeps.
+    /// The entries past their retention that a legal hold or a restriction keeps.
     kept: u64,
-    /// What is due, or was removed.
+    /// The numbers of things that are due, or were removed.
     #[serde(flatten)]
     amounts: AmountsBody,
 }
 
-/// What is due, or was removed.
+/// The outcome of a purge.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PurgeReportBody {
-    /// The run.
+    /// The id of the run.
     run_id: String,
-    /// When it began.
+    /// The time at which it began.
     begun_at: DateTime<Utc>,
-    /// done, waiting (nothing was removed; it must be confirmed) or dry-run.
+    /// `done`, `waiting` (nothing was removed until the run is confirmed) or `dry-run`.
     state: &'static str,
-    /// Why it waits: clocks-differ, clock-jumped, many-entries or many-records.
+    /// Why the run waits: `clocks-differ`, `clock-jumped`, `many-entries` or `many-records`; null
+    /// when it does not.
     #[schema(required)]
     reason: Option<&'static str>,
-    /// Of all tenants.
+    /// The numbers over all tenants.
     #[serde(flatten)]
     amounts: AmountsBody,
-    /// Audit records in partitions that are due and not held, or that were dropped.
+    /// The audit records in partitions that are due and not held, or that were dropped.
     records: u64,
-    /// Partitions of the audit trail that are due.
+    /// The partitions of the audit trail that are due.
     partitions: Vec<PurgePartBody>,
-    /// Tenants of which something is due, or held.
+    /// The tenants of which something is due, or held.
     tenants: Vec<TenantPurgeBody>,
 }
 
@@ -144,17 +147,12 @@ fn parse(body: Json) -> Result<Purge, Problem> {
     })
 }
 
-/// Removes what is past its retention, of all tenants, save what a legal hold or a restriction keeps.
-/// A run that looks like a mistake removes nothing and waits to be confirmed.
+/// Removes the data of all tenants that are past their retention, except those that a legal hold or
+/// a restriction keeps. A run that looks like a mistake removes nothing and waits to be confirmed.
 #[utoipa::path(
     tag = "operators",
     request_body = PurgeBody,
-    responses(
-        (status = 200, description = "What was removed, or is due", body = PurgeReportBody),
-        (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
-        (status = "5XX", description = "Failed", body = ProblemBody, content_type = "application/problem+json"),
-    ),
-    security(("token" = ["operator"])),
+    responses((status = 200, description = "The data that were removed, or are due", body = PurgeReportBody)),
 )]
 #[post("/admin/purge")]
 pub async fn post_purge(

@@ -1,5 +1,5 @@
-//! `POST /api/ai-cache/query`. The reply is written around the answer's own JSON text, which is
-//! never parsed again.
+//! `POST /api/ai-cache/query`. The reply holds the JSON text of the answer as it is stored. The
+//! text is not parsed again.
 
 use std::fmt::Write as _;
 
@@ -14,61 +14,61 @@ use crate::domain::query::QueryRequest;
 use crate::http::State;
 use crate::http::body;
 use crate::http::current::Current;
-use crate::http::problem::{Problem, ProblemBody};
+use crate::http::problem::Problem;
 
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
 
-/// A question.
+/// A question to answer.
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase")]
 #[expect(dead_code, reason = "the shape in the API document; domain::query reads the body")]
 pub struct QueryBody {
     /// 1 to 16,384 bytes of UTF-8.
     query: String,
-    /// What surrounds the question. Unknown members are kept and are part of the key.
+    /// The circumstances of the question. Unknown members are kept and are part of the cache key.
     wedding_context: Option<WeddingContextBody>,
     /// One of the known operations; `wedding-query` when absent.
     operation: Option<String>,
-    /// The person the answer is about or for: the entry is theirs alone.
+    /// The person whom the answer is about or for. The entry then belongs to that person alone.
     subject_id: Option<String>,
-    /// Upstream model; the configured one when absent.
+    /// The model of the upstream; the configured one when absent.
     model: Option<String>,
-    /// Upstream parameters, except model, messages, stream, n and user.
+    /// The parameters for the upstream, except model, messages, stream, n and user.
     parameters: Option<serde_json::Map<String, serde_json::Value>>,
-    /// What is asked of the cache.
+    /// How the cache treats the question.
     cache: Option<CacheBody>,
     /// Not available in this release.
     stream: Option<bool>,
 }
 
-/// What surrounds a question.
+/// The circumstances of a question.
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase")]
 #[expect(dead_code, reason = "the shape in the API document; domain::context reads the body")]
 pub struct WeddingContextBody {
     /// 1 to 256 bytes.
     location: Option<String>,
-    /// Case, outer white space, order and repetition do not count.
+    /// At most 32. Case, outer white space, order and repetition do not count.
     vendor_types: Option<Vec<String>>,
-    /// At least 0.
+    /// The budget, at least 0.
     budget: Option<f64>,
-    /// A date.
+    /// The date of the wedding, such as 2027-06-12.
     wedding_date: Option<String>,
-    /// Number of guests.
+    /// The number of guests, at most 1,000,000.
     guest_count: Option<u64>,
 }
 
-/// What is asked of the cache.
+/// How the cache treats a question.
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase")]
 #[expect(dead_code, reason = "the shape in the API document; domain::directives reads the body")]
 pub struct CacheBody {
     /// `default`, `bypass`, `refresh` or `only-if-cached`.
     mode: Option<String>,
-    /// How long the answer is good: 1 to 31,536,000.
+    /// The seconds for which the answer may be served: 1 to 31,536,000.
     ttl_seconds: Option<u64>,
-    /// Oldest acceptable answer.
+    /// The age in seconds of the oldest acceptable answer.
     max_age_seconds: Option<u64>,
     /// At most 16 labels to invalidate by.
     tags: Option<Vec<String>>,
@@ -83,23 +83,23 @@ pub struct QueryReply {
     /// The answer; null when nothing is cached and there is no upstream.
     #[schema(required)]
     data: Option<AnswerData>,
-    /// Whether it was in the cache.
+    /// Whether the answer came from the cache.
     cached: bool,
-    /// `hot`, `warm`, `cold`, or the upstream's name.
+    /// The tier `hot`, `warm` or `cold` that held the answer, or the upstream's name.
     cache_source: String,
-    /// Seconds since it was made.
+    /// The seconds since the answer was made.
     cache_age: i64,
-    /// Seconds it is still good; 0 when it is not stored.
+    /// The seconds until the entry expires; 0 when the answer is not stored.
     expires_in: i64,
-    /// Whether it is served beyond its time.
+    /// Whether the answer is served although its entry has expired.
     stale: bool,
-    /// `exact` on a hit.
+    /// `exact` on a hit; null on a miss.
     #[schema(required)]
     r#match: Option<String>,
-    /// The entry, when there is one.
+    /// The entry's id; null when the answer is not stored.
     #[schema(required)]
     entry_id: Option<String>,
-    /// What this reply saved, in US dollars.
+    /// The cost that this reply saved, in US dollars.
     cost_saved_usd: String,
     /// The request's id.
     request_id: String,
@@ -111,32 +111,27 @@ pub struct QueryReply {
 pub struct AnswerData {
     /// The answer: text, or any JSON.
     response: serde_json::Value,
-    /// The model that gave it.
+    /// The model that gave the answer.
     model: String,
-    /// Tokens it took.
+    /// The tokens that the answer took.
     usage: Option<UsageData>,
 }
 
-/// Tokens of an answer.
+/// The tokens that an answer took.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct UsageData {
-    /// Of the question.
+    /// The tokens of the question.
     prompt_tokens: u32,
-    /// Of the answer.
+    /// The tokens of the answer.
     completion_tokens: u32,
 }
 
-/// Answers a question from the cache or, once for all who ask it, from the upstream.
+/// Answers a question from the cache or, once for all callers who ask it, from the upstream.
 #[utoipa::path(
     tag = "query",
     request_body = QueryBody,
-    responses(
-        (status = 200, description = "The answer", body = QueryReply),
-        (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
-        (status = "5XX", description = "Failed", body = ProblemBody, content_type = "application/problem+json"),
-    ),
-    security(("token" = ["app"])),
+    responses((status = 200, description = "The answer", body = QueryReply)),
 )]
 #[post("/query")]
 pub async fn post_query(
@@ -164,7 +159,7 @@ fn reply(answered: &Answered, request: RequestId) -> HttpResponse {
     };
     let data = answered.data.as_ref().map_or(b"null".as_slice(), |data| data.as_bytes());
     let mut tail = String::with_capacity(320);
-    // Upstream names and ids hold nothing that JSON would need escaped (config checks names).
+    // Upstream names and ids need no escaping in JSON. `config` checks the names.
     let _infallible = write!(
         tail,
         ",\"cached\":{cached},\"cacheSource\":\"{source}\",\"cacheAge\":{},\"expiresIn\":{},\
@@ -189,7 +184,7 @@ fn reply(answered: &Answered, request: RequestId) -> HttpResponse {
     reply.content_type("application/json");
     reply.insert_header((CACHE_STATUS, cache_status(answered)));
     reply.insert_header((X_CACHE, x_cache(answered.source)));
-    // Shared caches between us and the client must not keep what is one tenant's.
+    // A shared cache between this service and the client must not keep a tenant's answers.
     reply.insert_header((header::CACHE_CONTROL, "private, no-store"));
     if cached {
         reply.insert_header((header::AGE, answered.age_seconds.to_string()));
@@ -197,7 +192,7 @@ fn reply(answered: &Answered, request: RequestId) -> HttpResponse {
     reply.body(body)
 }
 
-/// RFC 9211.
+/// The value of the `Cache-Status` header (RFC 9211).
 fn cache_status(answered: &Answered) -> String {
     let left = answered.expires_in_seconds;
     match answered.source {

@@ -10,7 +10,7 @@ use crate::domain::entry::Tier;
 use crate::domain::operation::Operation;
 use crate::http::State;
 use crate::http::current::Current;
-use crate::http::problem::{Problem, ProblemBody};
+use crate::http::problem::Problem;
 use crate::http::query_string::Parameters;
 
 /// A tenant's statistics.
@@ -19,46 +19,46 @@ use crate::http::query_string::Parameters;
 pub struct StatisticsBody {
     /// Whether the cache takes part.
     enabled: bool,
-    /// Answers from the cache.
+    /// The answers that came from the cache.
     hits: u64,
-    /// Answers that were not in it.
+    /// The answers that were not in the cache.
     misses: u64,
-    /// Hits out of all answers, 0 to 1.
+    /// The share of hits in all answers, 0 to 1.
     hit_rate: f64,
-    /// Mean in milliseconds.
+    /// The mean response time in milliseconds.
     average_response_time: f64,
-    /// In milliseconds.
+    /// The median response time in milliseconds.
     p50_response_time: f64,
-    /// In milliseconds.
+    /// The 95th percentile of the response time in milliseconds.
     p95_response_time: f64,
-    /// In milliseconds.
+    /// The 99th percentile of the response time in milliseconds.
     p99_response_time: f64,
-    /// Entries stored.
+    /// The number of stored entries.
     cache_size: u64,
-    /// Bytes of their sealed fields.
+    /// The size of their sealed fields in bytes.
     cache_bytes: u64,
-    /// By tier.
+    /// The statistics of each tier.
     by_tier: ByTier,
-    /// In US dollars.
+    /// The cost that hits saved, in US dollars.
     cost_saved_usd: String,
-    /// Tokens not bought again.
+    /// The tokens that hits saved.
     tokens_saved: u64,
-    /// Entries removed by invalidations.
+    /// The entries that invalidations removed.
     invalidations: u64,
-    /// Queries without a reply.
+    /// The queries that failed.
     errors: u64,
-    /// Calls of the upstream.
+    /// The calls of the upstream.
     upstream_calls: u64,
-    /// Answers shared with another caller's fetch.
+    /// The answers that came from another caller's fetch.
     collapsed: u64,
-    /// What the counts are over: since this process began.
+    /// The span of time that the counts cover. It begins with this process.
     window: Window,
 }
 
-/// Each tier.
+/// The statistics of each tier.
 #[derive(Serialize, ToSchema)]
 pub struct ByTier {
-    /// Memory of this process.
+    /// The memory of this process.
     hot: TierBody,
     /// Redis.
     warm: TierBody,
@@ -66,15 +66,15 @@ pub struct ByTier {
     cold: TierBody,
 }
 
-/// One tier.
+/// The statistics of one tier.
 #[derive(Serialize, ToSchema)]
 pub struct TierBody {
-    /// Answers from it.
+    /// The answers that came from the tier.
     hits: u64,
-    /// Entries in it; null where they are not counted by tenant.
+    /// The entries of the tenant in the tier; null where the tier does not count them by tenant.
     #[schema(required)]
     entries: Option<u64>,
-    /// Their bytes; null where they are not counted by tenant.
+    /// The size of those entries in bytes; null where the tier does not count it by tenant.
     #[schema(required)]
     bytes: Option<u64>,
 }
@@ -82,9 +82,9 @@ pub struct TierBody {
 /// A span of time.
 #[derive(Serialize, ToSchema)]
 pub struct Window {
-    /// Its begin.
+    /// The beginning.
     from: DateTime<Utc>,
-    /// Its end.
+    /// The end.
     to: DateTime<Utc>,
 }
 
@@ -125,16 +125,11 @@ impl From<StatisticsView> for StatisticsBody {
     }
 }
 
-/// What the tenant's cache did since this process began.
+/// Shows what the tenant's cache has done since this process began.
 #[utoipa::path(
     tag = "statistics",
-    params(("operation" = Option<String>, Query, description = "Of this kind only")),
-    responses(
-        (status = 200, description = "The statistics", body = StatisticsBody),
-        (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
-        (status = "5XX", description = "Failed", body = ProblemBody, content_type = "application/problem+json"),
-    ),
-    security(("token" = ["admin"])),
+    params(("operation" = Option<String>, Query, description = "Questions of this kind only")),
+    responses((status = 200, description = "The statistics", body = StatisticsBody)),
 )]
 #[get("/statistics")]
 pub async fn get_statistics(

@@ -1,4 +1,4 @@
-//! `/api/ai-cache/tokens`: an admin's own tenant's tokens. Shapes shared with `tenants`.
+//! `/api/ai-cache/tokens`: the tokens of the caller's own tenant. `tenants` uses the same shapes.
 
 use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, delete, get, post, web};
@@ -15,60 +15,61 @@ use crate::domain::json::Json;
 use crate::http::State;
 use crate::http::body;
 use crate::http::current::Current;
-use crate::http::problem::{Problem, ProblemBody};
+use crate::http::problem::Problem;
 use crate::store::tokens::TokenRow;
 
-/// Longest life of a token: ten years.
+/// The longest life of a token, ten years.
 const MAX_LIFE_SECONDS: u64 = 315_360_000;
 
-/// A token to be made.
+/// The token to make.
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase")]
 #[expect(dead_code, reason = "the shape in the API document; `parse` reads the body")]
 pub struct NewTokenBody {
-    /// Any of app, admin, compliance, operator that the caller may grant; at least one.
+    /// The roles, at least one of app, admin, compliance, operator. The caller must be allowed to
+    /// grant each.
     roles: Vec<String>,
-    /// Seconds until it expires; never when absent.
+    /// The seconds until the token expires. It never expires when this is absent.
     expires_in_seconds: Option<u64>,
 }
 
-/// A new token.
+/// A token that was made.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MadeTokenBody {
-    /// Its id.
+    /// The token's id.
     id: String,
-    /// What it may do.
+    /// The token's roles.
     roles: Vec<String>,
-    /// When it expires.
+    /// The time at which the token expires; null: never.
     #[schema(required)]
     expires_at: Option<DateTime<Utc>>,
-    /// The token, shown this once.
+    /// The token itself. It is shown only here.
     token: String,
 }
 
-/// A token.
+/// A token without its secret.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TokenBody {
-    /// Its id.
+    /// The token's id.
     id: String,
-    /// What it may do.
+    /// The token's roles.
     roles: Vec<String>,
-    /// When it was made.
+    /// The time at which the token was made.
     created_at: DateTime<Utc>,
-    /// When it expires.
+    /// The time at which the token expires; null: never.
     #[schema(required)]
     expires_at: Option<DateTime<Utc>>,
-    /// When it was revoked.
+    /// The time at which the token was revoked; null: it was not.
     #[schema(required)]
     revoked_at: Option<DateTime<Utc>>,
 }
 
-/// Tokens of a tenant.
+/// The tokens of a tenant.
 #[derive(Serialize, ToSchema)]
 pub struct TokenListBody {
-    /// Newest first.
+    /// The tokens, newest first.
     tokens: Vec<TokenBody>,
 }
 
@@ -85,7 +86,7 @@ impl From<Vec<TokenRow>> for TokenListBody {
     }
 }
 
-/// What a request for a token asks for.
+/// The token that a request asks for.
 pub(super) struct NewToken {
     roles: Roles,
     expires_in: Option<TimeDelta>,
@@ -108,12 +109,13 @@ pub(super) fn parse(body: Json) -> Result<NewToken, Problem> {
     })
 }
 
-/// Makes a token of `tenant` on the word of the caller as `role`: what a caller may grant in one
-/// role does not widen what it may grant in another.
+/// Makes a token of `tenant`. The caller grants it in `role`: only the grants that this role allows
+/// count, whatever other roles the caller has.
 pub(super) async fn make(
     state: &State,
     current: &mut Current,
-    (tenant, role): (TenantId, Role),
+    tenant: TenantId,
+    role: Role,
     new: &NewToken,
 ) -> Result<NewTokenText, Problem> {
     let call = current.call()?;
@@ -123,7 +125,7 @@ pub(super) async fn make(
     Ok(state.administration.create_token(tenant, new.roles, expires_at, (grant, record)).await?)
 }
 
-/// The reply that shows a new token, which nobody may keep a copy of.
+/// The reply that shows a new token. No cache may keep it.
 pub(super) fn made(new: &NewTokenText, location: &str) -> HttpResponse {
     let body = MadeTokenBody {
         id: new.row.id.to_string(),
@@ -140,12 +142,7 @@ pub(super) fn made(new: &NewTokenText, location: &str) -> HttpResponse {
 /// Lists the tenant's tokens, without their secrets.
 #[utoipa::path(
     tag = "tokens",
-    responses(
-        (status = 200, description = "The tokens", body = TokenListBody),
-        (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
-        (status = "5XX", description = "Failed", body = ProblemBody, content_type = "application/problem+json"),
-    ),
-    security(("token" = ["admin"])),
+    responses((status = 200, description = "The tokens", body = TokenListBody)),
 )]
 #[get("/tokens")]
 pub async fn list_tokens(
@@ -161,12 +158,7 @@ pub async fn list_tokens(
 #[utoipa::path(
     tag = "tokens",
     request_body = NewTokenBody,
-    responses(
-        (status = 201, description = "The token, shown this once", body = MadeTokenBody),
-        (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
-        (status = "5XX", description = "Failed", body = ProblemBody, content_type = "application/problem+json"),
-    ),
-    security(("token" = ["admin"])),
+    responses((status = 201, description = "The token, shown this once", body = MadeTokenBody)),
 )]
 #[post("/tokens")]
 pub async fn post_token(
@@ -177,7 +169,7 @@ pub async fn post_token(
 ) -> Result<HttpResponse, Problem> {
     let new = parse(body::json(&state, &request, payload).await?)?;
     let tenant = current.call()?.caller.tenant;
-    let token = make(&state, &mut current, (tenant, Role::Admin), &new).await?;
+    let token = make(&state, &mut current, tenant, Role::Admin, &new).await?;
     Ok(made(&token, request.path()))
 }
 
@@ -185,12 +177,7 @@ pub async fn post_token(
 #[utoipa::path(
     tag = "tokens",
     params(("tokenId" = String, Path, description = "The token's id")),
-    responses(
-        (status = 204, description = "Revoked"),
-        (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
-        (status = "5XX", description = "Failed", body = ProblemBody, content_type = "application/problem+json"),
-    ),
-    security(("token" = ["admin"])),
+    responses((status = 204, description = "Revoked")),
 )]
 #[delete("/tokens/{tokenId}")]
 pub async fn delete_token(

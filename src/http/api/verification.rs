@@ -9,51 +9,51 @@ use utoipa::ToSchema;
 
 use crate::compliance::ProofState;
 use crate::http::State;
-use crate::http::problem::{Problem, ProblemBody};
+use crate::http::problem::Problem;
 use crate::http::query_string::Parameters;
 
-/// How far the audit trail is proven. The chain of seals is the installation's, over all tenants:
-/// numbers and hashes, never another tenant's rows.
+/// How far the audit trail is proven. One chain of seals covers all tenants of the installation. It
+/// holds numbers and hashes, never the rows of a tenant.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct VerificationBody {
-    /// The unbroken history that records belong to now.
+    /// The ledger, the unbroken history that new records belong to.
     ledger_id: String,
-    /// Why it was begun: `first`, `other-server`, `other-timeline`, `behind-checkpoint` or
+    /// Why the ledger was begun: `first`, `other-server`, `other-timeline`, `behind-checkpoint` or
     /// `checkpoint-missing`.
     ledger_reason: String,
-    /// Whether an operator took note of that, where records may be lost.
+    /// Whether an operator accepted that reason. Records may have been lost for it.
     ledger_accepted: bool,
     /// The newest seal; null before the first.
     #[schema(required)]
     last_seal: Option<SealBody>,
-    /// The last line of the checkpoint file; null without one.
+    /// The last line of the checkpoint file; null without such a file.
     #[schema(required)]
     last_checkpoint: Option<CheckpointBody>,
-    /// The last daily verification that came to its end; null before the first.
+    /// The last daily verification that was completed; null before the first.
     #[schema(required)]
     last_verification: Option<DoneBody>,
-    /// When this was true.
+    /// The time of this reply.
     timestamp: DateTime<Utc>,
 }
 
-/// A seal.
+/// A seal of the audit trail.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SealBody {
     /// Its place in the ledger.
     seq: i64,
-    /// When it was made.
+    /// The time at which it was made.
     sealed_at: DateTime<Utc>,
     /// Its hash (SHA-256), in hexadecimal.
     seal_hash: String,
-    /// The key of its signature.
+    /// The id of the key of its signature.
     key_id: String,
     /// Its signature (Ed25519), in hexadecimal.
     signature: String,
 }
 
-/// A seal kept outside.
+/// A seal in the checkpoint file, which is kept outside the database.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CheckpointBody {
@@ -65,21 +65,21 @@ pub struct CheckpointBody {
     seal_hash: String,
 }
 
-/// A verification.
+/// A verification of the audit trail.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DoneBody {
-    /// Whether nothing was wrong.
+    /// Whether the verification found nothing wrong.
     ok: bool,
-    /// When it ended.
+    /// The time at which it ended.
     ended_at: DateTime<Utc>,
-    /// Rows checked, of all tenants.
+    /// The number of rows that were checked, of all tenants.
     rows: i64,
-    /// Seals checked.
+    /// The number of seals that were checked.
     seals: i64,
-    /// Checkpoints compared.
+    /// The number of checkpoints that were compared.
     checkpoints: i64,
-    /// How many things of each kind were wrong.
+    /// The number of findings of each kind.
     findings: BTreeMap<String, u64>,
 }
 
@@ -115,16 +115,11 @@ impl From<ProofState> for VerificationBody {
     }
 }
 
-/// The state of the audit trail's chain: the newest seal, the last checkpoint, the last
+/// Shows the state of the audit trail's chain: the newest seal, the last checkpoint, the last
 /// verification.
 #[utoipa::path(
     tag = "audit",
-    responses(
-        (status = 200, description = "The state", body = VerificationBody),
-        (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
-        (status = "5XX", description = "Failed", body = ProblemBody, content_type = "application/problem+json"),
-    ),
-    security(("token" = ["compliance"])),
+    responses((status = 200, description = "The state", body = VerificationBody)),
 )]
 #[get("/audit/verification")]
 pub async fn get_verification(

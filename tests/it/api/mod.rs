@@ -18,6 +18,7 @@ mod paths;
 mod query;
 pub mod raw;
 mod sameness;
+mod shapes;
 mod sharing;
 mod statistics;
 mod tenants;

@@ -2,7 +2,7 @@
 //! and no way of writing a path goes round the roles.
 
 use ai_cache::domain::caller::Role;
-use ai_cache::http::route::{AUTHENTICATED, OPEN};
+use ai_cache::http::routes::{AUTHENTICATED, OPEN};
 
 use super::raw::{exchange, request};
 use crate::support::TestApp;
@@ -27,7 +27,7 @@ fn written_otherwise(path: &str) -> String {
 async fn another_method_is_a_405_with_what_the_path_takes() {
     let app = TestApp::start().await;
     let tenant = app.tenant("acme").await;
-    let mut paths: Vec<&str> = AUTHENTICATED.iter().map(|route| route.path).collect();
+    let mut paths: Vec<&str> = AUTHENTICATED.iter().map(|route| route.path.as_str()).collect();
     paths.dedup();
     for template in paths {
         let same = AUTHENTICATED.iter().filter(|route| route.path == template);
@@ -42,7 +42,8 @@ async fn another_method_is_a_405_with_what_the_path_takes() {
             }
         }
     }
-    for path in OPEN {
+    for route in OPEN.iter() {
+        let path = route.path.as_str();
         for method in ["POST", "PUT", "DELETE", "OPTIONS"] {
             let reply = app.client.send(method, path).await.expect(405);
             assert_eq!(reply.header("allow"), Some("GET"), "{method} {path}");
@@ -109,8 +110,8 @@ async fn no_way_of_writing_a_path_goes_round_the_roles() {
     let entry = tenant.app.ask("a question").await.expect(200).body["entryId"].clone();
     let entry = entry.as_str().unwrap();
     let mut tried = 0;
-    for route in AUTHENTICATED {
-        let path = concrete(route.path).replace("01890a5d-ac96-774b-bcce-b302099a8057", entry);
+    for route in AUTHENTICATED.iter() {
+        let path = concrete(&route.path).replace("01890a5d-ac96-774b-bcce-b302099a8057", entry);
         let middle = path.replace("ai-cache/", "ai-cache/%").replace("/%", "/");
         let first = written_otherwise(&path);
         let inner = path.replacen("/admin/", "/%61dmin/", 1).replacen("/entries", "/%65ntries", 1);

@@ -7,7 +7,7 @@ use std::path::Path;
 use ai_cache::domain::caller::Role;
 use ai_cache::domain::ids::TenantId;
 use ai_cache::embedded::APP_ROLE;
-use ai_cache::http::route::AUTHENTICATED;
+use ai_cache::http::routes::AUTHENTICATED;
 use serde_json::{Value, json};
 
 use super::hurt::Hurt;
@@ -139,7 +139,7 @@ async fn ask_every_route(callers: &Callers) -> BTreeSet<(&'static str, &'static 
     let theirs = "/api/ai-cache/admin/tenants/acme/tokens";
     let token = tenant.admin.post(own, &make).await.expect(201).body["id"].clone();
     let other = operator.post(theirs, &make).await.expect(201).body["id"].clone();
-    for route in AUTHENTICATED {
+    for route in AUTHENTICATED.iter() {
         let caller = match route.role.name() {
             "app" => &tenant.app,
             "admin" => &tenant.admin,
@@ -163,7 +163,7 @@ async fn ask_every_route(callers: &Callers) -> BTreeSet<(&'static str, &'static 
             };
             assert!(reply.status < 300, "{} {path} {body:?}: {}", route.method, reply.text);
         }
-        asked.insert((route.method, route.path));
+        asked.insert((route.method, route.path.as_str()));
     }
     asked
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ai_cache::domain::caller::Role;
 use ai_cache::domain::ids::TenantId;
-use ai_cache::http::route::AUTHENTICATED;
+use ai_cache::http::routes::AUTHENTICATED;
 use futures_util::{StreamExt as _, stream};
 use serde_json::json;
 

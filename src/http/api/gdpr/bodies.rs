@@ -1,4 +1,4 @@
-//! What clients send and get about data subjects' requests.
+//! The bodies of requests and replies about data subjects' requests.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 
 use crate::compliance::{EventView, RequestView};
 
-/// A request of a data subject.
+/// The request of a data subject to file.
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase")]
 #[expect(dead_code, reason = "the shape in the API document; `parse` reads the body")]
@@ -16,27 +16,35 @@ pub struct FilingBody {
     kind: String,
     /// The person: 1 to 256 bytes of UTF-8.
     subject_id: String,
-    /// Why: 1 to 2,000 bytes.
+    /// The reason: 1 to 2,000 bytes.
     reason: String,
-    /// The request's name elsewhere: 1 to 200 bytes.
+    /// The name of the request in another system: 1 to 200 bytes.
     reference: Option<String>,
-    /// When the person asked, where that was before now. The deadline counts from it.
+    /// The time at which the person asked; now when absent. The deadline counts from it.
     received_at: Option<DateTime<Utc>>,
 }
 
-/// Why something is decided.
+/// Why a request is approved.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "the shape in the API document; `parse_reason` reads the body")]
+pub struct ApprovalBody {
+    /// 1 to 2,000 bytes.
+    reason: Option<String>,
+}
+
+/// Why a request is rejected, cancelled or extended.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "the shape in the API document; `parse_reason` reads the body")]
 pub struct ReasonBody {
-    /// 1 to 2,000 bytes. May be absent on an approval.
-    reason: Option<String>,
+    /// 1 to 2,000 bytes.
+    reason: String,
 }
 
 /// A request of a data subject.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct GdprRequestBody {
-    /// Its id.
+    /// The request's id.
     id: String,
     /// export, erase, restrict or lift-restriction.
     #[serde(rename = "type")]
@@ -44,61 +52,61 @@ pub struct GdprRequestBody {
     /// received, awaiting_approval, approved, executing, completed, partially_completed, rejected,
     /// cancelled or failed.
     state: &'static str,
-    /// The last step of its execution that is done.
+    /// The last completed step of its execution; null before the first.
     #[schema(required)]
     step: Option<String>,
-    /// Executions that failed since it was approved.
+    /// The number of executions that failed since it was approved.
     attempts: i32,
-    /// The person; null 90 days after its end.
+    /// The person; null from 90 days after the end of the request.
     #[schema(required)]
     subject_id: Option<String>,
-    /// Why it was filed.
+    /// The reason why it was filed.
     reason: String,
-    /// Its name elsewhere.
+    /// The name of the request in another system; null without one.
     #[schema(required)]
     reference: Option<String>,
-    /// The token that filed it; null: the command line.
+    /// The id of the token that filed it; null: the command line did.
     #[schema(required)]
     filed_by: Option<String>,
-    /// When the person asked.
+    /// The time at which the person asked.
     received_at: DateTime<Utc>,
-    /// Until when it is to be answered.
+    /// The time until which it must be answered.
     due_at: DateTime<Utc>,
-    /// When its time was extended.
+    /// The time at which its deadline was extended; null: it was not.
     #[schema(required)]
     extended_at: Option<DateTime<Utc>>,
-    /// When it was filed.
+    /// The time at which it was filed.
     created_at: DateTime<Utc>,
-    /// When it was executed.
+    /// The time at which its execution was completed; null before.
     #[schema(required)]
     completed_at: Option<DateTime<Utc>>,
-    /// Until when the package of an export can be had.
+    /// The time until which the package of an export can be downloaded; null: there is none.
     #[schema(required)]
     expires_at: Option<DateTime<Utc>>,
-    /// What its execution touched.
+    /// The numbers of things that its execution touched; null before.
     #[schema(required)]
     counts: Option<serde_json::Value>,
-    /// What became of it, oldest first; absent in lists.
+    /// The events of the request, oldest first; absent in lists.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     history: Vec<GdprEventBody>,
 }
 
-/// Something that happened to a request.
+/// An event in the history of a request.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct GdprEventBody {
-    /// The audit record of it.
+    /// The id of the event's audit record.
     audit_id: String,
-    /// What.
+    /// The name of the event.
     event: &'static str,
-    /// The request's state after it.
+    /// The state of the request after the event.
     state: &'static str,
-    /// When.
+    /// The time of the event.
     at: DateTime<Utc>,
-    /// The token that did it; null: the service itself or the command line.
+    /// The id of the token that caused it; null: the service itself or the command line did.
     #[schema(required)]
     by: Option<String>,
-    /// The reason given.
+    /// The reason that was given; null: none was.
     #[schema(required)]
     reason: Option<String>,
 }
@@ -107,9 +115,9 @@ pub struct GdprEventBody {
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct GdprRequestPageBody {
-    /// Newest first.
+    /// The requests, newest first.
     pub(super) requests: Vec<GdprRequestBody>,
-    /// Where the next page continues; null at the end.
+    /// The cursor of the next page; null on the last page.
     #[schema(required)]
     pub(super) next_cursor: Option<String>,
 }
@@ -140,7 +148,7 @@ impl From<RequestView> for GdprRequestBody {
 }
 
 impl GdprRequestBody {
-    /// In one line, without the person.
+    /// The request in one line, without the person.
     pub fn line(&self) -> String {
         format!("{}  {}  {}  due {}", self.id, self.kind, self.state, self.due_at)
     }

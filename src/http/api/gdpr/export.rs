@@ -10,29 +10,27 @@ use crate::call::ServiceError;
 use crate::compliance::ExportDownload;
 use crate::http::State;
 use crate::http::current::Current;
-use crate::http::problem::{Problem, ProblemBody};
+use crate::http::problem::Problem;
 
 use super::id_of;
 
-/// A zip.
+/// The package of an export, a zip file.
 #[derive(ToSchema)]
 #[schema(value_type = String, format = Binary)]
 #[expect(dead_code, reason = "the shape in the API document; the body is streamed")]
 pub struct PackageBody(Vec<u8>);
 
 /// Downloads the package of a completed export, any number of times until it expires. Each download
-/// has a record of its beginning and one of its end. It is cut short when the token is revoked or the
-/// tenant disabled, and when a part of the package is damaged. A stream that is cut short, by
-/// whomever, misses the last chunk of the transfer coding.
+/// has a record of its beginning and one of its end. It is cut short when the token is revoked or
+/// the tenant disabled, and when a part of the package is damaged. A stream that is cut short, for
+/// whatever reason, lacks the last chunk of the transfer coding.
 #[utoipa::path(
     tag = "compliance",
     params(("requestId" = String, Path, description = "The request's id")),
     responses(
         (status = 200, description = "JSON Lines, a manifest with the SHA-256 of each, and a page to read", body = PackageBody, content_type = "application/zip"),
-        (status = "4XX", description = "Refused; 409 while it is not completed, 410 when it is not kept any longer", body = ProblemBody, content_type = "application/problem+json"),
-        (status = "5XX", description = "Failed", body = ProblemBody, content_type = "application/problem+json"),
+        (status = "4XX", description = "Refused; 409 while it is not completed, 410 when it is not kept any longer"),
     ),
-    security(("token" = ["compliance"])),
 )]
 #[get("/gdpr/requests/{requestId}/export")]
 pub async fn get_export(
@@ -49,7 +47,8 @@ pub async fn get_export(
         .streaming(parts(download)))
 }
 
-/// A chunk for each part. Dropped when the client hangs up, and the download with it.
+/// The stream of a download, with a chunk for each part. actix drops the stream, and the download
+/// with it, when the client closes the connection.
 fn parts(download: ExportDownload) -> impl Stream<Item = Result<Bytes, ServiceError>> {
     stream::unfold(Some(download), async |download| {
         let mut download = download?;

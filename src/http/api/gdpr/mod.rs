@@ -1,4 +1,4 @@
-//! `/api/ai-cache/gdpr/requests`: requests of data subjects, filed, decided on and told of.
+//! `/api/ai-cache/gdpr/requests`: files, decides on, lists and shows the requests of data subjects.
 
 mod bodies;
 mod export;
@@ -17,18 +17,21 @@ use crate::domain::query;
 use crate::http::State;
 use crate::http::body;
 use crate::http::current::Current;
-use crate::http::problem::{Problem, ProblemBody, ProblemKind};
+use crate::http::problem::{Problem, ProblemKind};
 use crate::http::query_string::Parameters;
 use crate::store::gdpr::RequestFilter;
 
-pub use bodies::{FilingBody, GdprEventBody, GdprRequestBody, GdprRequestPageBody, ReasonBody};
+pub use bodies::{
+    ApprovalBody, FilingBody, GdprEventBody, GdprRequestBody, GdprRequestPageBody, ReasonBody,
+};
 pub use export::get_export;
 
-/// Requests on a page unless asked otherwise, and at most.
+/// The requests on a page when the request names no limit.
 const PAGE: u16 = 50;
+/// The highest limit that a request may name.
 const MAX_PAGE: u16 = 200;
 
-/// The client's name of a filing, which makes repeating it safe.
+/// The header with the client's own name of a filing. It makes repeating the filing safe.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
 fn parse(body: Json, now: DateTime<Utc>) -> Result<Filing, Problem> {
@@ -54,7 +57,8 @@ fn parse(body: Json, now: DateTime<Utc>) -> Result<Filing, Problem> {
     })
 }
 
-/// The one `Idempotency-Key` header: 1 to 128 visible ASCII characters.
+/// The value of the `Idempotency-Key` header, 1 to 128 visible ASCII characters. `None` means that
+/// the header is absent.
 fn idempotency_key(request: &HttpRequest) -> Result<Option<String>, Problem> {
     let mut values = request.headers().get_all(IDEMPOTENCY_KEY);
     let Some(value) = values.next() else { return Ok(None) };
@@ -71,17 +75,13 @@ pub(super) fn id_of(path: &str) -> Result<GdprRequestId, Problem> {
     GdprRequestId::parse(path).ok_or_else(Problem::not_found)
 }
 
-/// Files a request. Repeating it with the same Idempotency-Key gives the same request back.
+/// Files a request of a data subject. A second filing with the same Idempotency-Key returns the
+/// request of the first.
 #[utoipa::path(
     tag = "compliance",
     params(("Idempotency-Key" = Option<String>, Header, description = "The client's name of this filing: 1 to 128 visible ASCII characters")),
     request_body = FilingBody,
-    responses(
-        (status = 202, description = "The request", body = GdprRequestBody),
-        (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
-        (status = "5XX", description = "Failed", body = ProblemBody, content_type = "application/problem+json"),
-    ),
-    security(("token" = ["compliance"])),
+    responses((status = 202, description = "The request", body = GdprRequestBody)),
 )]
 #[post("/gdpr/requests")]
 pub async fn post_request(
@@ -107,18 +107,13 @@ pub async fn post_request(
 #[utoipa::path(
     tag = "compliance",
     params(
-        ("state" = Option<String>, Query, description = "In this state only"),
-        ("type" = Option<String>, Query, description = "Of this type only"),
-        ("dueBefore" = Option<DateTime<Utc>>, Query, description = "Due before this time only"),
+        ("state" = Option<String>, Query, description = "Requests in this state only"),
+        ("type" = Option<String>, Query, description = "Requests of this type only"),
+        ("dueBefore" = Option<DateTime<Utc>>, Query, description = "Requests due before this time only"),
         ("limit" = Option<u16>, Query, description = "1 to 200, 50 when absent"),
         ("cursor" = Option<String>, Query, description = "The nextCursor of the page before"),
     ),
-    responses(
-        (status = 200, description = "A page", body = GdprRequestPageBody),
-        (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
-        (status = "5XX", description = "Failed", body = ProblemBody, content_type = "application/problem+json"),
-    ),
-    security(("token" = ["compliance"])),
+    responses((status = 200, description = "A page", body = GdprRequestPageBody)),
 )]
 #[get("/gdpr/requests")]
 pub async fn list_requests(
@@ -143,16 +138,11 @@ pub async fn list_requests(
     }))
 }
 
-/// One request of the tenant with its history.
+/// Shows one request of the tenant with its history.
 #[utoipa::path(
     tag = "compliance",
     params(("requestId" = String, Path, description = "The request's id")),
-    responses(
-        (status = 200, description = "The request", body = GdprRequestBody),
-        (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
-        (status = "5XX", description = "Failed", body = ProblemBody, content_type = "application/problem+json"),
-    ),
-    security(("token" = ["compliance"])),
+    responses((status = 200, description = "The request", body = GdprRequestBody)),
 )]
 #[get("/gdpr/requests/{requestId}")]
 pub async fn get_request(
@@ -166,16 +156,13 @@ pub async fn get_request(
         .json(GdprRequestBody::from(shown)))
 }
 
-/// The signed certificate of an erasure.
+/// Shows the signed certificate of an erasure.
 #[utoipa::path(
     tag = "compliance",
     params(("requestId" = String, Path, description = "The request's id")),
     responses(
         (status = 200, description = "The certificate; `ai-cache gdpr verify-certificate` verifies it", body = Object),
-        (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
-        (status = "5XX", description = "Failed", body = ProblemBody, content_type = "application/problem+json"),
     ),
-    security(("token" = ["compliance"])),
 )]
 #[get("/gdpr/requests/{requestId}/certificate")]
 pub async fn get_certificate(
@@ -187,7 +174,8 @@ pub async fn get_certificate(
     Ok(HttpResponse::Ok().content_type("application/json").body(body))
 }
 
-/// Reads `{"reason": …}`; an empty body is one without a reason.
+/// Reads the body of a decision. `None` means that an approval has no reason; any other decision
+/// needs one.
 fn parse_reason(body: Json, decision: Decision) -> Result<Option<String>, Problem> {
     let mut fields = Fields::root(body)?;
     let reason = fields.text("reason", 1..=2_000);
@@ -198,15 +186,15 @@ fn parse_reason(body: Json, decision: Decision) -> Result<Option<String>, Proble
     Ok(reason)
 }
 
-/// Decides on a request: the one body of four handlers.
+/// Decides on a request. The four handlers below differ only in their decision.
 async fn decide(
     decision: Decision,
     state: &State,
     current: &mut Current,
-    (path, request, payload): (&str, &HttpRequest, web::Payload),
+    id: GdprRequestId,
+    body: Json,
 ) -> Result<HttpResponse, Problem> {
-    let id = id_of(path)?;
-    let reason = parse_reason(body::json(state, request, payload).await?, decision)?;
+    let reason = parse_reason(body, decision)?;
     let call = current.call()?;
     let record = call.change(call.caller.tenant, decision.event().action());
     state.compliance.decide_request(id, decision, reason.as_deref(), record).await?;
@@ -217,19 +205,14 @@ async fn decide(
 }
 
 macro_rules! decisions {
-    ($($(#[$doc:meta])* $name:ident $path:literal $decision:ident;)+) => {
+    ($($(#[$doc:meta])* $name:ident $path:literal $decision:ident $body:ident;)+) => {
         $(
             $(#[$doc])*
             #[utoipa::path(
                 tag = "compliance",
                 params(("requestId" = String, Path, description = "The request's id")),
-                request_body = ReasonBody,
-                responses(
-                    (status = 200, description = "The request", body = GdprRequestBody),
-                    (status = "4XX", description = "Refused", body = ProblemBody, content_type = "application/problem+json"),
-                    (status = "5XX", description = "Failed", body = ProblemBody, content_type = "application/problem+json"),
-                ),
-                security(("token" = ["compliance"])),
+                request_body = $body,
+                responses((status = 200, description = "The request", body = GdprRequestBody)),
             )]
             #[post($path)]
             pub async fn $name(
@@ -239,20 +222,23 @@ macro_rules! decisions {
                 request: HttpRequest,
                 payload: web::Payload,
             ) -> Result<HttpResponse, Problem> {
-                decide(Decision::$decision, &state, &mut current, (&path, &request, payload)).await
+                let id = id_of(&path)?;
+                let body = body::json(&state, &request, payload).await?;
+                decide(Decision::$decision, &state, &mut current, id, body).await
             }
         )+
     };
 }
 
 decisions! {
-    /// Approves a request that waits for it, or one that failed to be tried again. Not by the token
-    /// that filed it.
-    approve_request "/gdpr/requests/{requestId}/approve" Approve;
-    /// Rejects a request that waits for approval, for a reason.
-    reject_request "/gdpr/requests/{requestId}/reject" Reject;
-    /// Cancels a request whose execution has not begun, for a reason.
-    cancel_request "/gdpr/requests/{requestId}/cancel" Cancel;
-    /// Gives a request two months more, once and before it is due, for a reason (GDPR Art. 12(3)).
-    extend_request "/gdpr/requests/{requestId}/extend" Extend;
+    /// Approves a request that waits for approval, or one that failed, which is then tried again.
+    /// The token that filed the request may not approve it.
+    approve_request "/gdpr/requests/{requestId}/approve" Approve ApprovalBody;
+    /// Rejects a request that waits for approval.
+    reject_request "/gdpr/requests/{requestId}/reject" Reject ReasonBody;
+    /// Cancels a request whose execution has not begun.
+    cancel_request "/gdpr/requests/{requestId}/cancel" Cancel ReasonBody;
+    /// Extends the deadline of a request by two months, once and before it is due (GDPR Art.
+    /// 12(3)).
+    extend_request "/gdpr/requests/{requestId}/extend" Extend ReasonBody;
 }
