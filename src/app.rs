@@ -292,10 +292,8 @@ impl Running {
 /// The installation's own tenant, which `migrate` makes.
 async fn find_installation(store: &Store) -> Result<TenantId, StoreError> {
     let row = store
-        .bounded(async {
-            let mut tx = store.begin_system("find the installation's own tenant").await?;
+        .system("find the installation's own tenant", async |mut tx| {
             let row = tenants::find_by_slug(&mut tx, TenantSlug::INSTALLATION).await?;
-            tx.end().await?;
             Ok::<_, StoreError>(row)
         })
         .await?;

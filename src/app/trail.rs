@@ -23,10 +23,8 @@ pub(super) async fn find_classes(
     store: &Store,
     default_days: u32,
 ) -> Result<Arc<RetentionClasses>, StoreError> {
-    let own = store.bounded(async {
-        let mut tx = store.begin_system("find retention periods of tenants' own").await?;
+    let own = store.system("find retention periods of tenants' own", async |mut tx| {
         let own = tenants::list_retention(&mut tx).await?;
-        tx.end().await?;
         Ok::<_, StoreError>(own)
     });
     let classes = Arc::new(RetentionClasses::new(default_days));

@@ -102,10 +102,8 @@ pub async fn find(
     fresh: LedgerId,
     now: DateTime<Utc>,
 ) -> Result<PresentLedger, LedgerError> {
-    let newest = store.bounded(async {
-        let mut tx = store.begin_system("find the audit ledger").await?;
+    let newest = store.system("find the newest audit ledger", async |mut tx| {
         let newest = ledgers::newest(&mut tx).await?;
-        tx.end().await?;
         Ok::<_, StoreError>(newest)
     });
     match newest.await? {
@@ -126,10 +124,9 @@ enum Outside {
 
 async fn note_checkpointed(store: &Store, ledger: LedgerId) -> Result<(), StoreError> {
     store
-        .bounded(async {
-            let mut tx = store.begin_system("note that seals are kept outside").await?;
+        .system("note that seals are kept outside", async |mut tx| {
             ledgers::note_checkpointed(&mut tx, ledger).await?;
-            tx.end().await
+            Ok(())
         })
         .await
 }
@@ -141,8 +138,7 @@ async fn begin(
     now: DateTime<Utc>,
 ) -> Result<PresentLedger, LedgerError> {
     store
-        .bounded(async {
-            let mut tx = store.begin_system("find the audit ledger").await?;
+        .system("find or begin the audit ledger", async |mut tx| {
             ledgers::lock(&mut tx).await?;
             let newest = ledgers::newest(&mut tx).await?;
             let reason = judge(&mut tx, newest.as_ref(), outside).await?;
@@ -158,7 +154,6 @@ async fn begin(
                     PresentLedger { id, begun: Some(reason), accepted, begun_tx }
                 }
             };
-            tx.end().await?;
             Ok(present)
         })
         .await

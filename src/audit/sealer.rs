@@ -212,8 +212,8 @@ impl Sealer {
     async fn seal(&self, now: DateTime<Utc>) -> Result<Looked, StoreError> {
         let store = &self.store;
         store
-            .bounded_long(async {
-                let mut tx = store.begin_system("seal the audit trail").await?;
+            .long()
+            .system("seal the audit trail", async |mut tx| {
                 let mine = seals::try_lock(&mut tx).await?;
                 let last = seals::newest(&mut tx, self.ledger.id).await?;
                 let covered = last.as_ref().map_or(self.ledger.begun_tx, |seal| seal.content.to_tx);
@@ -226,7 +226,6 @@ impl Sealer {
                 if mine {
                     self.append_seal(&mut tx, &mut looked, last, now).await?;
                 }
-                tx.end().await?;
                 Ok(looked)
             })
             .await
@@ -237,11 +236,9 @@ impl Sealer {
     async fn summarize(&mut self) {
         // What another process left open, or a call that was cut off.
         let every_gap = !self.progress.summarized;
-        let store = &self.store;
-        let summarized = store.bounded_long(async {
-            let mut tx = store.begin_system("summarize the index of transactions").await?;
-            seals::summarize(&mut tx, every_gap).await?;
-            tx.end().await
+        let store = self.store.long();
+        let summarized = store.system("summarize the index of transactions", async |mut tx| {
+            seals::summarize(&mut tx, every_gap).await
         });
         let summarized = summarized.await;
         self.progress.summarized = summarized.is_ok();
@@ -323,10 +320,8 @@ impl Sealer {
         let last = last.map_err(|_| OutsideError::Stopped)??;
         let mut after = last.filter(|last| last.ledger_id == ledger).map_or(0, |last| last.seq);
         while after < seq {
-            let page = self.store.bounded(async {
-                let mut tx = self.store.begin_system("read seals to keep them outside").await?;
+            let page = self.store.system("read seals to keep them outside", async |mut tx| {
                 let page = seals::list(&mut tx, ledger, after, OUTSIDE_PAGE).await?;
-                tx.end().await?;
                 Ok::<_, StoreError>(page)
             });
             let page = page.await?;
@@ -367,11 +362,8 @@ impl Sealer {
     async fn blockers(&self, settled: i64) -> Result<Vec<String>, StoreError> {
         let store = &self.store;
         store
-            .bounded(async {
-                let mut tx =
-                    store.begin_system("name who keeps the trail from being sealed").await?;
+            .system("name who keeps the trail from being sealed", async |mut tx| {
                 let blockers = seals::list_blockers(&mut tx, settled).await?;
-                tx.end().await?;
                 Ok(blockers)
             })
             .await
@@ -380,10 +372,8 @@ impl Sealer {
     /// An operator may take note of a new ledger from another process.
     async fn look_for_acceptance(&self) {
         let store = &self.store;
-        let accepted = store.bounded(async {
-            let mut tx = store.begin_system("look whether the audit ledger is accepted").await?;
+        let accepted = store.system("look whether the audit ledger is accepted", async |mut tx| {
             let accepted = ledgers::is_accepted(&mut tx, self.ledger.id).await?;
-            tx.end().await?;
             Ok::<_, StoreError>(accepted)
         });
         if accepted.await.unwrap_or(false) {

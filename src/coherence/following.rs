@@ -96,10 +96,9 @@ impl Coherence {
     /// Removes replicas that have ended from those that are waited for.
     pub async fn sign_off(&self, replicas: &[uuid::Uuid]) -> Result<(), StoreError> {
         self.store
-            .bounded(async {
-                let mut tx = self.store.begin_system("replicas have ended").await?;
+            .system("sign off replicas that have ended", async |mut tx| {
                 replicas::delete(&mut tx, replicas).await?;
-                tx.end().await
+                Ok(())
             })
             .await
     }
@@ -211,10 +210,8 @@ impl Coherence {
         const AT_A_TIME: i64 = 1_000;
         let mut removed = 0;
         loop {
-            let some = self.store.bounded(async {
-                let mut tx = self.store.begin_system("trim the invalidation stream").await?;
+            let some = self.store.system("trim the invalidation stream", async |mut tx| {
                 let some = invalidations::trim(&mut tx, before, AT_A_TIME).await?;
-                tx.end().await?;
                 Ok::<_, StoreError>(some)
             });
             let some = some.await?;

@@ -100,10 +100,8 @@ impl Coherence {
 
     async fn read_history(&self) -> Result<History, StoreError> {
         self.store
-            .bounded(async {
-                let mut tx = self.store.begin_system("tell which history the stream is of").await?;
+            .system("tell which history the stream is of", async |mut tx| {
                 let history = follow::read_history(&mut tx).await?;
-                tx.end().await?;
                 Ok(history)
             })
             .await
@@ -112,11 +110,8 @@ impl Coherence {
 
 async fn count_laggards(store: &Store, position: Position) -> Result<Laggards, StoreError> {
     store
-        .bounded(async {
-            let mut tx =
-                store.begin_system("look who has followed the invalidation stream").await?;
+        .system("look who has followed the invalidation stream", async |mut tx| {
             let laggards = replicas::count_laggards(&mut tx, position, LEASES).await?;
-            tx.end().await?;
             Ok(laggards)
         })
         .await

@@ -170,7 +170,7 @@ impl Keyring {
         {
             return Ok(Some(wrapped));
         }
-        match Box::pin(self.store.bounded(read)).await {
+        match Box::pin(read).await {
             Ok(None) => Ok(None),
             Ok(Some(rows)) => {
                 let wrapped = Arc::new(Wrapped { rows, read_at: self.clock.now() });

@@ -4,7 +4,7 @@
 use crate::crypto::MasterKeyId;
 use crate::domain::audit_record::{Action, AuditRecord};
 use crate::domain::ids::{AuditId, SubjectKeyId, TenantId};
-use crate::store::{self, wrapping};
+use crate::store::{self, Ending, wrapping};
 
 use super::subjects::bound;
 use super::{Keyring, KeyringError};
@@ -33,34 +33,34 @@ impl Keyring {
         after: Option<SubjectKeyId>,
         record: &AuditRecord,
     ) -> Result<Rewrapped, KeyringError> {
-        self.store
-            .bounded_long(async {
-                let mut tx = self.store.write(tenant).await?;
-                let name = target.as_str();
-                let rows = wrapping::list_under_others(&mut tx, name, after, BATCH).await?;
-                let last = rows.last().map(|row| row.id);
-                let (mut rewrapped, mut unopened) = (Vec::with_capacity(rows.len()), 0);
-                for row in rows {
-                    let bound = bound(tenant, row.id);
-                    match self.provider.unwrap(&row.master_key_id, &row.wrapped, &bound) {
-                        Ok(key) => {
-                            let wrapped = self.provider.wrap_under(target, &key, &bound)?;
-                            rewrapped.push((row, wrapped));
-                        }
-                        Err(_) => unopened += 1,
+        let store = self.store.long();
+        let rewrapped = store.change("rewrap persons' keys", tenant, async |mut tx| {
+            let name = target.as_str();
+            let rows = wrapping::list_under_others(&mut tx, name, after, BATCH).await?;
+            let last = rows.last().map(|row| row.id);
+            let (mut rewrapped, mut unopened) = (Vec::with_capacity(rows.len()), 0);
+            for row in rows {
+                let bound = bound(tenant, row.id);
+                match self.provider.unwrap(&row.master_key_id, &row.wrapped, &bound) {
+                    Ok(key) => {
+                        let wrapped = self.provider.wrap_under(target, &key, &bound)?;
+                        rewrapped.push((row, wrapped));
                     }
+                    Err(_) => unopened += 1,
                 }
-                let done = wrapping::update_wrapped(&mut tx, name, &rewrapped).await?;
-                if done > 0 {
-                    let at = self.clock.now();
-                    let id = AuditId::fresh(&*self.ids, at);
-                    let (action, count) = (Action::SubjectKeyRewrap, done);
-                    let record = AuditRecord { id, tenant, at, action, count, ..record.clone() };
-                    let recorded = store::audit::insert(&mut tx, &self.audit.stamp(record)).await?;
-                    tx.commit(recorded).await?;
-                }
-                Ok(Rewrapped { done, unopened, last })
-            })
-            .await
+            }
+            let done = wrapping::update_wrapped(&mut tx, name, &rewrapped).await?;
+            let batch = Rewrapped { done, unopened, last };
+            if done == 0 {
+                return Ok::<_, KeyringError>(Ending::RollBack(batch));
+            }
+            let at = self.clock.now();
+            let id = AuditId::fresh(&*self.ids, at);
+            let (action, count) = (Action::SubjectKeyRewrap, done);
+            let record = AuditRecord { id, tenant, at, action, count, ..record.clone() };
+            let recorded = store::audit::insert(&mut tx, &self.audit.stamp(record)).await?;
+            Ok(Ending::Commit(recorded, batch))
+        });
+        rewrapped.await
     }
 }

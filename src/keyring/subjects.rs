@@ -11,7 +11,7 @@ use crate::domain::canonical::Encoder;
 use crate::domain::ids::{RequestId, SubjectKeyId, TenantId};
 use crate::domain::query::SubjectId;
 use crate::store::keys::{self, SubjectKeyRow};
-use crate::store::{self, StoreError, wrapping};
+use crate::store::{self, Ending, StoreError, wrapping};
 
 use super::{Keyring, KeyringError, REMEMBERED, TenantKeys};
 
@@ -76,12 +76,9 @@ impl Keyring {
     ) -> Result<Option<Arc<SubjectKey>>, KeyringError> {
         let forgotten = *self.forgotten();
         let name = (keys.tenant, index);
-        let read = async {
-            let mut tx = self.store.tenant(keys.tenant).await?;
-            let row = keys::find_subject_key(&mut tx, index).await?;
-            tx.end().await?;
-            Ok(row)
-        };
+        let read = self.store.read("find a person's key", keys.tenant, async |mut tx| {
+            keys::find_subject_key(&mut tx, index).await
+        });
         let row = self.read_wrapped(&self.wrapped_subjects, name, read).await?;
         let Some(row) = row else { return Ok(None) };
         let key = self.unwrap_subject_key(keys.tenant, &row.rows)?;
@@ -177,17 +174,14 @@ impl Keyring {
         };
         let record = self.key_record(tenant, request, Action::SubjectKeyCreate, Some(id));
         let row_of_record = self.audit.stamp(record);
-        self.store
-            .bounded(async {
-                let mut tx = self.store.write(tenant).await?;
-                if !keys::insert_subject_key(&mut tx, index, &row, now).await? {
-                    return Ok(()); // dropped, so nothing is committed
-                }
-                let recorded = store::audit::insert(&mut tx, &row_of_record).await?;
-                tx.commit(recorded).await
-            })
-            .await?;
-        Ok(())
+        let inserted = self.store.change("make a person's key", tenant, async |mut tx| {
+            if !keys::insert_subject_key(&mut tx, index, &row, now).await? {
+                return Ok::<_, StoreError>(Ending::RollBack(()));
+            }
+            let recorded = store::audit::insert(&mut tx, &row_of_record).await?;
+            Ok(Ending::Commit(recorded, ()))
+        });
+        Ok(inserted.await?)
     }
 
     /// The random names a person has or had, as far as they can still be found. Makes none.
@@ -197,11 +191,8 @@ impl Keyring {
         subject: &SubjectId,
     ) -> Result<Vec<SubjectKeyId>, KeyringError> {
         let index = keys.subject_index(subject);
-        let ids = self.store.bounded(async {
-            let mut tx = self.store.tenant(keys.tenant).await?;
-            let ids = keys::list_subject_key_ids(&mut tx, index).await?;
-            tx.end().await?;
-            Ok::<_, StoreError>(ids)
+        let ids = self.store.read("list a person's key ids", keys.tenant, async |mut tx| {
+            keys::list_subject_key_ids(&mut tx, index).await
         });
         Ok(ids.await?)
     }
@@ -216,11 +207,8 @@ impl Keyring {
             return Ok(Vec::new());
         }
         let list = || async {
-            let rows = self.store.bounded(async {
-                let mut tx = self.store.tenant(tenant).await?;
-                let rows = keys::list_subject_keys(&mut tx, ids).await?;
-                tx.end().await?;
-                Ok::<_, StoreError>(rows)
+            let rows = self.store.read("list persons' keys", tenant, async |mut tx| {
+                keys::list_subject_keys(&mut tx, ids).await
             });
             let unwrap = |row| self.unwrap_subject_key(tenant, row);
             rows.await?.iter().map(unwrap).collect::<Result<Vec<_>, KeyringError>>()

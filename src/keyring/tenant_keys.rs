@@ -116,12 +116,9 @@ impl Keyring {
         tenant: TenantId,
         now: DateTime<Utc>,
     ) -> Result<Arc<TenantKeys>, KeyringError> {
-        let read = async {
-            let mut tx = self.store.tenant(tenant).await?;
-            let rows = keys::list_tenant_keys(&mut tx).await?;
-            tx.end().await?;
-            Ok(Some(rows))
-        };
+        let read = self.store.read("list a tenant's keys", tenant, async |mut tx| {
+            keys::list_tenant_keys(&mut tx).await.map(Some)
+        });
         let rows = self.read_wrapped(&self.wrapped_tenants, tenant, read).await?;
         let wrapped = rows.ok_or(KeyringError::UnknownVersion)?;
         let keys = Arc::new(self.unwrap_tenant_keys(tenant, &wrapped.rows, now)?);

@@ -209,7 +209,7 @@ impl StreamListener {
 impl Store {
     /// Listens to the stream on a connection of its own.
     pub async fn listen(&self) -> Result<StreamListener, StoreError> {
-        self.bounded(async {
+        self.in_time(async {
             let pool = PgPoolOptions::new()
                 .max_connections(1)
                 .acquire_timeout(self.limit)

@@ -56,7 +56,7 @@ pub async fn check(store: &Store) -> Result<(), GuardError> {
 async fn check_schema(store: &Store) -> Result<(), GuardError> {
     let needed = migrate::newest_version();
     let found = store
-        .bounded(async {
+        .in_time(async {
             let exists = sqlx::query_scalar!(
                 r#"SELECT to_regclass('public.refinery_schema_history') IS NOT NULL AS "there!""#
             )
@@ -76,7 +76,7 @@ async fn check_schema(store: &Store) -> Result<(), GuardError> {
 
 async fn check_role(store: &Store) -> Result<(), GuardError> {
     let role = store
-        .bounded(async {
+        .in_time(async {
             Ok::<_, StoreError>(
                 sqlx::query!(
                     r#"SELECT rolname::text AS "name!", rolsuper AS "superuser!",
@@ -107,7 +107,7 @@ async fn check_role(store: &Store) -> Result<(), GuardError> {
 
 async fn check_tables(store: &Store) -> Result<(), GuardError> {
     let tables = store
-        .bounded(async {
+        .in_time(async {
             Ok::<_, StoreError>(
                 sqlx::query!(
                     r#"SELECT c.relname::text AS "name!", c.relrowsecurity AS "enabled!",
@@ -146,7 +146,7 @@ async fn check_tables(store: &Store) -> Result<(), GuardError> {
 
 async fn check_durability(store: &Store) -> Result<(), GuardError> {
     let off = store
-        .bounded(async {
+        .in_time(async {
             Ok::<_, StoreError>(
                 sqlx::query_scalar!(
                     r#"SELECT name AS "name!" FROM pg_settings

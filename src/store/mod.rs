@@ -40,7 +40,7 @@ use sqlx::{ConnectOptions, PgPool};
 use crate::telemetry::Metrics;
 
 pub use ending::{Ending, Recorded};
-pub use tx::{Snapshot, SystemTx, TenantTx, UseTx, WorkError, WriteTx};
+pub use tx::{Reading, Snapshot, SystemTx, TenantTx, UseTx, WorkError, WriteTx};
 
 /// Why Postgres did not do what was asked. Says nothing about rows.
 #[derive(Debug, thiserror::Error)]

@@ -109,6 +109,39 @@ pub struct Snapshot {
     tx: TenantTx,
 }
 
+/// Rows of several tenants, read piece by piece by [`Store::begin_reading`].
+pub struct Reading {
+    store: Store,
+    name: &'static str,
+    began: Instant,
+    home: Arc<Home>,
+    tx: SystemTx,
+}
+
+impl Reading {
+    /// Ends the transaction and gives its connection back.
+    pub async fn end(self) -> Result<(), StoreError> {
+        drop(self.tx);
+        let ended = self.store.in_time(self.home.end(COMMIT)).await;
+        self.store.metrics.transaction(self.name, self.began.elapsed());
+        ended
+    }
+}
+
+impl Deref for Reading {
+    type Target = SystemTx;
+
+    fn deref(&self) -> &SystemTx {
+        &self.tx
+    }
+}
+
+impl DerefMut for Reading {
+    fn deref_mut(&mut self) -> &mut SystemTx {
+        &mut self.tx
+    }
+}
+
 /// An error of the work that a transaction does.
 pub trait WorkError: From<StoreError> + Error + 'static {}
 
@@ -225,6 +258,14 @@ impl Store {
         Ok(Snapshot { store: self.clone(), home, tx })
     }
 
+    /// Opens a transaction called `name` that reads rows of several tenants for as long as it takes:
+    /// more than fits into memory, piece by piece. The statements' own limits apply.
+    pub async fn begin_reading(&self, name: &'static str) -> Result<Reading, StoreError> {
+        let home = Arc::new(Home::default());
+        let tx = self.in_time(SystemTx::begin(self, Arc::clone(&home), ())).await?;
+        Ok(Reading { store: self.clone(), name, began: Instant::now(), home, tx })
+    }
+
     /// Runs `work` in a transaction that ends as `work` says, or with ROLLBACK when it fails. What
     /// another transaction stopped (SQLSTATE 40001, 40P01) begins anew. All of it takes at most the
     /// store's limit.
@@ -301,88 +342,4 @@ fn may_be_repeated(error: &(dyn Error + 'static)) -> bool {
         let code = database.and_then(sqlx::error::DatabaseError::code);
         matches!(code.as_deref(), Some("40001" | "40P01"))
     })
-}
-
-/// The way before transactions had names; removed with its last user.
-impl Store {
-    pub async fn bounded<T, E: From<StoreError>>(
-        &self,
-        work: impl Future<Output = Result<T, E>>,
-    ) -> Result<T, E> {
-        self.in_time(work).await
-    }
-
-    pub async fn bounded_long<T, E: From<StoreError>>(
-        &self,
-        work: impl Future<Output = Result<T, E>>,
-    ) -> Result<T, E> {
-        self.long().in_time(work).await
-    }
-
-    pub async fn bounded_for<T, E: From<StoreError>>(
-        &self,
-        limit: std::time::Duration,
-        work: impl Future<Output = Result<T, E>>,
-    ) -> Result<T, E> {
-        self.within(limit).in_time(work).await
-    }
-
-    pub async fn tenant(&self, tenant: TenantId) -> Result<TenantTx, StoreError> {
-        TenantTx::begin(self, Arc::default(), (tenant, BEGIN_READ)).await
-    }
-
-    pub async fn begin_snapshot(&self, tenant: TenantId) -> Result<TenantTx, StoreError> {
-        TenantTx::begin(self, Arc::default(), (tenant, BEGIN_SNAPSHOT)).await
-    }
-
-    pub async fn write(&self, tenant: TenantId) -> Result<WriteTx, StoreError> {
-        WriteTx::begin(self, Arc::default(), tenant).await
-    }
-
-    pub async fn begin_count_uses(&self, tenant: TenantId) -> Result<UseTx, StoreError> {
-        UseTx::begin(self, Arc::default(), tenant).await
-    }
-
-    pub async fn begin_system(&self, _reason: &'static str) -> Result<SystemTx, StoreError> {
-        SystemTx::begin(self, Arc::default(), ()).await
-    }
-}
-
-impl OpenTx {
-    async fn end(self, how: &'static str) -> Result<(), StoreError> {
-        let home = Arc::clone(&self.home);
-        drop(self);
-        home.end(how).await
-    }
-}
-
-impl TenantTx {
-    pub async fn end(self) -> Result<(), StoreError> {
-        self.tx.end(COMMIT).await
-    }
-}
-
-impl SystemTx {
-    pub async fn end(self) -> Result<(), StoreError> {
-        self.0.end(COMMIT).await
-    }
-}
-
-impl UseTx {
-    pub async fn commit(self) -> Result<(), StoreError> {
-        self.0.tx.end(COMMIT).await
-    }
-}
-
-impl WriteTx {
-    pub async fn commit(self, recorded: Recorded) -> Result<(), StoreError> {
-        if *lock(&self.0.tx.home.recorded) != Some(recorded.0) {
-            return Err(StoreError::ForeignRecord);
-        }
-        self.0.tx.end(COMMIT).await
-    }
-
-    pub async fn roll_back(self) -> Result<(), StoreError> {
-        self.0.tx.end(ROLLBACK).await
-    }
 }

@@ -26,15 +26,10 @@ impl Cold {
         position: Position,
     ) -> Result<Option<StoredAnswer>, StoreError> {
         let place = wanted.place;
-        let found = self
-            .store
-            .bounded(async {
-                let mut tx = self.store.tenant(place.tenant).await?;
-                let found = entries::find_answer(&mut tx, &place.key, place.generation).await?;
-                tx.end().await?;
-                Ok::<_, StoreError>(found)
-            })
-            .await?;
+        let found = self.store.read("find an answer", place.tenant, async |mut tx| {
+            entries::find_answer(&mut tx, &place.key, place.generation).await
+        });
+        let found = found.await?;
         Ok(found.map(|found| {
             let FoundAnswer { meta, labels, answer } = found;
             StoredAnswer { place, meta, labels, answer, position }

@@ -1,10 +1,10 @@
 //! Only inserting a record gives the proof that it is there.
 
 use ai_cache::domain::ids::AuditId;
-use ai_cache::store::{Recorded, WriteTx};
+use ai_cache::store::{Ending, Recorded};
 
-async fn change(tx: WriteTx, id: AuditId) {
-    let _committed = tx.commit(Recorded(id)).await; //~ E0423
+fn end(id: AuditId) -> Ending<()> {
+    Ending::Commit(Recorded(id), ()) //~ E0423
 }
 
 fn main() {}

@@ -80,10 +80,12 @@ struct Run<'a> {
 impl Verifier<'_> {
     /// Verifies every ledger of the database.
     pub async fn run(&self) -> Result<Verification, VerifyError> {
-        let mut tx = self.store.begin_system("verify the audit trail").await?;
-        let ledgers = ledgers::list(&mut tx).await?;
-        let partitions = trail::list_partitions(&mut tx).await?;
-        tx.end().await?;
+        let store = self.store.long();
+        let listed = store.system("begin to verify the audit trail", async |mut tx| {
+            let ledgers = ledgers::list(&mut tx).await?;
+            Ok::<_, StoreError>((ledgers, trail::list_partitions(&mut tx).await?))
+        });
+        let (ledgers, partitions) = listed.await?;
         let mut run = Run {
             verifier: self,
             judge: Judge::new(self.keys),
@@ -132,10 +134,9 @@ impl Run<'_> {
     }
 
     async fn page(&self, ledger: LedgerId, after: i64) -> Result<Vec<Seal>, StoreError> {
-        let mut tx = self.verifier.store.begin_system("read seals to verify them").await?;
-        let page = seals::list(&mut tx, ledger, after, PAGE).await?;
-        tx.end().await?;
-        Ok(page)
+        let store = self.verifier.store.long();
+        let list = async |mut tx| seals::list(&mut tx, ledger, after, PAGE).await;
+        store.system("read seals to verify them", list).await
     }
 
     /// Checks the rows of some seals that follow one another, from where those before ended.
@@ -152,7 +153,7 @@ impl Run<'_> {
         if window.iter().all(|seal| seal.content.parts.is_empty()) && range.0 == range.1 {
             return Ok(());
         }
-        let mut tx = self.verifier.store.begin_system("read rows to verify them").await?;
+        let mut tx = self.verifier.store.begin_reading("read rows to verify them").await?;
         trail::read_long(&mut tx).await?;
         let mut tallies: Vec<BTreeMap<String, Tally>> = Vec::new();
         tallies.resize_with(window.len(), BTreeMap::new);
@@ -277,7 +278,7 @@ impl Run<'_> {
         (chain, read_to): (&Chain<'_>, i64),
         newest: bool,
     ) -> Result<(), VerifyError> {
-        let mut tx = self.verifier.store.begin_system("read unsealed rows to verify them").await?;
+        let mut tx = self.verifier.store.begin_reading("read unsealed rows to verify them").await?;
         trail::read_long(&mut tx).await?;
         let mut unsealed = Unsealed::default();
         for range in [(0, ledger.begun_tx), (read_to, i64::MAX)] {
@@ -306,7 +307,7 @@ impl Run<'_> {
     /// Checks the rows that belong to no ledger known when this began, or name no transaction that
     /// can be. A right one may be of a ledger that was begun since, whose name is greater.
     async fn strays(&mut self, ledgers: &[LedgerId]) -> Result<(), VerifyError> {
-        let mut tx = self.verifier.store.begin_system("read stray rows to verify them").await?;
+        let mut tx = self.verifier.store.begin_reading("read stray rows to verify them").await?;
         trail::read_long(&mut tx).await?;
         let mut lost = BTreeSet::new();
         {
@@ -349,9 +350,9 @@ impl Run<'_> {
             return Ok(());
         }
         tokio::time::sleep(NEXT_SEAL).await;
-        let mut tx = self.verifier.store.begin_system("look for the next seal").await?;
-        let last = seals::newest(&mut tx, ledger).await?;
-        tx.end().await?;
+        let store = self.verifier.store.long();
+        let find = async |mut tx| seals::newest(&mut tx, ledger).await;
+        let last = store.system("look for the next seal", find).await?;
         if last.is_none_or(|seal| seal.content.to_tx <= tx_id) {
             let (count, seconds) = (unsealed.count, lag.num_seconds());
             let detail = format!("{count} rows are not sealed, one of them since {seconds} s");

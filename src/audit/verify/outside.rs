@@ -57,9 +57,11 @@ async fn compare_page(
     verification: &mut Verification,
 ) -> Result<(), VerifyError> {
     let seals: Vec<_> = page.iter().map(|outside| (outside.ledger_id, outside.seq)).collect();
-    let mut tx = store.begin_system("compare seals with checkpoints").await?;
-    let here = seals::list_hashes(&mut tx, &seals).await?;
-    tx.end().await?;
+    let store = store.long();
+    let listed = store.system("compare seals with checkpoints", async |mut tx| {
+        seals::list_hashes(&mut tx, &seals).await
+    });
+    let here = listed.await?;
     for outside in page {
         verification.checkpoints += 1;
         let (ledger, seq) = (outside.ledger_id, outside.seq);

@@ -35,7 +35,7 @@ impl Run<'_> {
 
     /// Numbers of writers whose records were purged in order are not missing.
     pub(super) async fn excuse_purged(&mut self) -> Result<(), StoreError> {
-        let mut tx = self.verifier.store.begin_system("read what was purged").await?;
+        let mut tx = self.verifier.store.begin_reading("read what was purged").await?;
         for (part, writer) in audit_parts::list_purged_writers(&mut tx).await? {
             if self.is_gone(&mut tx, &part).await? {
                 self.gone(&mut tx, &part).await?;

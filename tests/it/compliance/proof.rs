@@ -216,10 +216,11 @@ async fn what_keeps_the_trail_from_being_sealed_is_named() {
     let lag = lag_above(&app, 60.0).await;
     let store = StoreSettings { pool_size: 1, limit: std::time::Duration::from_secs(5) };
     let store = Store::new(&hurt.url(), &store, Arc::new(Metrics::new().unwrap())).unwrap();
-    let mut tx = store.begin_system("a test").await.unwrap();
-    let horizon = seals::horizon(&mut tx).await.unwrap();
-    let blockers = seals::list_blockers(&mut tx, horizon.settled).await.unwrap().join(", ");
-    tx.end().await.unwrap();
+    let blockers = store.system("list blockers in a test", async |mut tx| {
+        let horizon = seals::horizon(&mut tx).await?;
+        seals::list_blockers(&mut tx, horizon.settled).await
+    });
+    let blockers = blockers.await.unwrap().join(", ");
     store.close().await;
     println!("lag {lag} s, in the way: {blockers}");
     assert!(blockers.contains("forgotten one") && blockers.contains("elsewhere"), "{blockers}");

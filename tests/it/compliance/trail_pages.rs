@@ -1,6 +1,7 @@
 //! Pages of a long trail: each record once, along the index (issue 3).
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use ai_cache::domain::audit_record::Action;
 use ai_cache::domain::audit_row::AuditRow;
@@ -242,7 +243,7 @@ async fn windows_of_any_length_cover_the_trail_once() {
         add_such_rows((&app.db, tenant.id), now - TimeDelta::days(days), 60, (class, rare)).await;
     }
     let store = app.rooms().store();
-    let mut tx = store.tenant(tenant.id).await.unwrap();
+    let mut trail = store.within(Duration::from_mins(1)).snapshot(tenant.id).await.unwrap();
     let from = Some(now - TimeDelta::days(1));
     let (mut windows, mut found) = (0, 0);
     for (order, from) in [
@@ -255,19 +256,22 @@ async fn windows_of_any_length_cover_the_trail_once() {
         let action = Some(Action::TokenRevoke);
         let filter = TrailFilter { from, action, ..TrailFilter::default() };
         let any = TrailFilter { from, ..TrailFilter::default() };
-        let expected = list(&mut tx, &filter, whole, 1_000).await.unwrap();
+        let expected = trail.read(async |tx| list(tx, &filter, whole, 1_000).await).await.unwrap();
         assert_eq!(expected.len(), if from.is_some() { 8 } else { 12 });
         for scan in [1, 2, 7, 48, 49, 1_000] {
             let (mut seen, mut rest) = (Vec::new(), whole);
             loop {
-                let end = find_window_end(&mut tx, &filter, rest, scan).await.unwrap();
+                let end = trail.read(async |tx| find_window_end(tx, &filter, rest, scan).await);
+                let end = end.await.unwrap();
                 let window = Stretch { until: end, ..rest };
                 let mut rows = BTreeMap::<i16, u32>::new();
-                for row in list(&mut tx, &any, window, 1_000).await.unwrap() {
+                let all = trail.read(async |tx| list(tx, &any, window, 1_000).await);
+                for row in all.await.unwrap() {
                     *rows.entry(row.retention_class).or_default() += 1;
                 }
                 assert!(rows.values().all(|count| *count <= scan), "{scan}: {rows:?}");
-                seen.extend(list(&mut tx, &filter, window, 1_000).await.unwrap());
+                let some = trail.read(async |tx| list(tx, &filter, window, 1_000).await);
+                seen.extend(some.await.unwrap());
                 windows += 1;
                 let Some(end) = end else { break };
                 assert!(rows.values().any(|count| *count == scan), "{scan}: {rows:?}");
@@ -277,7 +281,7 @@ async fn windows_of_any_length_cover_the_trail_once() {
             found += seen.len();
         }
     }
-    tx.end().await.unwrap();
+    trail.end().await.unwrap();
     println!("{windows} windows, {found} records found");
     app.stop().await;
 }

@@ -32,5 +32,6 @@ mod soak;
 pub mod spool;
 mod stale;
 mod tiers;
+mod transactions;
 mod turns;
 mod uses;

@@ -1,7 +1,8 @@
 //! Who waits for whom, and who does what is to be done once (issue 4): what shares a tenant's lock does
 //! not starve an invalidation, and one replica counts the entries of all.
 
-use std::any::Any;
+use std::sync::Arc;
+use std::time::Duration;
 
 use ai_cache::administration::Evicted;
 use ai_cache::domain::cache_key::CacheKey;
@@ -10,9 +11,11 @@ use ai_cache::domain::ids::{Ids, SystemIds, TenantId};
 use ai_cache::domain::selector::Generation;
 use ai_cache::store::evictions::{Bounds, Sample, delete_idle, delete_unusable};
 use ai_cache::store::uses::{self, UseBatch};
-use ai_cache::store::{Store, invalidations};
+use ai_cache::store::{Ending, Store, StoreError, UseTx, WriteTx, invalidations};
 use rstest::rstest;
 use serde_json::{Value, json};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
 
 use crate::support::{TestApp, TestDb, wait_until};
 
@@ -26,36 +29,51 @@ enum Sharer {
 }
 
 impl Sharer {
-    /// Begins its transaction with the lock; it lasts until it is dropped.
-    async fn begin(self, store: &Store, tenant: TenantId) -> Box<dyn Any + Send> {
+    /// Begins its transaction and takes the lock, which it holds until the set is dropped.
+    async fn begin(self, store: &Store, tenant: TenantId) -> JoinSet<()> {
+        let taken = Arc::new(Notify::new());
+        let (store, ready) = (store.within(Duration::from_mins(1)), Arc::clone(&taken));
+        let mut held = JoinSet::new();
+        held.spawn(async move {
+            let ended = if let Self::Uses = self {
+                store.count_uses(tenant, async |mut tx| hold_uses(&mut tx, &ready).await).await
+            } else {
+                let hold = async |mut tx: WriteTx| self.hold(&mut tx, &ready).await;
+                store.change("hold a lock in a test", tenant, hold).await
+            };
+            ended.unwrap();
+        });
+        taken.notified().await;
+        held
+    }
+
+    async fn hold(self, tx: &mut WriteTx, taken: &Notify) -> Result<Ending<()>, StoreError> {
         let now = SystemClock.now();
-        if let Self::Uses = self {
-            let mut tx = store.begin_count_uses(tenant).await.unwrap();
-            let batch = UseBatch { writer: SystemIds.next(now), number: 1, at: now };
-            uses::add(&mut tx, batch, &[]).await.unwrap();
-            return Box::new(tx);
-        }
-        let mut tx = store.write(tenant).await.unwrap();
         match self {
             Self::Unusable => {
-                delete_unusable(
-                    &mut tx,
-                    Bounds { expired: now, generation: Generation(0), now },
-                    0,
-                )
-                .await
-                .unwrap();
+                let bounds = Bounds { expired: now, generation: Generation(0), now };
+                delete_unusable(tx, bounds, 0).await?;
             }
             Self::Idle => {
                 let sample = Sample { from: CacheKey([0; 32]), size: 0, share: 0.0 };
-                delete_idle(&mut tx, sample, 0, now).await.unwrap();
+                delete_idle(tx, sample, 0, now).await?;
             }
             Self::Fill | Self::Uses => {
-                invalidations::lock_for_fill(&mut tx).await.unwrap();
+                invalidations::lock_for_fill(tx).await?;
             }
         }
-        Box::new(tx)
+        taken.notify_one();
+        std::future::pending::<()>().await;
+        Ok(Ending::RollBack(()))
     }
+}
+
+async fn hold_uses(tx: &mut UseTx, taken: &Notify) -> Result<(), StoreError> {
+    let now = SystemClock.now();
+    let batch = UseBatch { writer: SystemIds.next(now), number: 1, at: now };
+    uses::add(tx, batch, &[]).await?;
+    taken.notify_one();
+    std::future::pending().await
 }
 
 /// Whether so many transactions wait for a lock.
@@ -127,12 +145,15 @@ async fn a_fill_that_waited_for_an_invalidation_knows_of_it() {
     let what = json!({ "invalidateAll": true });
     let waiting = async {
         wait_until("the invalidation waits", || are_waiting(&app.db, 1)).await;
-        let mut tx = store.write(tenant.id).await.unwrap();
         let release = async {
             wait_until("the fill waits for it", || are_waiting(&app.db, 2)).await;
             drop(held);
         };
-        tokio::join!(invalidations::lock_for_fill(&mut tx), release).0.unwrap()
+        let filling = store.change("begin a fill in a test", tenant.id, async |mut tx| {
+            let generation = invalidations::lock_for_fill(&mut tx).await?;
+            Ok::<_, StoreError>(Ending::RollBack(generation))
+        });
+        tokio::join!(filling, release).0.unwrap()
     };
     let invalidating = tenant.admin.post("/api/ai-cache/invalidate", &what);
     let (reply, generation) = tokio::join!(invalidating, waiting);

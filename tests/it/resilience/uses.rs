@@ -139,10 +139,11 @@ async fn a_batch_given_twice_counts_once() {
     let writer = SystemIds.next(at);
     let store = app.rooms().store();
     for number in [1, 1, 2, 2, 1] {
-        let mut tx = store.begin_count_uses(tenant.id).await.unwrap();
-        let batch = UseBatch { writer, number, at };
-        uses::add(&mut tx, batch, &[Uses { entry, count: 5, last: at }]).await.unwrap();
-        tx.commit().await.unwrap();
+        let counted = store.count_uses(tenant.id, async |mut tx| {
+            let batch = UseBatch { writer, number, at };
+            uses::add(&mut tx, batch, &[Uses { entry, count: 5, last: at }]).await
+        });
+        counted.await.unwrap();
     }
     let count = app.db.count("SELECT access_count FROM ai_cache_entries").await;
     println!("two batches of 5, given five times: {count}");

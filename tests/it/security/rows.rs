@@ -1,6 +1,6 @@
 //! What the service's own role can reach in Postgres when it goes around the service (G5, W10, W1).
 
-use ai_cache::store::{StoreError, tokens};
+use ai_cache::store::{Ending, StoreError, TenantTx, tokens};
 use serde_json::json;
 use tokio_postgres::Client;
 
@@ -253,12 +253,12 @@ async fn a_transaction_that_reads_changes_nothing() {
                 CREATE POLICY traced ON api_tokens AS RESTRICTIVE USING (leave_trace())";
     app.db.superuser().await.batch_execute(trap).await.unwrap();
     let store = app.rooms().store();
-    let mut reading = store.tenant(tenant.id).await.unwrap();
-    let refused = tokens::list(&mut reading).await.unwrap_err();
-    drop(reading);
-    let mut writing = store.write(tenant.id).await.unwrap();
-    let listed = tokens::list(&mut writing).await.unwrap().len();
-    drop(writing);
+    let list = async |mut tx: TenantTx| tokens::list(&mut tx).await;
+    let refused = store.read("list tokens in a test", tenant.id, list).await.unwrap_err();
+    let listed = store.change("list tokens in a test", tenant.id, async |mut tx| {
+        Ok::<_, StoreError>(Ending::RollBack(tokens::list(&mut tx).await?.len()))
+    });
+    let listed = listed.await.unwrap();
     println!("reading: {refused}; writing: {listed} tokens listed");
     assert!(matches!(refused, StoreError::Statement { code, .. } if code == READ_ONLY));
     app.stop().await;
