@@ -186,13 +186,16 @@ impl App {
         let Jobs { store, audit, coherence, clock, .. } = &self.jobs;
         Partitions { store: store.clone(), clock: Arc::clone(clock) }.make().await;
         self.compliance.note_ledger(ledger).await?;
-        self.jobs.start(uses);
-        if matches!(self.settings.process, Process::Service { .. }) {
+        let is_service = matches!(self.settings.process, Process::Service { .. });
+        if is_service {
             // Nobody need wait for the dead; nor for a command, which does not serve.
             let dead: Vec<Uuid> = audit.dead().iter().map(|dead| dead.0).collect();
             coherence.sign_off(&dead).await?;
             coherence.begin().await?;
             self.compliance.begin_erasure_ledger().await?;
+        }
+        self.jobs.start(uses);
+        if is_service {
             self.jobs.start_service(sweeper).map_err(AuditStartError::Thread)?;
         }
         Ok(())

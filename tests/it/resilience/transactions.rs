@@ -20,7 +20,9 @@ use tokio::sync::Barrier;
 
 use crate::support::{TestApp, TestDb, wait_until};
 
-const FILLS: usize = 200;
+/// Fills that are overtaken, and as many as a tenth of them that are not.
+const OVERTAKEN: usize = 200;
+const STORED: usize = 20;
 
 /// Fills that wait for the upstream at the same time.
 const AT_ONCE: usize = 20;
@@ -34,20 +36,20 @@ async fn sessions(db: &TestDb) -> i64 {
     db.count("SELECT sessions FROM pg_stat_database WHERE datname = current_database()").await
 }
 
-/// Lets a service of its own fill 200 answers; `overtake` invalidates all while each waits for the
-/// upstream.
-async fn fill(db: &TestDb, prefix: &str, overtake: bool) -> (i64, i64) {
+/// Lets a service of its own fill `fills` answers of the tenant `slug`. The tenant "overtaken" has all
+/// invalidated while they wait for the upstream. Returns how many entries are stored, and the sessions.
+async fn fill(db: &TestDb, slug: &str, fills: usize) -> (i64, i64) {
     let app = TestApp::builder().db(db).start().await;
-    let tenant = app.tenant(prefix).await;
-    for batch in 0..FILLS / AT_ONCE {
+    let tenant = app.tenant(slug).await;
+    for batch in 0..fills / AT_ONCE {
         app.upstream.hold();
         let asks = (0..AT_ONCE).map(|number| {
-            let (app, question) = (&tenant.app, format!("{prefix} {batch} {number}"));
+            let (app, question) = (&tenant.app, format!("{slug} {batch} {number}"));
             async move { app.ask(&question).await }
         });
         let invalidate = async {
             app.upstream.wait_for_calls((batch + 1) * AT_ONCE).await;
-            if overtake {
+            if slug == "overtaken" {
                 let all = json!({ "invalidateAll": true });
                 tenant.admin.post("/api/ai-cache/invalidate", &all).await.expect(200);
             }
@@ -71,18 +73,15 @@ async fn fills_that_are_overtaken_open_no_sessions() {
     let db = app.db.clone();
     app.stop().await;
     let before = sessions(&db).await;
-    let (stored, after_stored) = fill(&db, "stored", false).await;
-    let (overtaken, after_overtaken) = fill(&db, "overtaken", true).await;
+    let (stored, after_stored) = fill(&db, "stored", STORED).await;
+    let (overtaken, after_overtaken) = fill(&db, "overtaken", OVERTAKEN).await;
     let (of_stored, of_overtaken) = (after_stored - before, after_overtaken - after_stored);
     println!(
-        "{stored} answers stored with {of_stored} sessions; {FILLS} overtaken, {overtaken} of them \
+        "{stored} answers stored with {of_stored} sessions; {OVERTAKEN} overtaken, {overtaken} of them \
          stored, with {of_overtaken} sessions"
     );
-    assert_eq!((stored, overtaken), (200, 0));
-    assert!(
-        of_overtaken < of_stored + 20,
-        "{of_overtaken} sessions, {of_stored} for as many fills"
-    );
+    assert_eq!((stored, overtaken), (20, 0));
+    assert!(of_overtaken < of_stored + 20, "{of_overtaken} sessions, {of_stored} for a few fills");
 }
 
 /// A new token of a tenant.
@@ -127,7 +126,8 @@ async fn a_deadlock_is_repeated_and_both_changes_commit() {
                     WHERE action = 'token-revoke' AND actor_kind = 'command-line'";
     let (recorded, tries) = (app.db.count(recorded).await, tries.load(Ordering::SeqCst));
     println!("two changes in {tries} tries, {recorded} of them recorded");
-    assert_eq!((recorded, tries), (2, 3));
+    assert_eq!(recorded, 2);
+    assert!(tries > 2, "no deadlock in {tries} tries");
     app.stop().await;
 }
 
