@@ -2,7 +2,7 @@
 //! stopped begins anew, and each name is measured.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -137,11 +137,14 @@ async fn work_that_fails_rolls_back_and_gives_its_connection_back() {
     let app = TestApp::start().await;
     let tenant = app.tenant("acme").await;
     let token = token_of(&app, tenant.id).await;
-    let url = app.db.url(APP_ROLE).await;
+    let db = app.db.clone();
+    app.stop().await;
+    sessions(&db).await;
+    let url = db.url(APP_ROLE).await;
     let settings = StoreSettings { pool_size: 1, limit: Duration::from_secs(5) };
     let metrics = Arc::new(Metrics::new().unwrap());
     let store = Store::new(&url, &settings, Arc::clone(&metrics)).unwrap();
-    let mut sessions = BTreeSet::new();
+    let mut used = BTreeSet::new();
     for _ in 0..10 {
         let failed = store.change("fail in a test", tenant.id, async |mut tx| {
             tokens::update_revoked(&mut tx, token, SystemClock.now()).await?;
@@ -149,16 +152,51 @@ async fn work_that_fails_rolls_back_and_gives_its_connection_back() {
         });
         assert!(matches!(failed.await, Err(StoreError::UnknownValue(_))));
         let session = "SELECT pid::bigint FROM pg_stat_activity
-                       WHERE application_name = 'ai-cache' AND query = 'ROLLBACK'";
-        sessions.insert(app.db.count(session).await);
+                       WHERE datname = current_database() AND application_name = 'ai-cache'";
+        used.insert(db.count(session).await);
     }
     let revoked = "SELECT count(*) FROM api_tokens WHERE revoked_at IS NOT NULL";
-    let revoked = app.db.count(revoked).await;
-    println!("ten transactions failed in {} session, {revoked} changes are left", sessions.len());
-    assert_eq!((sessions.len(), revoked), (1, 0));
+    let revoked = db.count(revoked).await;
+    println!("ten transactions failed in {} session, {revoked} changes are left", used.len());
+    assert_eq!((used.len(), revoked), (1, 0));
     let series = "ai_cache_transaction_ms_count{transaction=\"fail in a test\"} 10";
     let text = metrics.render().unwrap();
     assert!(text.contains(series), "{text}");
     store.close().await;
+}
+
+/// The record of one transaction commits no other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_record_of_another_transaction_commits_nothing() {
+    let app = TestApp::start().await;
+    let tenant = app.tenant("acme").await;
+    let token = token_of(&app, tenant.id).await;
+    let store = app.rooms().store();
+    let stamped = || {
+        let record = AuditRecord {
+            tenant: tenant.id,
+            action: Action::TokenRevoke,
+            ..app.rooms().calls.command_line_record()
+        };
+        app.rooms().audit().stamp(record)
+    };
+    let (one, other) = (stamped(), stamped());
+    let taken = store.change("take a record along in a test", tenant.id, async |mut tx| {
+        Ok::<_, StoreError>(Ending::RollBack(store::audit::insert(&mut tx, &one).await?))
+    });
+    let taken = Mutex::new(Some(taken.await.unwrap()));
+    let ended = store.change("commit with it in a test", tenant.id, async |mut tx| {
+        tokens::update_revoked(&mut tx, token, SystemClock.now()).await?;
+        let _own = store::audit::insert(&mut tx, &other).await?;
+        let foreign = taken.lock().unwrap().take().unwrap();
+        Ok::<_, StoreError>(Ending::Commit(foreign, ()))
+    });
+    let refused = ended.await.unwrap_err();
+    let left = "SELECT (SELECT count(*) FROM api_tokens WHERE revoked_at IS NOT NULL)
+                       + (SELECT count(*) FROM ai_cache_audit_logs WHERE action = 'token-revoke')";
+    let left = app.db.count(left).await;
+    println!("{refused}; {left} changes and records are left");
+    assert!(matches!(refused, StoreError::ForeignRecord));
+    assert_eq!(left, 0);
     app.stop().await;
 }
