@@ -2,8 +2,8 @@
 //! stopped begins anew, and each name is measured.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ai_cache::domain::audit_record::{Action, AuditRecord};
