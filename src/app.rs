@@ -17,6 +17,7 @@ use uuid::Uuid;
 use crate::administration::{Administration, TenantSlug};
 use crate::answering::{Answering, UseWriter};
 use crate::audit::{Audit, AuditStartError, PresentLedger};
+use crate::auth::AuthenticatorParts;
 use crate::auth::{Authenticator, Hasher, Remembered};
 use crate::call::Calls;
 use crate::coherence::{self, Coherence};
@@ -38,6 +39,7 @@ pub use settings::{AppSettings, Auditing, Deps, LedgerHold, Process};
 
 use shared::Shared;
 use subscribers::subscribers;
+use trail::TrailNeeds;
 
 /// The parts behind HTTP, running.
 pub struct App {
@@ -88,18 +90,23 @@ impl App {
         // One id names the process: as a replica, as a writer, and its spool.
         let replica = deps.ids.next(now);
         let classes = trail::find_classes(&store, settings.retention_days).await?;
-        let named = (&store, WriterId(replica), &classes);
-        let (audit, ledger) = trail::start(&settings, &deps, named, &metrics, &lifecycle).await?;
+        let needs = TrailNeeds {
+            store: &store,
+            writer: WriterId(replica),
+            classes: &classes,
+            metrics: &metrics,
+            lifecycle: &lifecycle,
+        };
+        let (audit, ledger) = trail::start(&settings, &deps, needs).await?;
         let (hot, used) = Hot::new(settings.memory_bytes);
         let hot = Arc::new(hot);
         let outage = settings.process.spool().map_or(TimeDelta::zero(), |spool| spool.max_age);
         let remembered = Arc::new(Remembered::new(outage)?);
-        let keyring = Arc::new(keyring(&settings, &deps, (&store, &audit), outage));
-        let (sweeper, subscribers) =
-            subscribers((&hot, &metrics), (&remembered, &keyring), classes);
+        let keyring = Arc::new(keyring(&settings, &deps, &store, &audit, outage));
+        let (sweeper, subscribers) = subscribers(&hot, &metrics, &remembered, &keyring, classes);
         let uses = UseWriter::new(store.clone(), Arc::clone(&deps.clock), replica, used);
         let installation = find_installation(&store).await?;
-        let shared = Shared::start(&settings, &deps, installation, (&metrics, &lifecycle))?;
+        let shared = Shared::start(&settings, &deps, installation, &metrics, &lifecycle)?;
         let Shared { warm, leases, floor } = shared;
         let follower = follower(&settings, replica, now);
         let coherence = Arc::new(Coherence::new(store.clone(), follower, floor, subscribers));
@@ -131,14 +138,14 @@ impl App {
         let administration = rooms::administration(&foundation, &settings, &deps, &calls);
         let Foundation { store, audit, coherence, stack, keyring, lifecycle, metrics, .. } =
             foundation;
-        let authenticator = Arc::new(Authenticator::new(
-            store.clone(),
-            Arc::clone(&coherence),
-            Arc::clone(&foundation.remembered),
-            foundation.hasher,
-            audit.clone(),
-            Arc::clone(&deps.clock),
-        ));
+        let authenticator = Arc::new(Authenticator::new(AuthenticatorParts {
+            store: store.clone(),
+            coherence: Arc::clone(&coherence),
+            remembered: Arc::clone(&foundation.remembered),
+            hasher: foundation.hasher,
+            audit: audit.clone(),
+            clock: Arc::clone(&deps.clock),
+        }));
         let health = HealthParts {
             store: store.clone(),
             audit: audit.clone(),
@@ -306,7 +313,8 @@ async fn find_installation(store: &Store) -> Result<TenantId, StoreError> {
 fn keyring(
     settings: &AppSettings,
     deps: &Deps,
-    (store, audit): (&Store, &Audit),
+    store: &Store,
+    audit: &Audit,
     outage: TimeDelta,
 ) -> Keyring {
     Keyring::new(KeyringParts {

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::crypto;
-use crate::domain::audit_record::{Action, AuditRecord};
+use crate::domain::action::Action;
+use crate::domain::audit_record::AuditRecord;
 use crate::domain::cache_key::CacheKey;
 use crate::domain::ids::TenantId;
 use crate::domain::selector::Generation;
@@ -77,7 +78,7 @@ pub struct Evicted {
 
 /// What is removed at once.
 #[derive(Debug, Clone, Copy)]
-enum Batch {
+enum EvictBatch {
     Unusable { expired: DateTime<Utc>, generation: Generation },
     Idle { sample: Sample, most: i64 },
 }
@@ -150,7 +151,7 @@ impl Administration {
     ) -> Result<bool, ServiceError> {
         let now = self.parts.clock.now();
         let expired = now - self.parts.capacity.usable_for;
-        let mut tenants = evictions::list_unusable(turn, (expired, now)).await?;
+        let mut tenants = evictions::list_unusable(turn, expired, now).await?;
         turn_by(&mut tenants, random);
         // However long the search took.
         let until = Instant::now() + LIMIT;
@@ -161,7 +162,7 @@ impl Administration {
                     return Ok(false);
                 }
                 let Unusable { tenant, generation } = unusable;
-                let batch = Batch::Unusable { expired, generation };
+                let batch = EvictBatch::Unusable { expired, generation };
                 let gone = self.evict_batch(tenant, batch).await?;
                 evicted.unusable += gone;
                 if gone >= BATCH.unsigned_abs() {
@@ -194,7 +195,8 @@ impl Administration {
                 let share = if whole { 1.0 } else { SHARE };
                 let sample = Sample { from, size: SAMPLE, share };
                 let most = i64::try_from(excess.left).unwrap_or(BATCH).min(BATCH);
-                let gone = self.evict_batch(excess.tenant, Batch::Idle { sample, most }).await?;
+                let gone =
+                    self.evict_batch(excess.tenant, EvictBatch::Idle { sample, most }).await?;
                 evicted.idle += gone;
                 excess.entries = excess.entries.saturating_sub(gone);
                 // None: others hold them, or the count was too high. The next turn sees.
@@ -206,15 +208,15 @@ impl Administration {
     }
 
     /// Removes one tenant's batch together with its record; returns how many entries are gone.
-    async fn evict_batch(&self, tenant: TenantId, batch: Batch) -> Result<u64, StoreError> {
+    async fn evict_batch(&self, tenant: TenantId, batch: EvictBatch) -> Result<u64, StoreError> {
         let (store, now) = (&self.parts.store, self.parts.clock.now());
         let removed = store.change("evict a batch of entries", tenant, async |mut tx| {
             let gone = match batch {
-                Batch::Unusable { expired, generation } => {
+                EvictBatch::Unusable { expired, generation } => {
                     let bounds = Bounds { expired, generation, now };
                     evictions::delete_unusable(&mut tx, bounds, BATCH).await?
                 }
-                Batch::Idle { sample, most } => {
+                EvictBatch::Idle { sample, most } => {
                     evictions::delete_idle(&mut tx, sample, most, now).await?
                 }
             };
@@ -233,8 +235,8 @@ impl Administration {
         });
         let gone = removed.await?;
         let reason = match batch {
-            Batch::Unusable { .. } => Eviction::Unusable,
-            Batch::Idle { .. } => Eviction::Idle,
+            EvictBatch::Unusable { .. } => Eviction::Unusable,
+            EvictBatch::Idle { .. } => Eviction::Idle,
         };
         self.parts.metrics.evicted(reason, gone);
         Ok(gone)

@@ -22,7 +22,7 @@ use crate::tiers::Stack;
 pub use entries::{EntriesError, EntryPage, EntryQuery, EntryView};
 pub use evict::{Capacity, Evicted};
 pub use tenants::{TenantError, TenantSlug};
-pub use tokens::{Grant, NewTokenText, TokenError};
+pub use tokens::{Grant, NewTokenText, TokenError, TokenRequest};
 
 use evict::Samples;
 

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use crate::domain::audit_record::{Action, AuditRecord};
+use crate::domain::action::Action;
+use crate::domain::audit_record::AuditRecord;
 use crate::domain::ids::{RequestId, TenantId};
 use crate::domain::selector::Change;
 use crate::store::tenants::{self, NewTenant, TenantChange, TenantLimits, TenantRow};
@@ -135,7 +136,7 @@ impl Administration {
         });
         let store = &self.parts.store;
         let changed = store.change("change a tenant's settings", tenant.id, async |mut tx| {
-            invalidations::lock_for_invalidation(&mut tx, false, now).await?;
+            invalidations::lock_for_invalidation(&mut tx, now).await?;
             tenants::update(&mut tx, &change).await?;
             let recorded = store::audit::insert(&mut tx, &record).await?;
             let position = invalidations::append(&mut tx, &Change::Tenant, now).await?;

@@ -5,7 +5,8 @@ use zeroize::Zeroizing;
 
 use crate::auth::HasherError;
 use crate::crypto::{CryptoError, random};
-use crate::domain::audit_record::{Action, AuditRecord};
+use crate::domain::action::Action;
+use crate::domain::audit_record::AuditRecord;
 use crate::domain::caller::{Roles, grantable};
 use crate::domain::ids::{TenantId, TokenId};
 use crate::domain::selector::Change;
@@ -23,6 +24,17 @@ pub enum Grant {
     By(TokenId, Roles),
     /// The command line's, which may grant everything.
     CommandLine,
+}
+
+/// The token that is asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct TokenRequest {
+    /// The tenant whose token it will be.
+    pub tenant: TenantId,
+    /// What the token may do.
+    pub roles: Roles,
+    /// The end of the token's life. `None`: it has no end.
+    pub expires_at: Option<DateTime<Utc>>,
 }
 
 /// A new token, shown this once.
@@ -60,14 +72,14 @@ impl From<StoreError> for TokenError {
 }
 
 impl Administration {
-    /// Makes a token of `tenant`.
+    /// Makes a token.
     pub async fn create_token(
         &self,
-        tenant: TenantId,
-        roles: Roles,
-        expires_at: Option<DateTime<Utc>>,
-        (grant, record): (Grant, AuditRecord),
+        request: TokenRequest,
+        grant: Grant,
+        record: AuditRecord,
     ) -> Result<NewTokenText, TokenError> {
+        let TokenRequest { tenant, roles, expires_at } = request;
         let created_by = match grant {
             Grant::By(token, granted) if grantable(granted).covers(roles) => Some(token),
             Grant::By(..) => return Err(TokenError::MayNotGrant),
@@ -125,7 +137,7 @@ impl Administration {
         });
         let store = &self.parts.store;
         let committed = store.change("revoke a token", tenant, async |mut tx| {
-            invalidations::lock_for_invalidation(&mut tx, false, now).await?;
+            invalidations::lock_for_invalidation(&mut tx, now).await?;
             if tokens::find(&mut tx, id).await?.is_none() {
                 return Ok::<_, StoreError>(Ending::RollBack(None));
             }

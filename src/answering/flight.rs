@@ -2,7 +2,6 @@
 //! a task of its own, so that a caller who hangs up takes nothing from the others.
 
 use std::collections::HashMap;
-use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -12,9 +11,8 @@ use crate::coherence::{PROOF, TenantView};
 use crate::domain::candidate::{Candidate, LabelPrefixes};
 use crate::domain::entry::Place;
 use crate::domain::selector::Position;
-use crate::lifecycle::Lifecycle;
 
-use super::question::Landing;
+use super::plan::FlightKind;
 
 /// What a flight is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -23,23 +21,8 @@ struct FlightKey {
     kind: FlightKind,
 }
 
-/// Where a flight looks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum FlightKind {
-    /// In the lower tiers first.
-    LookUp,
-    /// In Postgres first: what Redis held was not good.
-    LookUpCold,
-    /// In the lower tiers first, for an answer that is not stale.
-    Revalidate,
-    /// At the upstream, or what another replica fetches meanwhile.
-    Refresh,
-    /// At the upstream at once: what another replica fetched was not good.
-    Alone,
-}
-
 impl FlightKind {
-    /// The flights whose answer serves as well.
+    /// The flights whose end serves as well.
     const fn joins(self) -> &'static [Self] {
         match self {
             Self::LookUp => &[Self::LookUp, Self::Revalidate],
@@ -60,82 +43,99 @@ pub(super) enum Seat {
     Follower,
 }
 
-type Result = watch::Receiver<Option<Arc<Landing>>>;
+/// One writer, many readers, and a reader gets the end also after the flight's task is gone.
+type EndReceiver<End> = watch::Receiver<Option<Arc<End>>>;
 
-struct Flight {
-    /// The process's position when it began: nobody joins once it is overtaken.
+/// A flight under way.
+struct Flight<End> {
+    /// The process's position when the flight began: nobody joins once it is overtaken.
     position: Position,
     began: Instant,
-    /// Those it stores its answer with. Who joins may have asked with other tags.
+    /// The labels that the answer is stored with. A caller who joins may have asked with other tags.
     labels: LabelPrefixes,
-    result: Result,
+    end: EndReceiver<End>,
 }
 
-/// The flights under way.
-#[derive(Clone, Default)]
-pub(super) struct Flights {
+type FlightList<End> = HashMap<FlightKey, Flight<End>>;
+
+/// The flights under way, which end as `End` says.
+pub(super) struct Flights<End> {
     /// Held for a few map operations, never across an await; only misses come here.
-    running: Arc<Mutex<HashMap<FlightKey, Flight>>>,
+    under_way: Arc<Mutex<FlightList<End>>>,
 }
 
-impl Flights {
-    /// Joins the flight for a question, or starts one at `position`. `None`: the flight was lost.
-    pub(super) async fn board<F>(
+impl<End> Default for Flights<End> {
+    fn default() -> Self {
+        Self { under_way: Arc::default() }
+    }
+}
+
+impl<End> Flights<End> {
+    /// Joins the flight of a question, or begins one: `start` must spawn a task that runs it. Returns
+    /// `None` when the flight's task ended early.
+    pub(super) async fn join(
         &self,
-        (kind, candidate): (FlightKind, Candidate<'_>),
-        (view, position): (&TenantView, Position),
-        lifecycle: &Lifecycle,
-        fly: impl FnOnce() -> F,
-    ) -> Option<(Seat, Arc<Landing>)>
-    where
-        F: Future<Output = Landing> + Send + 'static,
-    {
+        kind: FlightKind,
+        candidate: Candidate<'_>,
+        view: &TenantView,
+        position: Position,
+        start: impl FnOnce(NewFlight<End>),
+    ) -> Option<(Seat, Arc<End>)> {
         let key = FlightKey { place: *candidate.place, kind };
-        // Without proof, an invalidation that nobody told of may have overtaken it; so may one that
-        // is told of within that time.
-        let admitted = |flight: &Flight| {
+        // Without proof, an invalidation that this process has not heard of may have overtaken the
+        // flight; so may one that it hears of within that time.
+        let admitted = |flight: &Flight<End>| {
             (view.is_proven() || flight.began.elapsed() < PROOF)
                 && view.admits(&Candidate { labels: &flight.labels, ..candidate }, flight.position)
         };
-        let (seat, mut result) = {
-            let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let (seat, mut end) = {
+            let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
             let joined = kind.joins().iter().find_map(|kind| {
-                running.get(&FlightKey { kind: *kind, ..key }).filter(|flight| admitted(flight))
+                under_way.get(&FlightKey { kind: *kind, ..key }).filter(|flight| admitted(flight))
             });
             if let Some(flight) = joined {
-                (Seat::Follower, flight.result.clone())
+                (Seat::Follower, flight.end.clone())
             } else {
-                // One writer, many readers; readers hold the last value after it ended.
-                let (sender, result) = watch::channel(None);
+                let (sender, end) = watch::channel(None);
                 let (labels, began) = (candidate.labels.clone(), Instant::now());
-                running.insert(key, Flight { position, began, labels, result: result.clone() });
-                let ticket = Ticket { flights: self.clone(), key, result: result.clone() };
-                let flight = fly();
-                lifecycle.spawn(async move {
-                    let landing = flight.await;
-                    drop(ticket);
-                    sender.send_replace(Some(Arc::new(landing)));
-                });
-                (Seat::Leader, result)
+                under_way.insert(key, Flight { position, began, labels, end: end.clone() });
+                let under_way = Arc::clone(&self.under_way);
+                start(NewFlight { listed: Listing { under_way, key, end: end.clone() }, sender });
+                (Seat::Leader, end)
             }
         };
-        let landed = result.wait_for(Option::is_some).await.ok()?;
-        landed.as_ref().map(|landing| (seat, Arc::clone(landing)))
+        let ended = end.wait_for(Option::is_some).await.ok()?;
+        ended.as_ref().map(|end| (seat, Arc::clone(end)))
+    }
+}
+
+/// A flight that was begun and is to be run.
+pub(super) struct NewFlight<End> {
+    listed: Listing<End>,
+    sender: watch::Sender<Option<Arc<End>>>,
+}
+
+impl<End> NewFlight<End> {
+    /// Runs the flight, and tells everybody who waits how it ended.
+    pub(super) async fn run(self, work: impl Future<Output = End>) {
+        let end = work.await;
+        drop(self.listed);
+        self.sender.send_replace(Some(Arc::new(end)));
     }
 }
 
 /// Takes the flight off the list when it ends, however it ends, unless another took its place.
-struct Ticket {
-    flights: Flights,
+struct Listing<End> {
+    under_way: Arc<Mutex<FlightList<End>>>,
     key: FlightKey,
-    result: Result,
+    end: EndReceiver<End>,
 }
 
-impl Drop for Ticket {
+impl<End> Drop for Listing<End> {
     fn drop(&mut self) {
-        let mut running = self.flights.running.lock().unwrap_or_else(PoisonError::into_inner);
-        if running.get(&self.key).is_some_and(|flight| flight.result.same_channel(&self.result)) {
-            running.remove(&self.key);
+        let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        if under_way.get(&self.key).is_some_and(|flight| flight.end.same_channel(&self.end)) {
+            under_way.remove(&self.key);
         }
     }
 }

@@ -1,13 +1,18 @@
 //! Everything between a question and its answer: the look-up, the fetch that callers share, the fill,
 //! renewal, and how the answers are counted. Knows nothing of the other rooms of use cases.
+//! Calls go one way: query → miss → serve → revalidate → fetch → lease, fill.
 
+mod answered;
+mod fetch;
 mod fill;
 mod flight;
 mod lease;
+mod lookup;
 mod miss;
+mod plan;
 mod query;
-mod question;
 mod revalidate;
+mod serve;
 mod statistics;
 mod uses;
 
@@ -29,11 +34,11 @@ use crate::telemetry::Metrics;
 use crate::tiers::Stack;
 use crate::upstream::Upstream;
 
-pub use question::{Answered, QueryError, Source};
+pub use answered::{AnswerSource, Answered, QueryError};
 pub use statistics::{StatisticsView, TierView};
 pub use uses::UseWriter;
 
-use flight::Flights;
+use fetch::Fetcher;
 use revalidate::Revalidations;
 
 /// Whether the cache takes part at all (AI_CACHE_ENABLED).
@@ -81,9 +86,9 @@ pub struct AnsweringParts {
 
 /// The use cases of answers.
 pub struct Answering {
-    parts: AnsweringParts,
+    parts: Arc<AnsweringParts>,
     default_model: Arc<str>,
-    flights: Flights,
+    fetcher: Arc<Fetcher>,
     revalidations: Arc<Revalidations>,
 }
 
@@ -92,6 +97,8 @@ impl Answering {
     pub fn new(parts: AnsweringParts) -> Arc<Self> {
         let default_model = parts.upstream.default_model().into();
         let revalidations = Revalidations::new(Arc::clone(&parts.clock));
-        Arc::new(Self { parts, default_model, flights: Flights::default(), revalidations })
+        let parts = Arc::new(parts);
+        let fetcher = Fetcher::new(Arc::clone(&parts));
+        Arc::new(Self { parts, default_model, fetcher, revalidations })
     }
 }

@@ -5,14 +5,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
+use crate::call::Call;
 use crate::domain::clock::Clock;
 use crate::domain::entry::Place;
 use crate::tiers::Wanted;
 
 use super::Answering;
-use super::flight::FlightKind;
-use super::question::{Landing, Lookup};
-use crate::call::Call;
+use super::fetch::FlightEnd;
+use super::fill::FetchJob;
+use super::lookup::Lookup;
+use super::plan::FlightKind;
 
 /// How long a question is left alone after fetching it anew brought nothing to keep, so that not
 /// each of the stale replies meanwhile costs another call.
@@ -29,8 +31,8 @@ pub(super) struct Revalidations {
     not_before: Mutex<HashMap<Place, DateTime<Utc>>>,
 }
 
-/// The right to fetch one answer anew. However it ends, others may afterwards.
-struct Turn {
+/// The permission to fetch one answer anew. When it is dropped, others may be permitted.
+struct Permit {
     all: Arc<Revalidations>,
     place: Place,
     /// How long nobody may then.
@@ -40,7 +42,7 @@ struct Turn {
 /// What a stale reply finds.
 enum Asked {
     /// It is the first to want the answer anew.
-    Begun(Turn),
+    Begun(Permit),
     /// Another was.
     UnderWay,
     /// It was in vain a moment ago.
@@ -67,17 +69,17 @@ impl Revalidations {
             }
         }
         not_before.insert(place, DateTime::<Utc>::MAX_UTC);
-        Asked::Begun(Turn { all: Arc::clone(self), place, pause: PAUSE })
+        Asked::Begun(Permit { all: Arc::clone(self), place, pause: PAUSE })
     }
 }
 
-impl Turn {
+impl Permit {
     fn succeed(mut self) {
         self.pause = TimeDelta::zero();
     }
 }
 
-impl Drop for Turn {
+impl Drop for Permit {
     fn drop(&mut self) {
         let next = self.all.clock.now() + self.pause;
         let mut not_before = self.all.not_before.lock().unwrap_or_else(PoisonError::into_inner);
@@ -92,29 +94,31 @@ impl Drop for Turn {
 impl Answering {
     /// Has an answer that is served beyond its time fetched anew, unless it is already. Returns
     /// whether it is on its way. Never waits.
-    pub(super) fn revalidate(self: &Arc<Self>, call: &Call, lookup: &Lookup) -> bool {
+    pub(super) fn revalidate(&self, call: &Call, lookup: &Lookup) -> bool {
         // What cannot be stored would be paid for and thrown away.
         if self.parts.upstream.limit().is_zero() || !self.parts.audit.takes_postgres() {
             return false;
         }
-        let turn = match self.revalidations.ask(lookup.wanted.place) {
-            Asked::Begun(turn) => turn,
+        let permit = match self.revalidations.ask(lookup.wanted.place) {
+            Asked::Begun(permit) => permit,
             Asked::UnderWay => return true,
             Asked::Paused => return false,
         };
         let wanted = Wanted { stale_for: TimeDelta::zero(), ..lookup.wanted };
-        let job = Self::job(call, &Lookup { wanted, ..lookup.clone() });
-        let (service, view) = (Arc::clone(self), Arc::clone(&call.view));
+        let job = FetchJob::of(call, &Lookup { wanted, ..lookup.clone() });
+        let (fetcher, view) = (Arc::clone(&self.fetcher), Arc::clone(&call.view));
         // Ends with the flight, which is bounded by the limits of the upstream and of a fill.
         self.parts.lifecycle.spawn(async move {
-            let landed = service.board(job, FlightKind::Revalidate, &view).await;
-            let is_fresh = landed.is_some_and(|(_, landing)| match &*landing {
-                Landing::Found(_) => true,
-                Landing::Fetched(fetched) => fetched.expires_at.is_some(),
-                Landing::Failed { .. } | Landing::Unrecordable(_) | Landing::Withheld(_) => false,
+            let joined = fetcher.join(job, FlightKind::Revalidate, &view).await;
+            let is_fresh = joined.is_some_and(|(_, end)| match &*end {
+                FlightEnd::Found(_) => true,
+                FlightEnd::Fetched(fetched) => fetched.expires_at.is_some(),
+                FlightEnd::Failed { .. } | FlightEnd::Unrecordable(_) | FlightEnd::Withheld(_) => {
+                    false
+                }
             });
             if is_fresh {
-                turn.succeed();
+                permit.succeed();
             }
         });
         true

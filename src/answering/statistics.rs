@@ -9,7 +9,7 @@ use crate::domain::ids::TenantId;
 use crate::domain::operation::Operation;
 use crate::store::entries;
 
-use super::question::{Answered, QueryError, Source};
+use super::answered::{AnswerSource, Answered, QueryError};
 use super::{Answering, Switch};
 use crate::call::Totals;
 use crate::call::{Call, ServiceError};
@@ -105,15 +105,15 @@ impl Answering {
             Ok(answered) => {
                 stats.responded(elapsed_us);
                 match answered.source {
-                    Source::Tier(tier) | Source::Stale { tier, .. } => {
+                    AnswerSource::Tier(tier) | AnswerSource::Stale { tier, .. } => {
                         stats.hit(tier, answered.tokens_saved, answered.cost_saved);
                         metrics.hit(tier, elapsed_us);
-                        if matches!(answered.source, Source::Stale { .. }) {
+                        if matches!(answered.source, AnswerSource::Stale { .. }) {
                             metrics.stale();
                         }
                         metrics.saved(answered.tokens_saved, answered.cost_saved);
                     }
-                    Source::Upstream { collapsed, bypassed, .. } => {
+                    AnswerSource::Upstream { collapsed, bypassed, .. } => {
                         if collapsed {
                             stats.collapsed();
                             metrics.collapsed();
@@ -125,7 +125,7 @@ impl Answering {
                             metrics.miss(elapsed_us);
                         }
                     }
-                    Source::Nowhere => {
+                    AnswerSource::Nowhere => {
                         stats.miss();
                         metrics.miss(elapsed_us);
                     }

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::domain::clock::Clock;
 use crate::domain::ids::{EntryId, TenantId};
 use crate::lifecycle::Lifecycle;
-use crate::store::uses::{self, UseBatch, Uses};
+use crate::store::uses::{self, EntryUses, UseBatch};
 use crate::store::{Store, StoreError};
 use crate::tiers::UseCounter;
 
@@ -26,10 +26,10 @@ const LAST_LIMIT: Duration = Duration::from_secs(3);
 const LAST_PAUSE: Duration = Duration::from_millis(100);
 
 /// Uses taken and not known to be written. Its number stays its own however often it is tried.
-struct Batch {
+struct TakenUses {
     number: i64,
     tenant: TenantId,
-    uses: Vec<Uses>,
+    uses: Vec<EntryUses>,
 }
 
 /// The task that writes.
@@ -42,7 +42,7 @@ pub struct UseWriter {
     numbered: i64,
     /// In the order of their numbers. What is not taken yet waits in the counters, so that this never
     /// holds more than one batch's entries.
-    unwritten: VecDeque<Batch>,
+    unwritten: VecDeque<TakenUses>,
 }
 
 impl UseWriter {
@@ -122,7 +122,7 @@ impl UseWriter {
 
     /// Takes the uses of the next counters. An entry may have several: it left memory and came back.
     fn take(&mut self, most: usize) {
-        let mut taken: HashMap<TenantId, HashMap<EntryId, Uses>> = HashMap::new();
+        let mut taken: HashMap<TenantId, HashMap<EntryId, EntryUses>> = HashMap::new();
         for _ in 0..most {
             let Ok(counter) = self.used.try_recv() else { break };
             let Some(more) = counter.take() else { continue };
@@ -136,16 +136,16 @@ impl UseWriter {
                     uses.count = uses.count.saturating_add(count);
                     uses.last = uses.last.max(last);
                 })
-                .or_insert(Uses { entry, count, last });
+                .or_insert(EntryUses { entry, count, last });
         }
         for (tenant, uses) in taken {
             self.numbered += 1;
             let uses = uses.into_values().collect();
-            self.unwritten.push_back(Batch { number: self.numbered, tenant, uses });
+            self.unwritten.push_back(TakenUses { number: self.numbered, tenant, uses });
         }
     }
 
-    async fn write(&self, batch: &Batch) -> Result<(), StoreError> {
+    async fn write(&self, batch: &TakenUses) -> Result<(), StoreError> {
         let turn = UseBatch { writer: self.id, number: batch.number, at: self.clock.now() };
         let counted = self
             .store

@@ -23,7 +23,8 @@ impl Shared {
         settings: &AppSettings,
         deps: &Deps,
         installation: TenantId,
-        (metrics, lifecycle): (&Arc<Metrics>, &Lifecycle),
+        metrics: &Arc<Metrics>,
+        lifecycle: &Lifecycle,
     ) -> Result<Self, AppError> {
         let Some(redis) = &settings.redis else {
             let (warm, leases) = (Arc::new(WarmOff), Arc::new(LeasesOff));

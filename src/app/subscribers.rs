@@ -12,8 +12,10 @@ use crate::tiers::{Hot, Sweeper};
 
 /// Who must react to steps of the invalidation stream; the first of them has a task to be run.
 pub(super) fn subscribers(
-    (hot, metrics): (&Arc<Hot>, &Arc<Metrics>),
-    (remembered, keyring): (&Arc<Remembered>, &Arc<Keyring>),
+    hot: &Arc<Hot>,
+    metrics: &Arc<Metrics>,
+    remembered: &Arc<Remembered>,
+    keyring: &Arc<Keyring>,
     classes: Arc<RetentionClasses>,
 ) -> (Arc<Sweeper>, Vec<Subscriber>) {
     let sweeper = Arc::new(Sweeper::new(Arc::clone(hot), Arc::clone(metrics)));

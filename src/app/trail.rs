@@ -40,14 +40,23 @@ pub(super) fn erasures(settings: &AppSettings, deps: &Deps) -> Option<ErasureLed
     Some(ErasureLedger::new(path, Arc::clone(&deps.keys)))
 }
 
-/// Starts it for a process whose records are numbered, and whose spool is named, as `writer`.
+/// The parts that the audit trail needs.
+pub(super) struct TrailNeeds<'a> {
+    pub(super) store: &'a Store,
+    /// The name of this process in the numbers of its records and in its spool's folder.
+    pub(super) writer: WriterId,
+    pub(super) classes: &'a Arc<RetentionClasses>,
+    pub(super) metrics: &'a Arc<Metrics>,
+    pub(super) lifecycle: &'a Lifecycle,
+}
+
+/// Starts the audit trail of this process.
 pub(super) async fn start(
     settings: &AppSettings,
     deps: &Deps,
-    (store, writer, classes): (&Store, WriterId, &Arc<RetentionClasses>),
-    metrics: &Arc<Metrics>,
-    lifecycle: &Lifecycle,
+    needs: TrailNeeds<'_>,
 ) -> Result<(Audit, PresentLedger), AppError> {
+    let TrailNeeds { store, writer, classes, metrics, lifecycle } = needs;
     let now = deps.clock.now();
     let fresh = LedgerId::fresh(&*deps.ids, now);
     let checkpoint = checkpoint(settings);

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 
 use arc_swap::ArcSwap;
 
-use crate::domain::audit_record::{Action, AuditRecord, RetentionClass};
+use crate::domain::action::Action;
+use crate::domain::audit_record::{AuditRecord, RetentionClass};
 use crate::domain::ids::TenantId;
 
 /// Retention classes by tenant. Read for every record, so without a lock.

@@ -15,7 +15,7 @@ use super::BATCH_LIMIT;
 use super::replay::{ReplayError, replay};
 use super::spool::frame::{Frame, decode};
 use super::spool::{Segment, Spool, SpoolError};
-use super::state::State;
+use super::state::AuditState;
 
 /// How often the spool and a Postgres that is down are looked at.
 const PERIOD: Duration = Duration::from_millis(250);
@@ -38,7 +38,7 @@ enum DrainError {
 
 pub(super) struct Drainer {
     pub(super) store: Store,
-    pub(super) state: Arc<State>,
+    pub(super) state: Arc<AuditState>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) metrics: Arc<Metrics>,
 }
@@ -101,7 +101,7 @@ impl Drainer {
         }
         // It takes records, not only connections: new batches go there again, and what was spooled
         // meanwhile is drained next time.
-        self.state.note_postgres(true);
+        self.state.note_postgres_takes();
         self.metrics.audit_spool_bytes(self.state.with_spool(|spool| spool.bytes()).unwrap_or(0));
         connection.close().await?;
         failed.map_or(Ok(()), Err)

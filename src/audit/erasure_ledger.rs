@@ -18,7 +18,7 @@ use super::line_file::{Line, LineFile, LineFileError};
 /// What was decided about a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Verdict {
+pub enum ErasureDecision {
     /// It is destroyed.
     Erased,
     /// It is not, after all: an earlier line was followed by a failure, and then by a legal hold.
@@ -37,7 +37,7 @@ pub struct Erasure {
     /// When.
     pub at: DateTime<Utc>,
     /// What became of it.
-    pub verdict: Verdict,
+    pub verdict: ErasureDecision,
 }
 
 impl Erasure {
@@ -46,8 +46,8 @@ impl Erasure {
         let mut out = Encoder::new("ai-cache erasure ledger line 1");
         out.bytes(tenant.0.as_bytes()).bytes(subject.0.as_bytes()).bytes(request.0.as_bytes());
         out.i64(at.timestamp_micros()).tag(match verdict {
-            Verdict::Erased => 1,
-            Verdict::Kept => 2,
+            ErasureDecision::Erased => 1,
+            ErasureDecision::Kept => 2,
         });
         out.finish()
     }
@@ -61,7 +61,7 @@ struct Written {
     subject_key_id: SubjectKeyId,
     request_id: GdprRequestId,
     at: DateTime<Utc>,
-    verdict: Verdict,
+    verdict: ErasureDecision,
     /// The master key that the MAC's key is derived from.
     key_id: String,
     #[serde(with = "hex::serde")]
@@ -94,7 +94,7 @@ pub struct Read {
 impl Read {
     /// The keys that are destroyed.
     pub fn erased(&self) -> impl Iterator<Item = &Erasure> {
-        self.last.values().filter(|erasure| erasure.verdict == Verdict::Erased)
+        self.last.values().filter(|erasure| erasure.verdict == ErasureDecision::Erased)
     }
 }
 

@@ -4,7 +4,8 @@
 use chrono::{DateTime, Utc};
 
 use crate::domain::ids::LedgerId;
-use crate::store::ledgers::{self, Home, Ledger};
+use crate::store::ledgers::NewLedger;
+use crate::store::ledgers::{self, Ledger, LedgerOrigin};
 use crate::store::{Store, StoreError, SystemTx, seals};
 
 use super::checkpoint::{Checkpoint, CheckpointFile};
@@ -83,9 +84,9 @@ pub async fn find_or_begin(
     now: DateTime<Utc>,
 ) -> Result<PresentLedger, LedgerError> {
     let outside = match checkpoint {
-        None => Outside::NotSet,
-        Some(file) if !file.exists()? => Outside::Missing,
-        Some(file) => Outside::There(file.last()?),
+        None => CheckpointHead::NotSet,
+        Some(file) if !file.exists()? => CheckpointHead::Missing,
+        Some(file) => CheckpointHead::There(file.last()?),
     };
     let present = begin(store, &outside, fresh, now).await?;
     if let Some(file) = checkpoint {
@@ -108,12 +109,12 @@ pub async fn find(
     });
     match newest.await? {
         Some(known) => Ok(known.into()),
-        None => begin(store, &Outside::NotSet, fresh, now).await,
+        None => begin(store, &CheckpointHead::NotSet, fresh, now).await,
     }
 }
 
 /// What the checkpoint file says.
-enum Outside {
+enum CheckpointHead {
     /// None is set.
     NotSet,
     /// It is not there.
@@ -133,7 +134,7 @@ async fn note_checkpointed(store: &Store, ledger: LedgerId) -> Result<(), StoreE
 
 async fn begin(
     store: &Store,
-    outside: &Outside,
+    outside: &CheckpointHead,
     fresh: LedgerId,
     now: DateTime<Utc>,
 ) -> Result<PresentLedger, LedgerError> {
@@ -149,8 +150,9 @@ async fn begin(
                     let accepted = !reason.needs_acceptance();
                     // The newest is the one with the greatest name, whatever the clock says.
                     let id = newest.map_or(fresh, |newest| fresh.max(newest.id.next()));
-                    let begun = (now, accepted);
-                    let begun_tx = ledgers::insert(&mut tx, id, reason.name(), begun).await?;
+                    let reason_name = reason.name();
+                    let new = NewLedger { id, reason: reason_name, begun_at: now, accepted };
+                    let begun_tx = ledgers::insert(&mut tx, new).await?;
                     PresentLedger { id, begun: Some(reason), accepted, begun_tx }
                 }
             };
@@ -163,25 +165,27 @@ async fn begin(
 async fn judge(
     tx: &mut SystemTx,
     newest: Option<&Ledger>,
-    outside: &Outside,
+    outside: &CheckpointHead,
 ) -> Result<Option<LedgerReason>, StoreError> {
     let Some(newest) = newest else {
         return Ok(Some(LedgerReason::First));
     };
-    if newest.home == Home::OtherServer {
+    if newest.home == LedgerOrigin::OtherServer {
         return Ok(Some(LedgerReason::OtherServer));
     }
     match outside {
         // What broke before the newest ledger was begun is the reason it was begun.
-        Outside::There(Some(last)) if last.ledger_id >= newest.id && !is_here(tx, last).await? => {
+        CheckpointHead::There(Some(last))
+            if last.ledger_id >= newest.id && !is_here(tx, last).await? =>
+        {
             return Ok(Some(LedgerReason::BehindCheckpoint));
         }
-        Outside::Missing if newest.checkpointed => {
+        CheckpointHead::Missing if newest.checkpointed => {
             return Ok(Some(LedgerReason::CheckpointMissing));
         }
         _ => {}
     }
-    Ok((newest.home == Home::OtherTimeline).then_some(LedgerReason::OtherTimeline))
+    Ok((newest.home == LedgerOrigin::OtherTimeline).then_some(LedgerReason::OtherTimeline))
 }
 
 /// Whether the seal a checkpoint names is in the database as it was.

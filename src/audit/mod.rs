@@ -39,7 +39,7 @@ use crate::telemetry::Metrics;
 pub use checkpoint::{Checkpoint, CheckpointFile};
 pub use classes::RetentionClasses;
 pub use draft::Draft;
-pub use erasure_ledger::{Erasure, ErasureLedger, Read as ReadErasures, Verdict};
+pub use erasure_ledger::{Erasure, ErasureDecision, ErasureLedger, Read as ReadErasures};
 pub use ledger::{LedgerError, LedgerReason, PresentLedger, find as find_ledger, find_or_begin};
 pub use line_file::LineFileError;
 pub use partitions::make_partitions;
@@ -51,11 +51,11 @@ pub use spool::{SpoolError, SpoolSettings};
 pub use stamp::Stamper;
 
 use drainer::Drainer;
-use recording::State as RecordingState;
-use sealer::{Progress, Sealer};
+use recording::RecordingState;
+use sealer::{SealProgress, Sealer};
 use spool::Spool;
-use state::State;
-use writer::{Pending, Recorded, Writer};
+use state::AuditState;
+use writer::{Pending, WriteResult, Writer};
 
 /// Longest a batch may take to become durable; after it the replies it holds are refused.
 const BATCH_LIMIT: Duration = Duration::from_secs(2);
@@ -109,7 +109,7 @@ pub struct AuditParts {
 #[derive(Clone)]
 pub struct Audit {
     /// `None`: audit logging is switched off for development, receipts are granted as they are.
-    running: Option<Running>,
+    running: Option<RunningWriter>,
     stamper: Arc<Stamper>,
     /// Counts the records being written up.
     drafts: TaskTracker,
@@ -120,9 +120,9 @@ pub struct Audit {
 
 /// The writer's ends.
 #[derive(Clone)]
-struct Running {
+struct RunningWriter {
     queue: mpsc::Sender<Pending>,
-    state: Arc<State>,
+    state: Arc<AuditState>,
     /// Cancelled when the last record is written.
     ended: CancellationToken,
 }
@@ -138,7 +138,7 @@ impl Audit {
         let stamper = Arc::new(stamper);
         let spool = spool.map(|spool| Spool::open(spool, id, Arc::clone(&clock))).transpose()?;
         let dead = spool.as_ref().map_or_else(Arc::default, |spool| Arc::from(&*spool.dead));
-        let state = Arc::new(State::new(spool, Arc::clone(&metrics)));
+        let state = Arc::new(AuditState::new(spool, Arc::clone(&metrics)));
         let drafts = TaskTracker::new();
         // Closed, so that it can be waited for; it takes new ones all the same.
         drafts.close();
@@ -170,11 +170,11 @@ impl Audit {
         lifecycle.spawn_thread("audit-writer", task)?;
         lifecycle.spawn_thread("audit-drainer", drainer.run(lifecycle.clone()))?;
         let accepted = Arc::new(AtomicBool::new(ledger.accepted));
-        let running = Some(Running { queue, state, ended });
+        let running = Some(RunningWriter { queue, state, ended });
         let audit = Self { running, stamper, drafts, accepted, dead };
         if let Some(sealing) = sealing {
             let (audit, lifecycle, progress) =
-                (audit.clone(), lifecycle.clone(), Progress::default());
+                (audit.clone(), lifecycle.clone(), SealProgress::default());
             let sealer =
                 Sealer { sealing, store, ledger, clock, metrics, audit, lifecycle, progress };
             sealer.spawn();
@@ -211,8 +211,8 @@ impl Audit {
     fn enqueue(
         &self,
         record: AuditRecord,
-    ) -> Result<Option<oneshot::Receiver<Recorded>>, AuditError> {
-        let Some(Running { queue, .. }) = &self.running else {
+    ) -> Result<Option<oneshot::Receiver<WriteResult>>, AuditError> {
+        let Some(RunningWriter { queue, .. }) = &self.running else {
             return Ok(None);
         };
         if !self.is_available() {
@@ -239,7 +239,7 @@ impl Audit {
     /// Whether records can be made durable, as far as is known.
     pub fn is_available(&self) -> bool {
         let available =
-            |running: &Running| running.state.is_available() && !running.queue.is_closed();
+            |running: &RunningWriter| running.state.is_available() && !running.queue.is_closed();
         self.running.as_ref().is_none_or(available)
     }
 

@@ -6,15 +6,15 @@ use std::task::{Context, Poll};
 
 use tokio::sync::oneshot;
 
-use super::writer::Recorded;
+use super::writer::WriteResult;
 use super::{AuditError, Durability, Receipt};
 
 /// What the record waits for.
-pub(super) enum State {
+pub(super) enum RecordingState {
     /// For nothing: audit logging is off.
     Granted,
     /// For the writer.
-    Waits(oneshot::Receiver<Recorded>),
+    Waits(oneshot::Receiver<WriteResult>),
     /// It was not even queued.
     Refused(AuditError),
 }
@@ -24,7 +24,7 @@ pub(super) enum State {
 pub struct Recording {
     /// `None` once given out.
     pub(super) receipt: Option<Receipt>,
-    pub(super) state: State,
+    pub(super) state: RecordingState,
 }
 
 impl Future for Recording {
@@ -32,9 +32,9 @@ impl Future for Recording {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let durability = match &mut self.state {
-            State::Granted => Durability::Database,
-            State::Refused(error) => return Poll::Ready(Err(*error)),
-            State::Waits(done) => match Pin::new(done).poll(context) {
+            RecordingState::Granted => Durability::Database,
+            RecordingState::Refused(error) => return Poll::Ready(Err(*error)),
+            RecordingState::Waits(done) => match Pin::new(done).poll(context) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(Ok(durability))) => durability,
                 Poll::Ready(Ok(Err(error))) => return Poll::Ready(Err(error)),

@@ -11,6 +11,7 @@ use crate::domain::clock::Clock;
 use crate::domain::seal::{NO_SEAL, Seal, SealContent};
 use crate::lifecycle::Lifecycle;
 use crate::store::seals::{self, Horizon};
+use crate::store::seals::{Summary, TxRange};
 use crate::store::{Store, StoreError, SystemTx, ledgers};
 use crate::telemetry::Metrics;
 
@@ -61,25 +62,25 @@ pub(super) struct Sealer {
     pub(super) metrics: Arc<Metrics>,
     pub(super) audit: Audit,
     pub(super) lifecycle: Lifecycle,
-    pub(super) progress: Progress,
+    pub(super) progress: SealProgress,
 }
 
 /// How it goes.
-pub(super) struct Progress {
+pub(super) struct SealProgress {
     /// A transaction that had not begun at that time: the lag is its age until it is covered.
     mark: Option<(i64, DateTime<Utc>)>,
     lags: bool,
     /// Most transactions in the next seal: fewer after one that could not be made.
     reach: i64,
     /// Whether every seal up to the last was kept outside.
-    outside: Outside,
+    outside: CheckpointState,
     /// Whether the index of transactions has no gaps.
     summarized: bool,
 }
 
 /// Why a seal is not in the checkpoint file.
 #[derive(Debug, thiserror::Error)]
-enum OutsideError {
+enum CheckpointWriteError {
     #[error(transparent)]
     File(#[from] LineFileError),
     #[error(transparent)]
@@ -90,7 +91,7 @@ enum OutsideError {
 
 /// How the checkpoint file stands.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Outside {
+enum CheckpointState {
     /// Not known: another process wrote to it last, if any.
     Unknown,
     /// It holds the last seal.
@@ -99,29 +100,29 @@ enum Outside {
     Fails,
 }
 
-impl Default for Progress {
+impl Default for SealProgress {
     fn default() -> Self {
         Self {
             mark: None,
             lags: false,
             reach: i64::MAX,
-            outside: Outside::Unknown,
+            outside: CheckpointState::Unknown,
             summarized: false,
         }
     }
 }
 
-impl Progress {
+impl SealProgress {
     /// A seal may have been committed that was not written to the checkpoint file.
     fn doubt_outside(&mut self) {
-        if self.outside == Outside::Kept {
-            self.outside = Outside::Unknown;
+        if self.outside == CheckpointState::Kept {
+            self.outside = CheckpointState::Unknown;
         }
     }
 }
 
 /// What a look at the trail came to.
-struct Looked {
+struct SealRound {
     /// Whether it was this replica's turn to seal.
     mine: bool,
     /// The seal that was made, if any.
@@ -209,7 +210,7 @@ impl Sealer {
     }
 
     /// One seal at most. While another replica is at it, only how far the trail is sealed.
-    async fn seal(&self, now: DateTime<Utc>) -> Result<Looked, StoreError> {
+    async fn seal(&self, now: DateTime<Utc>) -> Result<SealRound, StoreError> {
         let store = &self.store;
         store
             .long()
@@ -222,7 +223,7 @@ impl Sealer {
                     // Another server's, or somebody's invention: the lag alarm is to tell.
                     return Err(StoreError::UnknownValue("transaction of the last seal"));
                 }
-                let mut looked = Looked { mine, seal: None, covered, settled, next };
+                let mut looked = SealRound { mine, seal: None, covered, settled, next };
                 if mine {
                     self.append_seal(&mut tx, &mut looked, last, now).await?;
                 }
@@ -234,11 +235,11 @@ impl Sealer {
     /// Keeps the index of transactions short of what is new. Not in the seal's own transaction:
     /// somebody who vacuums a partition may be in the way.
     async fn summarize(&mut self) {
-        // What another process left open, or a call that was cut off.
-        let every_gap = !self.progress.summarized;
+        // Gaps are left by another process, or by a call that was cut off.
+        let summary = if self.progress.summarized { Summary::Added } else { Summary::EveryGap };
         let store = self.store.long();
         let summarized = store.system("summarize the index of transactions", async |mut tx| {
-            seals::summarize(&mut tx, every_gap).await
+            seals::summarize(&mut tx, summary).await
         });
         let summarized = summarized.await;
         self.progress.summarized = summarized.is_ok();
@@ -251,20 +252,21 @@ impl Sealer {
     async fn append_seal(
         &self,
         tx: &mut SystemTx,
-        looked: &mut Looked,
+        looked: &mut SealRound,
         last: Option<Seal>,
         now: DateTime<Utc>,
     ) -> Result<(), StoreError> {
         let (ledger, from_tx) = (self.ledger.id, looked.covered);
+        let upto = |to| TxRange { from: from_tx, to };
         let mut to_tx = looked.settled.max(from_tx);
         to_tx = to_tx.min(from_tx.saturating_add(self.progress.reach));
         if to_tx - from_tx > FEW_TRANSACTIONS
-            && let Some(tx_id) = seals::tx_after(tx, ledger, (from_tx, to_tx), MOST_ROWS).await?
+            && let Some(tx_id) = seals::tx_after(tx, ledger, upto(to_tx), MOST_ROWS).await?
         {
             to_tx = tx_id.max(from_tx + 1);
         }
         let parts = if from_tx < to_tx {
-            seals::list_parts(tx, ledger, (from_tx, to_tx)).await?
+            seals::list_parts(tx, ledger, upto(to_tx)).await?
         } else {
             Vec::new()
         };
@@ -291,33 +293,37 @@ impl Sealer {
             return;
         };
         let (seq, before) = (seal.content.seq, self.progress.outside);
-        let written = if before == Outside::Kept {
+        let written = if before == CheckpointState::Kept {
             self.append_outside(file, vec![seal]).await
         } else {
             self.catch_up_outside(file, seq).await
         };
         self.progress.outside = match (&written, before) {
-            (Err(error), Outside::Fails) => {
+            (Err(error), CheckpointState::Fails) => {
                 tracing::debug!(%error, seq, "seals are still not kept outside");
-                Outside::Fails
+                CheckpointState::Fails
             }
             (Err(error), _) => {
                 tracing::error!(%error, seq, "seals are not kept outside");
-                Outside::Fails
+                CheckpointState::Fails
             }
-            (Ok(()), Outside::Fails) => {
+            (Ok(()), CheckpointState::Fails) => {
                 tracing::warn!(seq, "seals are kept outside again");
-                Outside::Kept
+                CheckpointState::Kept
             }
-            (Ok(()), _) => Outside::Kept,
+            (Ok(()), _) => CheckpointState::Kept,
         };
     }
 
     /// Appends the seals between the file's last and `seq`.
-    async fn catch_up_outside(&self, file: CheckpointFile, seq: i64) -> Result<(), OutsideError> {
+    async fn catch_up_outside(
+        &self,
+        file: CheckpointFile,
+        seq: i64,
+    ) -> Result<(), CheckpointWriteError> {
         let (reader, ledger) = (file.clone(), self.ledger.id);
         let last = self.lifecycle.spawn_blocking(move || reader.last()).await;
-        let last = last.map_err(|_| OutsideError::Stopped)??;
+        let last = last.map_err(|_| CheckpointWriteError::Stopped)??;
         let mut after = last.filter(|last| last.ledger_id == ledger).map_or(0, |last| last.seq);
         while after < seq {
             let page = self.store.system("read seals to keep them outside", async |mut tx| {
@@ -336,9 +342,9 @@ impl Sealer {
         &self,
         file: CheckpointFile,
         seals: Vec<Seal>,
-    ) -> Result<(), OutsideError> {
+    ) -> Result<(), CheckpointWriteError> {
         let written = self.lifecycle.spawn_blocking(move || file.append(&seals)).await;
-        Ok(written.map_err(|_| OutsideError::Stopped)??)
+        Ok(written.map_err(|_| CheckpointWriteError::Stopped)??)
     }
 
     /// Alarms once when the seals begin to lag, and says who is in the way.

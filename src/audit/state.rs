@@ -14,7 +14,7 @@ use super::spool::{Spool, SpoolError};
 const CLOCK_SLACK_US: i64 = 5_000_000;
 
 /// Shared by the audit's threads.
-pub(super) struct State {
+pub(super) struct AuditState {
     /// Whether Postgres takes batches, as far as is known.
     postgres: AtomicBool,
     /// Whether the spool would take one, when last looked at.
@@ -31,7 +31,7 @@ pub(super) struct State {
     metrics: Arc<Metrics>,
 }
 
-impl State {
+impl AuditState {
     pub(super) fn new(spool: Option<Spool>, metrics: Arc<Metrics>) -> Self {
         Self {
             postgres: AtomicBool::new(true),
@@ -54,7 +54,8 @@ impl State {
     pub(super) fn append(&self, rows: &[StampedRecord]) -> Result<(), SpoolError> {
         let done = self.with_spool(|spool| (spool.append(rows), spool.bytes()));
         let (appended, bytes) = done.ok_or(SpoolError::None)?;
-        self.note_spool(appended.is_ok());
+        self.spool_usable.store(appended.is_ok(), Ordering::Release);
+        self.tell();
         self.metrics.audit_spool_bytes(bytes);
         if appended.is_ok() {
             self.metrics.audit_spooled(rows.len());
@@ -65,7 +66,8 @@ impl State {
     /// Looks whether the spool would take a batch.
     pub(super) fn look_at_spool(&self) -> bool {
         let usable = self.with_spool(|spool| spool.usable().is_ok()).unwrap_or(false);
-        self.note_spool(usable);
+        self.spool_usable.store(usable, Ordering::Release);
+        self.tell();
         usable
     }
 
@@ -87,13 +89,13 @@ impl State {
         right
     }
 
-    fn note_spool(&self, usable: bool) {
-        self.spool_usable.store(usable, Ordering::Release);
+    pub(super) fn note_postgres_takes(&self) {
+        self.postgres.store(true, Ordering::Release);
         self.tell();
     }
 
-    pub(super) fn note_postgres(&self, takes: bool) {
-        self.postgres.store(takes, Ordering::Release);
+    pub(super) fn note_postgres_refuses(&self) {
+        self.postgres.store(false, Ordering::Release);
         self.tell();
     }
 

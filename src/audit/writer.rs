@@ -19,7 +19,7 @@ use crate::telemetry::Metrics;
 
 use super::replay::{ReplayError, replay};
 use super::stamp::Stamper;
-use super::state::State;
+use super::state::AuditState;
 use super::{AuditError, BATCH_LIMIT, Durability};
 
 /// Most records of one batch.
@@ -32,19 +32,19 @@ const RETRY_PAUSE: Duration = Duration::from_millis(200);
 const LAST_TRIES: Duration = Duration::from_secs(7);
 
 /// How a record fared.
-pub(super) type Recorded = Result<Durability, AuditError>;
+pub(super) type WriteResult = Result<Durability, AuditError>;
 
 /// A record and who waits for it.
 pub(super) struct Pending {
     pub(super) record: AuditRecord,
-    pub(super) done: oneshot::Sender<Recorded>,
+    pub(super) done: oneshot::Sender<WriteResult>,
 }
 
 pub(super) struct Writer {
     pub(super) id: WriterId,
     pub(super) store: Store,
     pub(super) stamper: Arc<Stamper>,
-    pub(super) state: Arc<State>,
+    pub(super) state: Arc<AuditState>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) next_seq: i64,
@@ -140,11 +140,11 @@ impl Writer {
             return Ok(None);
         }
         if self.state.takes_postgres() {
-            match self.attempt(rows, tries > 0).await {
+            match self.attempt(rows, tries).await {
                 Ok(()) => return Ok(Some(Durability::Database)),
                 Err(ReplayError::Store(error)) => {
                     tracing::error!(%error, rows = rows.len(), "Postgres takes no audit records; they go to the spool");
-                    self.state.note_postgres(false);
+                    self.state.note_postgres_refuses();
                 }
                 Err(ReplayError::Differs) => return Err(ReplayError::Differs),
             }
@@ -165,7 +165,7 @@ impl Writer {
     fn stamp(
         &mut self,
         batch: &mut Vec<Pending>,
-    ) -> (Vec<StampedRecord>, Vec<oneshot::Sender<Recorded>>) {
+    ) -> (Vec<StampedRecord>, Vec<oneshot::Sender<WriteResult>>) {
         let mut rows = Vec::with_capacity(batch.len());
         let mut waiting = Vec::with_capacity(batch.len());
         batch.sort_unstable_by_key(|pending| pending.record.id);
@@ -180,9 +180,9 @@ impl Writer {
 
     /// One try of Postgres within the limit. After an unknown outcome the same rows are written
     /// again.
-    async fn attempt(&mut self, rows: &[StampedRecord], again: bool) -> Result<(), ReplayError> {
+    async fn attempt(&mut self, rows: &[StampedRecord], tries: u32) -> Result<(), ReplayError> {
         let work = async {
-            if !again
+            if tries == 0
                 && let Some(mut connection) = self.connection.take()
                 && connection.insert(rows).await.is_ok()
             {
@@ -203,7 +203,7 @@ impl Writer {
     /// Tells everybody who waits, also in the queue, that there will be no data.
     fn refuse(
         &self,
-        waiting: &mut Vec<oneshot::Sender<Recorded>>,
+        waiting: &mut Vec<oneshot::Sender<WriteResult>>,
         queue: &mut mpsc::Receiver<Pending>,
     ) {
         self.metrics.audit_failure();
@@ -215,7 +215,7 @@ impl Writer {
 }
 
 /// Answers each once; a caller that hung up has dropped its end, which harms nobody.
-fn answer(waiting: &mut Vec<oneshot::Sender<Recorded>>, result: Recorded) {
+fn answer(waiting: &mut Vec<oneshot::Sender<WriteResult>>, result: WriteResult) {
     for done in waiting.drain(..) {
         let _hung_up = done.send(result);
     }

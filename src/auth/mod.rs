@@ -56,7 +56,7 @@ pub enum AuthError {
 
 /// How sure it is that a token is still good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
+pub enum TokenStanding {
     /// No revocation was missed, or Postgres was asked.
     Confirmed,
     /// It was good when Postgres was asked last: enough for an answer of the upstream, for nothing
@@ -66,7 +66,7 @@ pub enum Standing {
 
 /// A verified token.
 #[derive(Debug)]
-pub struct Verified {
+pub struct VerifiedToken {
     /// Who asks.
     pub caller: Caller,
     /// The roles as audit records write them.
@@ -81,39 +81,43 @@ pub struct Verified {
 
 /// Verifies tokens and remembers them for a minute.
 pub struct Authenticator {
-    store: Store,
-    coherence: Arc<Coherence>,
-    remembered: Arc<Remembered>,
-    hasher: Hasher,
+    parts: AuthenticatorParts,
     networks: DefaultKeyedRateLimiter<Network>,
-    audit: Audit,
-    clock: Arc<dyn Clock>,
+}
+
+/// The parts that [`Authenticator`] is made of.
+pub struct AuthenticatorParts {
+    /// Postgres.
+    pub store: Store,
+    /// The invalidation stream, which tells of revocations.
+    pub coherence: Arc<Coherence>,
+    /// The tokens that this process knows.
+    pub remembered: Arc<Remembered>,
+    /// The pool that tokens are hashed on.
+    pub hasher: Hasher,
+    /// The audit trail.
+    pub audit: Audit,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
 }
 
 impl Authenticator {
     /// An authenticator that shares `remembered` with whoever hears of revocations.
-    pub fn new(
-        store: Store,
-        coherence: Arc<Coherence>,
-        remembered: Arc<Remembered>,
-        hasher: Hasher,
-        audit: Audit,
-        clock: Arc<dyn Clock>,
-    ) -> Self {
+    pub fn new(parts: AuthenticatorParts) -> Self {
         let at_least_one = |count| NonZeroU32::new(count).unwrap_or(NonZeroU32::MIN);
         let quota = Quota::per_second(at_least_one(PER_SECOND)).allow_burst(at_least_one(BURST));
         let networks = RateLimiter::keyed(quota);
-        Self { store, coherence, remembered, hasher, networks, audit, clock }
+        Self { parts, networks }
     }
 
     /// The pool tokens are hashed on.
     pub const fn hasher(&self) -> &Hasher {
-        &self.hasher
+        &self.parts.hasher
     }
 
     /// Drops what is too old to be remembered, and networks that have been quiet.
     pub fn forget_expired(&self) {
-        self.remembered.forget_expired(self.clock.now());
+        self.parts.remembered.forget_expired(self.parts.clock.now());
         self.networks.retain_recent();
     }
 
@@ -122,16 +126,18 @@ impl Authenticator {
         &self,
         text: &str,
         network: Network,
-    ) -> Result<(Arc<Verified>, Standing), AuthError> {
-        let now = self.clock.now();
-        let name = self.remembered.name(text);
-        let (verified, standing) = match self.remembered.get(&name, now) {
-            Some(verified) if self.coherence.is_proven() => (verified, Standing::Confirmed),
+    ) -> Result<(Arc<VerifiedToken>, TokenStanding), AuthError> {
+        let now = self.parts.clock.now();
+        let name = self.parts.remembered.name(text);
+        let (verified, standing) = match self.parts.remembered.get(&name, now) {
+            Some(verified) if self.parts.coherence.is_proven() => {
+                (verified, TokenStanding::Confirmed)
+            }
             Some(verified) => Box::pin(self.confirm(verified)).await?,
             None => Box::pin(self.verify_or_remember(text, name, network, now)).await?,
         };
         // Also asked of those who joined a verification that was under way at the revocation.
-        let revoked = self.remembered.is_revoked(verified.caller.token);
+        let revoked = self.parts.remembered.is_revoked(verified.caller.token);
         let current = !revoked && verified.expires_at.is_none_or(|end| now < end);
         if current && verified.view.is_active() {
             Ok((verified, standing))
@@ -143,22 +149,26 @@ impl Authenticator {
     /// A process that may have missed a revocation looks for it itself.
     async fn confirm(
         &self,
-        verified: Arc<Verified>,
-    ) -> Result<(Arc<Verified>, Standing), AuthError> {
-        if !self.audit.takes_postgres() {
-            return Ok((verified, Standing::Believed));
+        verified: Arc<VerifiedToken>,
+    ) -> Result<(Arc<VerifiedToken>, TokenStanding), AuthError> {
+        if !self.parts.audit.takes_postgres() {
+            return Ok((verified, TokenStanding::Believed));
         }
         match self.find_token(verified.caller.token).await {
-            Ok(Some(found)) if found.is_usable() => Ok((verified, Standing::Confirmed)),
+            Ok(Some(found)) if found.is_usable() => Ok((verified, TokenStanding::Confirmed)),
             Ok(_) => Err(AuthError::Refused),
-            Err(error) if error.is_outage() => Ok((verified, Standing::Believed)),
+            Err(error) if error.is_outage() => Ok((verified, TokenStanding::Believed)),
             Err(error) => Err(AuthError::Unavailable(error)),
         }
     }
 
     /// How sure a token is that was verified longer ago.
-    fn standing_of_old(&self) -> Standing {
-        if self.coherence.is_proven() { Standing::Confirmed } else { Standing::Believed }
+    fn standing_of_old(&self) -> TokenStanding {
+        if self.parts.coherence.is_proven() {
+            TokenStanding::Confirmed
+        } else {
+            TokenStanding::Believed
+        }
     }
 
     /// Verifies; while Postgres is away what was verified before is believed longer.
@@ -168,18 +178,18 @@ impl Authenticator {
         name: [u8; 32],
         network: Network,
         now: DateTime<Utc>,
-    ) -> Result<(Arc<Verified>, Standing), AuthError> {
-        if !self.audit.takes_postgres()
-            && let Some(old) = self.remembered.get_old(&name, now)
+    ) -> Result<(Arc<VerifiedToken>, TokenStanding), AuthError> {
+        if !self.parts.audit.takes_postgres()
+            && let Some(old) = self.parts.remembered.get_old(&name, now)
         {
             return Ok((old, self.standing_of_old()));
         }
         match self.verify_once(text, name, network).await {
             Err(AuthError::Unavailable(error)) if error.is_outage() => {
-                let old = self.remembered.get_old(&name, now);
+                let old = self.parts.remembered.get_old(&name, now);
                 old.map(|old| (old, self.standing_of_old())).ok_or(AuthError::Unavailable(error))
             }
-            verified => verified.map(|verified| (verified, Standing::Confirmed)),
+            verified => verified.map(|verified| (verified, TokenStanding::Confirmed)),
         }
     }
 
@@ -189,9 +199,9 @@ impl Authenticator {
         text: &str,
         name: [u8; 32],
         network: Network,
-    ) -> Result<Arc<Verified>, AuthError> {
+    ) -> Result<Arc<VerifiedToken>, AuthError> {
         let token = BearerToken::parse(text).ok_or(AuthError::Malformed)?;
-        let guard = match self.remembered.get_or_guard(&name).await {
+        let guard = match self.parts.remembered.get_or_guard(&name).await {
             Ok(verified) => return Ok(verified),
             Err(guard) => guard,
         };
@@ -203,19 +213,19 @@ impl Authenticator {
         let verified = Arc::new(self.verify(&token).await?);
         // A failure means the place was taken meanwhile, which changes nothing for this caller.
         let _taken = guard.insert(Arc::clone(&verified));
-        if self.remembered.is_revoked(token.id) {
-            self.remembered.forget(token.id);
+        if self.parts.remembered.is_revoked(token.id) {
+            self.parts.remembered.forget(token.id);
             return Err(AuthError::Refused);
         }
         Ok(verified)
     }
 
-    async fn verify(&self, token: &BearerToken) -> Result<Verified, AuthError> {
-        let (checked_at, beginning) = (self.clock.now(), self.remembered.beginning());
+    async fn verify(&self, token: &BearerToken) -> Result<VerifiedToken, AuthError> {
+        let (checked_at, beginning) = (self.parts.clock.now(), self.parts.remembered.beginning());
         let secret = self.find_token(token.id).await.map_err(AuthError::Unavailable)?;
         // A token nobody has costs the same time as a wrong one.
         let hash = secret.as_ref().map(|secret| secret.secret_hash.clone());
-        let right = self.hasher.verify(token, hash).await.map_err(|error| match error {
+        let right = self.parts.hasher.verify(token, hash).await.map_err(|error| match error {
             HasherError::Busy => AuthError::Overloaded,
             other => AuthError::Hasher(other),
         })?;
@@ -223,12 +233,13 @@ impl Authenticator {
             return Err(AuthError::Refused);
         };
         let usable = secret.is_usable();
-        let view = self.coherence.view(secret.tenant).await.map_err(AuthError::Unavailable)?;
+        let view =
+            self.parts.coherence.view(secret.tenant).await.map_err(AuthError::Unavailable)?;
         let Some(view) = view.filter(|_| usable) else {
             return Err(AuthError::Refused);
         };
         let roles = secret.token.roles;
-        Ok(Verified {
+        Ok(VerifiedToken {
             caller: Caller { tenant: secret.tenant, token: token.id, roles },
             roles: roles.to_string().into(),
             view,
@@ -239,7 +250,8 @@ impl Authenticator {
     }
 
     async fn find_token(&self, id: TokenId) -> Result<Option<TokenSecret>, StoreError> {
-        self.store
+        self.parts
+            .store
             .system("find a token before its tenant", async |mut tx| {
                 let secret = tokens::find_secret(&mut tx, id).await?;
                 Ok(secret)

@@ -10,7 +10,7 @@ use quick_cache::sync::{Cache, PlaceholderGuard};
 use crate::crypto::{CryptoError, Key, MacKey};
 use crate::domain::ids::TokenId;
 
-use super::Verified;
+use super::VerifiedToken;
 
 /// Longest time a token is believed without being verified again.
 const REMEMBERED: TimeDelta = TimeDelta::seconds(60);
@@ -21,18 +21,18 @@ const TOKENS: usize = 100_000;
 type Guard<'a> = PlaceholderGuard<
     'a,
     [u8; 32],
-    Arc<Verified>,
+    Arc<VerifiedToken>,
     quick_cache::UnitWeighter,
     quick_cache::DefaultHashBuilder,
-    quick_cache::sync::DefaultLifecycle<[u8; 32], Arc<Verified>>,
+    quick_cache::sync::DefaultLifecycle<[u8; 32], Arc<VerifiedToken>>,
 >;
 
 /// Verified tokens and those known to be revoked.
 pub struct Remembered {
     names: MacKey,
-    verified: Cache<[u8; 32], Arc<Verified>>,
+    verified: Cache<[u8; 32], Arc<VerifiedToken>>,
     /// Verified longer ago: for outages only.
-    old: Cache<[u8; 32], Arc<Verified>>,
+    old: Cache<[u8; 32], Arc<VerifiedToken>>,
     /// Counts how often everything was forgotten. What was looked up before the last time is not
     /// believed, wherever it is and whenever it came there.
     beginning: AtomicU64,
@@ -61,7 +61,7 @@ impl Remembered {
         self.names.mac(text.as_bytes())
     }
 
-    pub(super) fn get(&self, name: &[u8; 32], now: DateTime<Utc>) -> Option<Arc<Verified>> {
+    pub(super) fn get(&self, name: &[u8; 32], now: DateTime<Utc>) -> Option<Arc<VerifiedToken>> {
         let verified = self.verified.get(name).filter(|verified| self.is_believed(verified))?;
         if now - verified.checked_at < REMEMBERED {
             return Some(verified);
@@ -72,7 +72,11 @@ impl Remembered {
     }
 
     /// What was verified longer ago, when Postgres cannot be asked.
-    pub(super) fn get_old(&self, name: &[u8; 32], now: DateTime<Utc>) -> Option<Arc<Verified>> {
+    pub(super) fn get_old(
+        &self,
+        name: &[u8; 32],
+        now: DateTime<Utc>,
+    ) -> Option<Arc<VerifiedToken>> {
         self.old
             .get(name)
             .filter(|verified| self.is_believed(verified))
@@ -80,7 +84,10 @@ impl Remembered {
     }
 
     /// What is remembered by now, or the right to verify.
-    pub(super) async fn get_or_guard(&self, name: &[u8; 32]) -> Result<Arc<Verified>, Guard<'_>> {
+    pub(super) async fn get_or_guard(
+        &self,
+        name: &[u8; 32],
+    ) -> Result<Arc<VerifiedToken>, Guard<'_>> {
         loop {
             let verified = self.verified.get_value_or_guard_async(name).await?;
             if self.is_believed(&verified) {
@@ -95,7 +102,7 @@ impl Remembered {
         self.beginning.load(Ordering::Acquire)
     }
 
-    fn is_believed(&self, verified: &Verified) -> bool {
+    fn is_believed(&self, verified: &VerifiedToken) -> bool {
         verified.beginning == self.beginning()
     }
 

@@ -7,9 +7,10 @@ use std::time::Instant;
 use chrono::{DateTime, Utc};
 
 use crate::audit::{Audit, AuditError, Draft, Durability, Receipt, Recording};
-use crate::auth::Standing;
+use crate::auth::TokenStanding;
 use crate::coherence::TenantView;
-use crate::domain::audit_record::{Action, Actor, AuditRecord, Outcome};
+use crate::domain::action::Action;
+use crate::domain::audit_record::{Actor, AuditRecord, Outcome, RecordHead};
 use crate::domain::caller::Caller;
 use crate::domain::ids::{AuditId, Ids, RequestId, TenantId};
 use crate::domain::network::Network;
@@ -26,7 +27,7 @@ pub struct CallStart {
 }
 
 /// Where an authenticated request comes from.
-pub struct Origin {
+pub struct CallOrigin {
     /// Who asks.
     pub caller: Caller,
     /// The roles as records write them.
@@ -53,7 +54,7 @@ pub struct Call {
     /// The caller's tenant.
     pub view: Arc<TenantView>,
     /// How sure the caller is.
-    pub standing: Standing,
+    pub standing: TokenStanding,
     /// The request's id.
     pub request: RequestId,
     /// When it arrived.
@@ -71,20 +72,25 @@ impl Call {
     /// Begins the record of a request that wants `action`.
     pub fn new(
         start: CallStart,
-        origin: Origin,
+        origin: CallOrigin,
         action: Action,
         audit: Audit,
         ids: Arc<dyn Ids>,
     ) -> Self {
-        let Origin { caller, roles, view, network } = origin;
-        let ids_of_record = (AuditId::fresh(&*ids, start.at), caller.tenant);
-        let actor = Actor::Token { id: caller.token, roles, network: Some(network) };
-        let template = AuditRecord::begun(ids_of_record, start.at, start.request, actor, action);
+        let CallOrigin { caller, roles, view, network } = origin;
+        let template = AuditRecord::begun(RecordHead {
+            id: AuditId::fresh(&*ids, start.at),
+            tenant: caller.tenant,
+            at: start.at,
+            request: start.request,
+            actor: Actor::Token { id: caller.token, roles, network: Some(network) },
+            action,
+        });
         let draft = Some(Draft::new(audit.clone(), template.clone()));
         Self {
             caller,
             view,
-            standing: Standing::Confirmed,
+            standing: TokenStanding::Confirmed,
             request: start.request,
             at: start.at,
             arrived: start.arrived,
@@ -98,7 +104,7 @@ impl Call {
 
     /// The same of a caller of this standing.
     #[must_use]
-    pub fn of_standing(self, standing: Standing) -> Self {
+    pub fn of_standing(self, standing: TokenStanding) -> Self {
         Self { standing, ..self }
     }
 

@@ -8,11 +8,12 @@ use std::sync::{Mutex, PoisonError};
 
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 
-use crate::domain::audit_record::{Action, Actor, AuditRecord, Outcome};
+use crate::domain::action::Action;
+use crate::domain::audit_record::{Actor, AuditRecord, Outcome, RecordHead};
 use crate::domain::ids::{AuditId, RequestId, TenantId};
 use crate::domain::network::Network;
 
-use super::{CallStart, Calls, Origin};
+use super::{CallOrigin, CallStart, Calls};
 
 /// Records of one network, or of one tenant's spent minutes, a second.
 const PER_SECOND: NonZeroU32 = NonZeroU32::new(20).unwrap();
@@ -22,14 +23,14 @@ const KINDS: usize = 10_000;
 
 /// Whose records are limited together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Source {
+enum DenialSource {
     Network(Network),
     Tenant(TenantId),
 }
 
 /// What is counted together.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Kind {
+struct DenialGroup {
     tenant: TenantId,
     actor: Actor,
     action: Action,
@@ -37,7 +38,7 @@ struct Kind {
     status: u16,
 }
 
-impl Kind {
+impl DenialGroup {
     /// The same without its network.
     fn anywhere(mut self) -> Self {
         match &mut self.actor {
@@ -51,9 +52,9 @@ impl Kind {
 /// Who was refused lately.
 pub(super) struct Denials {
     installation: TenantId,
-    sources: DefaultKeyedRateLimiter<Source>,
+    sources: DefaultKeyedRateLimiter<DenialSource>,
     /// Beyond the rate; held for one map operation. Only refused requests come here.
-    beyond: Mutex<HashMap<Kind, i64>>,
+    beyond: Mutex<HashMap<DenialGroup, i64>>,
 }
 
 impl Denials {
@@ -62,14 +63,14 @@ impl Denials {
         Self { installation, sources, beyond: Mutex::default() }
     }
 
-    fn count(&self, kind: Kind) {
+    fn count(&self, kind: DenialGroup) {
         let mut beyond = self.beyond.lock().unwrap_or_else(PoisonError::into_inner);
         let room = beyond.len() < KINDS || beyond.contains_key(&kind);
         let kind = if room { kind } else { kind.anywhere() };
         *beyond.entry(kind).or_default() += 1;
     }
 
-    fn take(&self) -> HashMap<Kind, i64> {
+    fn take(&self) -> HashMap<DenialGroup, i64> {
         std::mem::take(&mut *self.beyond.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -84,14 +85,14 @@ impl Calls {
             400..=499 => Outcome::Invalid,
             _ => Outcome::Error,
         };
-        let kind = Kind {
+        let kind = DenialGroup {
             tenant: self.denials.installation,
             actor: Actor::Anonymous { network: Some(network) },
             action: Action::Authenticate,
             outcome,
             status,
         };
-        if self.denials.sources.check_key(&Source::Network(network)).is_err() {
+        if self.denials.sources.check_key(&DenialSource::Network(network)).is_err() {
             self.denials.count(kind);
             return;
         }
@@ -102,9 +103,9 @@ impl Calls {
 
     /// Whether a request that its tenant's limit refuses is only counted; else it is to have a record
     /// of its own.
-    pub fn counts_refusal(&self, origin: &Origin, action: Action, status: u16) -> bool {
+    pub fn counts_refusal(&self, origin: &CallOrigin, action: Action, status: u16) -> bool {
         let tenant = origin.caller.tenant;
-        if self.denials.sources.check_key(&Source::Tenant(tenant)).is_ok() {
+        if self.denials.sources.check_key(&DenialSource::Tenant(tenant)).is_ok() {
             return false;
         }
         let actor = Actor::Token {
@@ -112,7 +113,13 @@ impl Calls {
             roles: origin.roles.clone(),
             network: Some(origin.network),
         };
-        self.denials.count(Kind { tenant, actor, action, outcome: Outcome::Limited, status });
+        self.denials.count(DenialGroup {
+            tenant,
+            actor,
+            action,
+            outcome: Outcome::Limited,
+            status,
+        });
         true
     }
 
@@ -125,15 +132,11 @@ impl Calls {
         }
     }
 
-    fn denial(&self, kind: Kind, request: RequestId, count: i64) -> AuditRecord {
-        let Kind { tenant, actor, action, outcome, status } = kind;
+    fn denial(&self, kind: DenialGroup, request: RequestId, count: i64) -> AuditRecord {
+        let DenialGroup { tenant, actor, action, outcome, status } = kind;
         let at = self.parts.clock.now();
-        let ids_of_record = (AuditId::fresh(&*self.parts.ids, at), tenant);
-        AuditRecord {
-            outcome,
-            status,
-            count,
-            ..AuditRecord::begun(ids_of_record, at, request, actor, action)
-        }
+        let id = AuditId::fresh(&*self.parts.ids, at);
+        let head = RecordHead { id, tenant, at, request, actor, action };
+        AuditRecord { outcome, status, count, ..AuditRecord::begun(head) }
     }
 }

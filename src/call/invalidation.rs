@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use crate::domain::audit_record::Action;
+use crate::domain::action::Action;
 use crate::domain::cache_key::CacheKey;
 use crate::domain::ids::EntryId;
 use crate::domain::operation::Operation;
@@ -49,7 +49,7 @@ enum Target {
 }
 
 /// What one commit removed: the target, or a part of it.
-struct Gone {
+struct RemovedPart {
     /// `None` where counting would have kept others waiting: what is gone is of an ended generation
     /// and can be counted afterwards.
     count: Option<u64>,
@@ -183,7 +183,7 @@ impl Calls {
         call: &Call,
         target: Target,
         action: Action,
-    ) -> Result<(Gone, Position), StoreError> {
+    ) -> Result<(RemovedPart, Position), StoreError> {
         let now = self.parts.clock.now();
         let store = match target {
             Target::All | Target::Group(_) => self.parts.store.long(),
@@ -231,13 +231,26 @@ impl Calls {
 }
 
 /// Removes the rows, with the tenant's fills barred until the transaction ends.
-async fn remove(tx: &mut WriteTx, target: Target, now: DateTime<Utc>) -> Result<Gone, StoreError> {
-    let everything = target == Target::All;
-    let generation = invalidations::lock_for_invalidation(tx, everything, now).await?;
+async fn remove(
+    tx: &mut WriteTx,
+    target: Target,
+    now: DateTime<Utc>,
+) -> Result<RemovedPart, StoreError> {
+    let generation = match target {
+        Target::All => invalidations::lock_and_begin_generation(tx, now).await?,
+        Target::Entry(_) | Target::Group(_) => {
+            invalidations::lock_for_invalidation(tx, now).await?
+        }
+    };
     Ok(match target {
         Target::All => {
             let count = entries::count_quickly(tx, generation.previous(), now).await?;
-            Gone { count, selector: Selector::Before(generation), keys: Vec::new(), is_last: true }
+            RemovedPart {
+                count,
+                selector: Selector::Before(generation),
+                keys: Vec::new(),
+                is_last: true,
+            }
         }
         Target::Entry(id) => {
             // One that is not good any more counts as not there, but is removed too: it may still
@@ -245,7 +258,7 @@ async fn remove(tx: &mut WriteTx, target: Target, now: DateTime<Utc>) -> Result<
             let removed = removals::delete(tx, id, generation, now).await?;
             let count = removed.is_some_and(|removed| removed.was_good);
             let key = removed.map(|removed| removed.key);
-            Gone {
+            RemovedPart {
                 count: Some(u64::from(count)),
                 selector: Selector::Entry { id, key },
                 keys: key.into_iter().collect(),
@@ -255,7 +268,7 @@ async fn remove(tx: &mut WriteTx, target: Target, now: DateTime<Utc>) -> Result<
         Target::Group(group) => {
             let RemovedGroup { count, keys, is_last } =
                 removals::delete_group(tx, &group, generation, now).await?;
-            Gone { count: Some(count), selector: Selector::Group(group), keys, is_last }
+            RemovedPart { count: Some(count), selector: Selector::Group(group), keys, is_last }
         }
     })
 }

@@ -7,7 +7,9 @@ mod denials;
 mod distrust;
 mod invalidation;
 mod labels;
+mod on_word;
 mod records;
+mod served_token;
 mod stats;
 mod stream_end;
 
@@ -25,11 +27,12 @@ use crate::telemetry::Metrics;
 use crate::tiers::Stack;
 
 pub use admit::{Allowance, WINDOW_SECONDS};
-pub use authenticated::{Call, CallStart, Origin, Settled};
+pub use authenticated::{Call, CallOrigin, CallStart, Settled};
 pub use invalidation::{Invalidated, Invalidation};
 pub use labels::{Labels, OpenedQuestion, Question};
+pub use on_word::OnWord;
 pub use stats::{Stats, Totals};
-pub use stream_end::{ServedToken, StreamEnd};
+pub use stream_end::StreamEnd;
 
 use admit::Quotas;
 use denials::Denials;

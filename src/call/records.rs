@@ -1,6 +1,7 @@
 //! The beginnings of records that no authenticated request makes.
 
-use crate::domain::audit_record::{Action, Actor, AuditRecord, Outcome};
+use crate::domain::action::Action;
+use crate::domain::audit_record::{Actor, AuditRecord, Outcome, RecordHead};
 use crate::domain::ids::{AuditId, RequestId, TenantId};
 
 use super::{Calls, CallsParts};
@@ -15,12 +16,9 @@ impl Calls {
     ) -> AuditRecord {
         let CallsParts { ids, clock, .. } = &self.parts;
         let at = clock.now();
-        let named = (AuditId::fresh(&**ids, at), tenant);
-        AuditRecord {
-            outcome: Outcome::Done,
-            count: 1,
-            ..AuditRecord::begun(named, at, request, Actor::Service, action)
-        }
+        let (id, actor) = (AuditId::fresh(&**ids, at), Actor::Service);
+        let head = RecordHead { id, tenant, at, request, actor, action };
+        AuditRecord { outcome: Outcome::Done, count: 1, ..AuditRecord::begun(head) }
     }
 
     /// The id of work that nobody asked for.
@@ -32,12 +30,14 @@ impl Calls {
     pub fn command_line_record(&self) -> AuditRecord {
         let CallsParts { ids, clock, .. } = &self.parts;
         let at = clock.now();
-        let ids_of_record = (AuditId::fresh(&**ids, at), TenantId(uuid::Uuid::nil()));
-        let request = RequestId::fresh(&**ids, at);
-        let actor = Actor::CommandLine;
-        AuditRecord {
-            outcome: Outcome::Done,
-            ..AuditRecord::begun(ids_of_record, at, request, actor, Action::Unrouted)
-        }
+        let head = RecordHead {
+            id: AuditId::fresh(&**ids, at),
+            tenant: TenantId(uuid::Uuid::nil()),
+            at,
+            request: RequestId::fresh(&**ids, at),
+            actor: Actor::CommandLine,
+            action: Action::Unrouted,
+        };
+        AuditRecord { outcome: Outcome::Done, ..AuditRecord::begun(head) }
     }
 }

@@ -1,72 +1,53 @@
-//! The end of a reply that is streamed: recorded once, however it comes, with how much left; and the
-//! token that may lose its right on the way.
+//! The end of a reply that is streamed. It is recorded once, however it comes, with the amount
+//! that was given out.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use crate::audit::{Draft, Recording};
-use crate::coherence::TenantView;
+use crate::domain::action::Action;
 use crate::domain::audit_record::{AuditRecord, Outcome};
-use crate::domain::clock::Clock;
-use crate::domain::ids::{AuditId, Ids, TokenId};
-use crate::store::tokens::{self, TokenSecret};
+use crate::domain::ids::AuditId;
 
-use super::{Call, Calls, ServiceError};
-
-/// The token that a stream is for.
-pub struct ServedToken {
-    id: TokenId,
-    view: Arc<TenantView>,
-}
-
-impl ServedToken {
-    /// The token of a call.
-    pub fn of(call: &Call) -> Self {
-        Self { id: call.caller.token, view: Arc::clone(&call.view) }
-    }
-
-    /// As far as this process has heard. When it may have missed something, Postgres is asked.
-    pub async fn check(&self, calls: &Calls) -> Result<(), ServiceError> {
-        let parts = &calls.parts;
-        if !self.view.is_active() || parts.remembered.is_revoked(self.id) {
-            return Err(ServiceError::Revoked);
-        }
-        if parts.coherence.is_proven() {
-            return Ok(());
-        }
-        let asked = parts.store.system("check the token of a stream", async |mut tx| {
-            tokens::find_secret(&mut tx, self.id).await
-        });
-        let found = Box::pin(asked).await?;
-        found.filter(TokenSecret::is_usable).map(drop).ok_or(ServiceError::Revoked)
-    }
-}
+use super::on_word::OnWord;
+use super::served_token::ServedToken;
+use super::{Calls, CallsParts, ServiceError};
 
 /// Tells the end of a stream once, also when nobody asks for more of it.
 pub struct StreamEnd {
-    /// `None` once told.
+    /// The record of the end; `None` once it is told.
     draft: Option<Draft>,
-    clock: Arc<dyn Clock>,
-    ids: Arc<dyn Ids>,
+    /// The token that the stream is for; `None` for an operator at the command line.
+    token: Option<ServedToken>,
+    calls: Arc<Calls>,
     begun: Instant,
     /// How much was given out.
     count: i64,
 }
 
 impl Calls {
-    /// The end of a stream, with what its record will say but for how it went.
-    pub fn stream_end(&self, record: AuditRecord, begun: Instant) -> StreamEnd {
+    /// The end of a stream that is given out on this word. The record of the end says `action`.
+    pub fn stream_end(self: &Arc<Self>, word: &OnWord<'_>, action: Action) -> StreamEnd {
         StreamEnd {
-            draft: Some(Draft::new(self.parts.audit.clone(), record)),
-            clock: Arc::clone(&self.parts.clock),
-            ids: Arc::clone(&self.parts.ids),
-            begun,
+            draft: Some(Draft::new(self.parts.audit.clone(), word.end_record(action))),
+            token: word.token(),
+            calls: Arc::clone(self),
+            begun: word.begun(),
             count: 0,
         }
     }
 }
 
 impl StreamEnd {
+    /// Checks that the token of the stream is still accepted. A part is checked after it was read,
+    /// because the reading takes its time: no part leaves once the revocation is known.
+    pub async fn check_token(&self) -> Result<(), ServiceError> {
+        match &self.token {
+            Some(token) => token.check(&self.calls.parts).await,
+            None => Ok(()),
+        }
+    }
+
     /// Counts what is given out.
     pub fn add(&mut self, count: usize) {
         self.count += i64::try_from(count).unwrap_or(0);
@@ -91,8 +72,9 @@ impl StreamEnd {
 
     fn tell(&mut self, outcome: Outcome) -> Option<Recording> {
         let draft = self.draft.take()?;
-        let at = self.clock.now();
-        let id = AuditId::fresh(&*self.ids, at);
+        let CallsParts { clock, ids, .. } = &self.calls.parts;
+        let at = clock.now();
+        let id = AuditId::fresh(&**ids, at);
         let duration_us = i64::try_from(self.begun.elapsed().as_micros()).unwrap_or(i64::MAX);
         let count = self.count;
         draft.settle(|record| {

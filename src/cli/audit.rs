@@ -1,5 +1,6 @@
 //! `ai-cache audit …`.
 
+use crate::domain::action::Action;
 use std::fs::File;
 use std::io::BufReader;
 use std::path::PathBuf;
@@ -88,7 +89,7 @@ pub(super) async fn run(
             let verified = lines.map_err(|error| {
                 Failure::usage(format!("{} cannot be read: {}", file.display(), error.kind()))
             })?;
-            show(&verified, *json)
+            show(&verified, Style::of(*json))
         }
         AuditCommand::Verify { tenant, checkpoint, json, offline: None } => {
             let slug = tenant.as_deref().map(parse_slug).transpose()?;
@@ -102,10 +103,11 @@ pub(super) async fn run(
                 Ok(app.compliance.verify_on_request(tenant, file.as_ref(), record).await?)
             })
             .await?;
-            show(&verified, *json)
+            show(&verified, Style::of(*json))
         }
         AuditCommand::Export { tenant, from, to } => {
-            export_all(tenant.as_deref(), (*from, *to), config, source).await
+            let query = TrailQuery { from: *from, to: *to, ..TrailQuery::default() };
+            export_all(tenant.as_deref(), &query, config, source).await
         }
         AuditCommand::AcceptLedger { json } => {
             let (ledger, now) = with_app(config, source, async |app: &App| {
@@ -122,8 +124,8 @@ pub(super) async fn run(
     }
 }
 
-fn show(verified: &Verification, json: bool) -> Result<ExitCode, Failure> {
-    output::show(Style::of(json), verified, || in_words(verified))?;
+fn show(verified: &Verification, style: Style) -> Result<ExitCode, Failure> {
+    output::show(style, verified, || in_words(verified))?;
     Ok(match verified {
         Verification { ok: false, .. } => ExitCode::FAILURE,
         Verification { rows: 0, seals: 0, .. } => ExitCode::from(NOTHING_TO_CHECK),
@@ -157,24 +159,23 @@ fn in_words(verified: &Verification) -> String {
 
 async fn export_all(
     tenant: Option<&str>,
-    (from, to): (Option<DateTime<Utc>>, Option<DateTime<Utc>>),
+    query: &TrailQuery,
     config: &Config,
     source: &Source,
 ) -> Result<ExitCode, Failure> {
     let slug = tenant.map(parse_slug).transpose()?;
-    if let (Some(from), Some(to)) = (from, to)
+    if let (Some(from), Some(to)) = (query.from, query.to)
         && from > to
     {
         return Err(Failure::usage("--to must not be before --from"));
     }
-    let query = TrailQuery { from, to, ..TrailQuery::default() };
     with_app(config, source, async |app: &App| {
         let tenants = match &slug {
             Some(slug) => vec![app.administration.find_tenant(slug).await?],
             None => app.administration.list_tenants().await?,
         };
         for tenant in tenants {
-            export(app, tenant.id, &query).await?;
+            export(app, tenant.id, query).await?;
         }
         Ok(ExitCode::SUCCESS)
     })
@@ -182,7 +183,8 @@ async fn export_all(
 }
 
 async fn export(app: &App, tenant: TenantId, query: &TrailQuery) -> Result<(), Failure> {
-    let mut export = app.compliance.export_trail_of(tenant, query).await?;
+    let word = app.calls.operators_word(tenant, Action::AuditExport);
+    let mut export = app.compliance.export_trail(word, query).await?;
     while let Some(rows) = export.next().await? {
         let lines = ndjson(&rows).map_err(Failure::internal)?;
         let written = output::write_lines(&lines);

@@ -15,7 +15,8 @@ use crate::crypto::KeyProvider;
 use crate::domain::clock::SystemClock;
 use crate::domain::ids::SystemIds;
 use crate::embedded::{
-    APP_ROLE, DATABASE, Lifetime, OWNER_ROLE, Postgres, PostgresOptions, Redis, RedisOptions,
+    APP_ROLE, DATABASE, Lifetime, OWNER_ROLE, PostgresOptions, PostgresServer, RedisOptions,
+    RedisServer,
 };
 use crate::http::Monitoring;
 use crate::keyring::Encryption;
@@ -43,7 +44,7 @@ const KEY_FILE: &str = "master.key";
 
 /// Who may use the data folder's embedded servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Hold {
+pub(super) enum FolderUse {
     /// The one service of the folder.
     Alone,
     /// A command, beside the service if one runs.
@@ -54,20 +55,20 @@ pub(super) enum Hold {
 
 /// The embedded servers, where they are used.
 #[derive(Default)]
-pub(super) struct Servers {
-    postgres: Option<Postgres>,
-    redis: Option<Redis>,
+pub(super) struct EmbeddedServers {
+    postgres: Option<PostgresServer>,
+    redis: Option<RedisServer>,
 }
 
 /// Database and Redis, ready to be connected to.
 pub(super) struct Backend {
-    pub(super) servers: Servers,
-    hold: Hold,
+    pub(super) servers: EmbeddedServers,
+    hold: FolderUse,
     database_url: String,
     redis_urls: Vec<String>,
 }
 
-impl Servers {
+impl EmbeddedServers {
     /// Stops what was started here.
     pub(super) async fn stop(self) {
         if let Some(redis) = self.redis
@@ -103,14 +104,14 @@ impl Backend {
     pub(super) async fn open(
         config: &Config,
         source: &Source,
-        hold: Hold,
+        hold: FolderUse,
         lifetime: Lifetime,
     ) -> Result<Self, Failure> {
         let configured: Vec<String> =
             config.redis.urls.iter().map(|url| url.reveal().to_owned()).collect();
         if let Some(url) = &config.database.url {
             let database_url = url.reveal().to_owned();
-            let servers = Servers::default();
+            let servers = EmbeddedServers::default();
             return Ok(Self { servers, hold, database_url, redis_urls: configured });
         }
         let folder = &config.server.data_dir;
@@ -120,18 +121,20 @@ impl Backend {
             ..PostgresOptions::new(source.search_path())
         };
         let postgres = match hold {
-            Hold::Alone => Postgres::start(folder, options).await?,
-            Hold::Shared | Hold::Restoring => Postgres::start_or_join(folder, options).await?,
+            FolderUse::Alone => PostgresServer::start(folder, options).await?,
+            FolderUse::Shared | FolderUse::Restoring => {
+                PostgresServer::start_or_join(folder, options).await?
+            }
         };
         postgres.ensure_roles_and_database().await?;
         let database_url = postgres.url(APP_ROLE, DATABASE);
         let owner_url = postgres.url(OWNER_ROLE, DATABASE);
         migrate::migrate(&owner_url, Some(&database_url), &SystemClock, &SystemIds).await?;
-        let mut servers = Servers { postgres: Some(postgres), redis: None };
+        let mut servers = EmbeddedServers { postgres: Some(postgres), redis: None };
         let mut redis_urls = configured;
-        if redis_urls.is_empty() && hold == Hold::Alone {
+        if redis_urls.is_empty() && hold == FolderUse::Alone {
             servers.redis = start_redis(folder, source, lifetime).await?;
-            redis_urls.extend(servers.redis.as_ref().map(Redis::url));
+            redis_urls.extend(servers.redis.as_ref().map(RedisServer::url));
         }
         Ok(Self { servers, hold, database_url, redis_urls })
     }
@@ -155,15 +158,15 @@ impl Backend {
     fn process(&self, config: &Config) -> Process {
         let spool_dir = || config.server.data_dir.join("spool");
         match self.hold {
-            Hold::Alone => Process::Service {
+            FolderUse::Alone => Process::Service {
                 spool: SpoolSettings {
                     dir: config.audit.spool_dir.clone().unwrap_or_else(spool_dir),
                     max_bytes: config.audit.spool_max_bytes,
                     max_age: config.audit.spool_max_age,
                 },
             },
-            Hold::Shared => Process::Command { hold: LedgerHold::Shared },
-            Hold::Restoring => Process::Command { hold: LedgerHold::Restoring },
+            FolderUse::Shared => Process::Command { hold: LedgerHold::Shared },
+            FolderUse::Restoring => Process::Command { hold: LedgerHold::Restoring },
         }
     }
 
@@ -205,13 +208,13 @@ async fn start_redis(
     folder: &Path,
     source: &Source,
     lifetime: Lifetime,
-) -> Result<Option<Redis>, Failure> {
-    if Redis::find_program(source.search_path()).is_none() {
+) -> Result<Option<RedisServer>, Failure> {
+    if RedisServer::find_program(source.search_path()).is_none() {
         tracing::warn!("no redis-server or valkey-server is installed: there is no warm tier");
         return Ok(None);
     }
     let options = RedisOptions { lifetime, ..RedisOptions::new(source.search_path()) };
-    Ok(Some(Redis::start(folder, options).await?))
+    Ok(Some(RedisServer::start(folder, options).await?))
 }
 
 /// The master keys that are configured, or the data folder's.

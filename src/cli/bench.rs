@@ -15,10 +15,11 @@ use clap::Args;
 use crate::domain::token::BearerToken;
 use crate::http::floor::{self, FloorServer};
 use crate::loadgen::{
-    self, Address, AddressError, Amount, FailureKind, LoadError, Outcome, Plan, Progress, Request,
+    self, Address, AddressError, Amount, FailureKind, LoadError, LoadOutcome, LoadPlan,
+    LoadProgress, Request,
 };
 use meter::Meter;
-use report::Report;
+use report::BenchReport;
 
 const PATH: &str = "/api/ai-cache/query";
 const QUESTIONS: u32 = 64;
@@ -57,7 +58,7 @@ pub struct BenchArgs {
 
 /// The service to measure.
 #[derive(Debug, Clone)]
-pub struct Target {
+pub struct BenchTarget {
     /// Where it listens.
     pub address: Address,
     /// A token of the role app.
@@ -120,10 +121,10 @@ impl BenchError {
 impl BenchArgs {
     /// The service named by `--url` and `--token`; none when one is to be started. Waits for the
     /// resolver.
-    pub fn target(&self) -> Result<Option<Target>, BenchError> {
+    pub fn target(&self) -> Result<Option<BenchTarget>, BenchError> {
         match (&self.url, &self.token) {
             (Some(url), Some(token)) => {
-                Ok(Some(Target { address: Address::parse(url)?, token: token.clone() }))
+                Ok(Some(BenchTarget { address: Address::parse(url)?, token: token.clone() }))
             }
             _ => Ok(None),
         }
@@ -132,7 +133,7 @@ impl BenchArgs {
 
 /// Measures `target`, prints the result, and says by the exit code whether every request was
 /// answered.
-pub async fn run(args: &BenchArgs, target: &Target) -> Result<ExitCode, BenchError> {
+pub async fn run(args: &BenchArgs, target: &BenchTarget) -> Result<ExitCode, BenchError> {
     let cache = Side::new("cache", &target.address, &target.token);
     prime(target, &cache).await?;
     let body_bytes = reply_size(target, &cache).await?;
@@ -141,7 +142,7 @@ pub async fn run(args: &BenchArgs, target: &Target) -> Result<ExitCode, BenchErr
     if let Some((server, _)) = floor {
         server.stop().map_err(BenchError::Floor)?;
     }
-    let report = Report::new(&measured);
+    let report = BenchReport::new(&measured);
     let text = if args.json { report.to_json()? } else { report.to_table() };
     writeln!(io::stdout(), "{text}").map_err(BenchError::Output)?;
     let failures = report::failure_lines(&measured);
@@ -153,21 +154,21 @@ pub async fn run(args: &BenchArgs, target: &Target) -> Result<ExitCode, BenchErr
 
 /// All that was measured.
 struct Measured {
-    cache: Outcome,
+    cache: LoadOutcome,
     compared: Option<Compared>,
 }
 
 /// What is measured only with `--floor`.
 struct Compared {
-    floor: Outcome,
-    cache_single: Outcome,
-    floor_single: Outcome,
+    floor: LoadOutcome,
+    cache_single: LoadOutcome,
+    floor_single: LoadOutcome,
 }
 
 /// One of the two servers that are measured by turns.
 struct Side {
     name: &'static str,
-    plan: Plan,
+    plan: LoadPlan,
 }
 
 impl Side {
@@ -178,7 +179,7 @@ impl Side {
             })
             .collect();
         let amount = Amount::Requests(u64::from(QUESTIONS));
-        let plan = Plan::new(address.socket(), NonZeroUsize::MIN, amount, requests);
+        let plan = LoadPlan::new(address.socket(), NonZeroUsize::MIN, amount, requests);
         Self { name, plan }
     }
 }
@@ -198,10 +199,10 @@ fn question(number: u32) -> String {
 
 /// Asks each question once, so that the cache has it. A failure ends the run: what would be
 /// measured is not the cache.
-async fn prime(target: &Target, cache: &Side) -> Result<Outcome, BenchError> {
+async fn prime(target: &BenchTarget, cache: &Side) -> Result<LoadOutcome, BenchError> {
     let concurrency = NonZeroUsize::MIN.saturating_add(PRIMING_CONCURRENCY_MAX - 1);
-    let plan = Plan { concurrency, request_timeout: PRIMING_TIMEOUT, ..cache.plan.clone() };
-    let outcome = loadgen::run(plan, Arc::new(Progress::default())).await?;
+    let plan = LoadPlan { concurrency, request_timeout: PRIMING_TIMEOUT, ..cache.plan.clone() };
+    let outcome = loadgen::run(plan, Arc::new(LoadProgress::default())).await?;
     let address = target.address.clone();
     let first = outcome.failures.iter().next().map(|(kind, _, why)| (kind, why.to_owned()));
     match first {
@@ -212,7 +213,7 @@ async fn prime(target: &Target, cache: &Side) -> Result<Outcome, BenchError> {
 }
 
 /// Mean size of a reply's body now that the questions are cached.
-async fn reply_size(target: &Target, cache: &Side) -> Result<usize, BenchError> {
+async fn reply_size(target: &BenchTarget, cache: &Side) -> Result<usize, BenchError> {
     let cached = prime(target, cache).await?;
     let mean = cached.body_bytes.checked_div(cached.replies).unwrap_or(0);
     Ok(usize::try_from(mean).unwrap_or(usize::MAX))
@@ -220,7 +221,7 @@ async fn reply_size(target: &Target, cache: &Side) -> Result<usize, BenchError> 
 
 /// The bare server, answering a JSON string of exactly `body_bytes` (two at least). It is asked the
 /// same as the cache, token and all, so that both read as many bytes.
-fn start_floor(body_bytes: usize, target: &Target) -> Result<(FloorServer, Side), BenchError> {
+fn start_floor(body_bytes: usize, target: &BenchTarget) -> Result<(FloorServer, Side), BenchError> {
     let body = format!("\"{}\"", "x".repeat(body_bytes.saturating_sub(2)));
     let server = floor::start(body.into_bytes()).map_err(BenchError::Floor)?;
     let side = Side::new("floor", &server.addr().into(), &target.token);
@@ -234,7 +235,7 @@ async fn measure(
 ) -> Result<Measured, BenchError> {
     let concurrency = NonZeroUsize::MIN.saturating_add(usize::from(args.concurrency) - 1);
     let load = Turns::of(args.duration_seconds, concurrency);
-    let mut on_cache = Outcome::empty().map_err(LoadError::from)?;
+    let mut on_cache = LoadOutcome::empty().map_err(LoadError::from)?;
     let Some(floor) = floor else {
         let meter = Meter::new(args, load.length());
         load.run(&mut [(cache, &mut on_cache)], &meter).await?;
@@ -243,9 +244,9 @@ async fn measure(
     let single = Turns::single_caller(args.duration_seconds);
     let meter = Meter::new(args, 2 * (load.length() + single.length()));
     let mut compared = Compared {
-        floor: Outcome::empty().map_err(LoadError::from)?,
-        cache_single: Outcome::empty().map_err(LoadError::from)?,
-        floor_single: Outcome::empty().map_err(LoadError::from)?,
+        floor: LoadOutcome::empty().map_err(LoadError::from)?,
+        cache_single: LoadOutcome::empty().map_err(LoadError::from)?,
+        floor_single: LoadOutcome::empty().map_err(LoadError::from)?,
     };
     load.run(&mut [(cache, &mut on_cache), (floor, &mut compared.floor)], &meter).await?;
     let singles = &mut [(cache, &mut compared.cache_single), (floor, &mut compared.floor_single)];
@@ -288,13 +289,13 @@ impl Turns {
     /// Adds what each side did to its total.
     async fn run(
         &self,
-        sides: &mut [(&Side, &mut Outcome)],
+        sides: &mut [(&Side, &mut LoadOutcome)],
         meter: &Meter,
     ) -> Result<(), LoadError> {
         for turn in 0..self.count {
             let warm_up = if turn == 0 { self.first_warm_up } else { LATER_WARM_UP };
             for (side, total) in &mut *sides {
-                let plan = Plan {
+                let plan = LoadPlan {
                     concurrency: self.concurrency,
                     amount: Amount::For { warm_up, measured: self.slice },
                     seed: turn.into(),

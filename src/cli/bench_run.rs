@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::administration::{Grant, TenantSlug};
+use crate::administration::{Grant, TenantSlug, TokenRequest};
 use crate::app::Running;
 use crate::config::{Config, Source};
 use crate::crypto;
@@ -18,8 +18,8 @@ use crate::loadgen::Address;
 use crate::store::tenants::TenantLimits;
 use crate::upstream::Demo;
 
-use super::backend::{Backend, Hold};
-use super::bench::{self, BenchArgs, Target};
+use super::backend::{Backend, FolderUse};
+use super::bench::{self, BenchArgs, BenchTarget};
 use super::failure::Failure;
 use super::output;
 
@@ -45,7 +45,7 @@ fn folder_name() -> Result<String, Failure> {
     crypto::random::<8>().map(hex::encode).map_err(Failure::internal)
 }
 
-async fn measure(args: &BenchArgs, target: &Target) -> ExitCode {
+async fn measure(args: &BenchArgs, target: &BenchTarget) -> ExitCode {
     bench::run(args, target).await.unwrap_or_else(|error| refuse(&error))
 }
 
@@ -61,7 +61,7 @@ async fn measure_local(
 ) -> Result<ExitCode, Failure> {
     let settings = [("AI_CACHE_DATA_DIR", folder.to_str().unwrap_or_default())];
     let config = Config::load(&Source::from_pairs(settings)).map_err(Failure::usage)?;
-    let backend = Backend::open(&config, source, Hold::Alone, Lifetime::Bound).await?;
+    let backend = Backend::open(&config, source, FolderUse::Alone, Lifetime::Bound).await?;
     let measured = match start(&config, &backend).await {
         Ok((running, target)) => {
             let code = measure(args, &target).await;
@@ -74,7 +74,7 @@ async fn measure_local(
     measured
 }
 
-async fn start(config: &Config, backend: &Backend) -> Result<(Running, Target), Failure> {
+async fn start(config: &Config, backend: &Backend) -> Result<(Running, BenchTarget), Failure> {
     let prices = Prices { prompt: Usd(150_000), completion: Usd(600_000) };
     let upstream = Demo::new("demo".to_owned(), Duration::ZERO, ANSWER_BYTES, prices);
     let app = backend.start_app(config, Arc::new(upstream)).await?;
@@ -85,11 +85,12 @@ async fn start(config: &Config, backend: &Backend) -> Result<(Running, Target), 
         .create_tenant(&slug, "Benchmark", TenantLimits::default(), record)
         .await?;
     let roles = [Role::App].into_iter().collect();
-    let grant = (Grant::CommandLine, app.calls.command_line_record());
-    let token = app.administration.create_token(tenant.id, roles, None, grant).await?;
+    let request = TokenRequest { tenant: tenant.id, roles, expires_at: None };
+    let record = app.calls.command_line_record();
+    let token = app.administration.create_token(request, Grant::CommandLine, record).await?;
     let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(Failure::internal)?;
     let running = app.serve(listener)?;
     let address = Address::parse(&format!("http://{}", running.address()));
     let token = BearerToken::parse(&token.text).ok_or_else(|| Failure::internal("no token"))?;
-    Ok((running, Target { address: address.map_err(Failure::internal)?, token }))
+    Ok((running, BenchTarget { address: address.map_err(Failure::internal)?, token }))
 }

@@ -16,7 +16,7 @@ use crate::store::migrate::MigrateError;
 
 /// What kind of failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum CommandFailureKind {
     /// What was asked about is not so, or could not be done.
     NotSo,
     /// Bad usage or settings.
@@ -28,24 +28,24 @@ enum Kind {
 /// Why a command did not do its work.
 #[derive(Debug)]
 pub(super) struct Failure {
-    kind: Kind,
+    kind: CommandFailureKind,
     line: String,
 }
 
 impl Failure {
     /// Bad usage or settings.
     pub(super) fn usage(line: impl fmt::Display) -> Self {
-        Self { kind: Kind::Usage, line: line.to_string() }
+        Self { kind: CommandFailureKind::Usage, line: line.to_string() }
     }
 
     /// What was asked about is not so.
     pub(super) fn not_so(line: impl fmt::Display) -> Self {
-        Self { kind: Kind::NotSo, line: line.to_string() }
+        Self { kind: CommandFailureKind::NotSo, line: line.to_string() }
     }
 
     /// A needed service is out of reach.
     pub(super) fn out_of_reach(line: impl fmt::Display) -> Self {
-        Self { kind: Kind::OutOfReach, line: line.to_string() }
+        Self { kind: CommandFailureKind::OutOfReach, line: line.to_string() }
     }
 
     /// Something of this process failed.
@@ -55,9 +55,9 @@ impl Failure {
 
     pub(super) fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self.kind {
-            Kind::NotSo => 1,
-            Kind::Usage => 2,
-            Kind::OutOfReach => 3,
+            CommandFailureKind::NotSo => 1,
+            CommandFailureKind::Usage => 2,
+            CommandFailureKind::OutOfReach => 3,
         })
     }
 }

@@ -1,5 +1,7 @@
 //! `ai-cache gdpr …`.
 
+use crate::domain::action::Action;
+use crate::domain::ids::TenantId;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -140,7 +142,7 @@ struct Downloaded<'a> {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Verified {
+struct VerifiedCertificate {
     ok: bool,
     request_id: String,
     issued_at: DateTime<Utc>,
@@ -178,8 +180,9 @@ pub(super) async fn run(
         GdprCommand::List { tenant, state, kind, due_before, json } => {
             let (state, kind, due_before) = (*state, *kind, *due_before);
             let filter = RequestFilter { state, kind, due_before, before: None };
-            let page = with_tenant(tenant, config, source, async |app: &App, record| {
-                Ok(app.compliance.list_requests_of(record, &filter, MOST).await?)
+            let page = with_tenant(tenant, config, source, async |app: &App, tenant| {
+                let word = app.calls.operators_word(tenant, Action::GdprList);
+                Ok(app.compliance.list_requests(word, &filter, MOST).await?)
             });
             let shown: Vec<GdprRequestBody> =
                 page.await?.requests.into_iter().map(GdprRequestBody::from).collect();
@@ -189,10 +192,10 @@ pub(super) async fn run(
         }
         GdprCommand::Show(args) => {
             let id = parse_id(&args.id)?;
-            let shown = with_tenant(&args.tenant, config, source, async |app: &App, record| {
-                Ok(app.compliance.show_request_of(record, id).await?)
+            let shown = with_tenant(&args.tenant, config, source, async |app: &App, tenant| {
+                show_request(app, tenant, id).await
             });
-            show(shown.await?, args.json)
+            show(shown.await?, Style::of(args.json))
         }
         GdprCommand::Approve(args) => decide(Decision::Approve, args, config, source).await,
         GdprCommand::Reject(args) => decide(Decision::Reject, args, config, source).await,
@@ -200,17 +203,17 @@ pub(super) async fn run(
         GdprCommand::Extend(args) => decide(Decision::Extend, args, config, source).await,
         GdprCommand::Download(args) => download(args, config, source).await,
         GdprCommand::VerifyCertificate { file, json } => {
-            verify(file, &backend::master_keys(config)?, *json)
+            verify(file, &backend::master_keys(config)?, Style::of(*json))
         }
     }
 }
 
-/// Runs `work` with the beginning of a record of the tenant's.
+/// Runs `work` for the tenant of this slug.
 async fn with_tenant<T>(
     slug: &str,
     config: &Config,
     source: &Source,
-    work: impl AsyncFnOnce(&App, AuditRecord) -> Result<T, Failure>,
+    work: impl AsyncFnOnce(&App, TenantId) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     let slug = parse_slug(slug)?;
     Box::pin(with_app(config, source, async |app: &App| {
@@ -220,8 +223,7 @@ async fn with_tenant<T>(
             return Err(Failure::not_so(line));
         }
         let tenant = app.administration.find_tenant(&slug).await?;
-        let record = AuditRecord { tenant: tenant.id, ..app.calls.command_line_record() };
-        work(app, record).await
+        work(app, tenant.id).await
     }))
     .await
 }
@@ -237,12 +239,12 @@ async fn file(args: &FileArgs, config: &Config, source: &Source) -> Result<ExitC
         received_at: args.received_at,
         idempotency_key: key.map(|key| within("idempotency-key", key, 128)).transpose()?,
     };
-    let shown = with_tenant(&args.tenant, config, source, async |app: &App, record| {
-        let filed = app.compliance.file_request(&filing, record.clone()).await?;
-        let record = AuditRecord { tenant: record.tenant, ..app.calls.command_line_record() };
-        Ok(app.compliance.show_request_of(record, filed.id).await?)
+    let shown = with_tenant(&args.tenant, config, source, async |app: &App, tenant| {
+        let record = AuditRecord { tenant, ..app.calls.command_line_record() };
+        let filed = app.compliance.file_request(&filing, record).await?;
+        show_request(app, tenant, filed.id).await
     });
-    show(shown.await?, args.json)
+    show(shown.await?, Style::of(args.json))
 }
 
 async fn decide(
@@ -253,18 +255,26 @@ async fn decide(
 ) -> Result<ExitCode, Failure> {
     let id = parse_id(&args.named.id)?;
     let reason = within("reason", &args.reason, 2_000)?;
-    let shown = with_tenant(&args.named.tenant, config, source, async |app: &App, record| {
-        let tenant = record.tenant;
-        app.compliance.decide_request(id, decision, Some(&reason), record).await?;
+    let shown = with_tenant(&args.named.tenant, config, source, async |app: &App, tenant| {
         let record = AuditRecord { tenant, ..app.calls.command_line_record() };
-        Ok(app.compliance.show_request_of(record, id).await?)
+        app.compliance.decide_request(id, decision, Some(&reason), record).await?;
+        show_request(app, tenant, id).await
     });
-    show(shown.await?, args.named.json)
+    show(shown.await?, Style::of(args.named.json))
 }
 
-fn show(view: RequestView, json: bool) -> Result<ExitCode, Failure> {
+async fn show_request(
+    app: &App,
+    tenant: TenantId,
+    id: GdprRequestId,
+) -> Result<RequestView, Failure> {
+    let word = app.calls.operators_word(tenant, Action::GdprRead);
+    Ok(app.compliance.show_request(word, id, 200).await?)
+}
+
+fn show(view: RequestView, style: Style) -> Result<ExitCode, Failure> {
     let shown = GdprRequestBody::from(view);
-    output::show(Style::of(json), &shown, || shown.line())
+    output::show(style, &shown, || shown.line())
 }
 
 async fn download(
@@ -275,18 +285,18 @@ async fn download(
     let (named, path) = (&args.named, &args.output);
     let id = parse_id(&named.id)?;
     let mut file = NewFile::create(path)?;
-    let bytes = with_tenant(&named.tenant, config, source, async |app: &App, record| {
-        let (compliance, tenant) = (&app.compliance, record.tenant);
-        let kind = compliance.show_request_of(record, id).await?.row.kind;
-        let record = AuditRecord { tenant, ..app.calls.command_line_record() };
-        match kind {
+    let bytes = with_tenant(&named.tenant, config, source, async |app: &App, tenant| {
+        let App { compliance, calls, .. } = app;
+        match show_request(app, tenant, id).await?.row.kind {
             RequestKind::Erase => {
-                let certificate = compliance.certificate_of(record, id).await?;
+                let word = calls.operators_word(tenant, Action::GdprRead);
+                let certificate = compliance.certificate(word, id).await?;
                 file.write(certificate.as_bytes())?;
                 file.keep()
             }
             RequestKind::Export => {
-                let mut package = compliance.download_export_of(record, id).await?;
+                let word = calls.operators_word(tenant, Action::GdprDownload);
+                let mut package = compliance.download_export(word, id).await?;
                 while let Some(part) = package.next().await? {
                     file.write(part.as_bytes())?;
                 }
@@ -304,7 +314,7 @@ async fn download(
 }
 
 /// Verifies a certificate; says what is wrong with it.
-fn verify(file: &Path, keys: &KeyProvider, json: bool) -> Result<ExitCode, Failure> {
+fn verify(file: &Path, keys: &KeyProvider, style: Style) -> Result<ExitCode, Failure> {
     let text = std::fs::read(file)
         .map_err(|error| Failure::usage(format!("{}: {}", file.display(), error.kind())))?;
     let signed: SignedCertificate = serde_json::from_slice(&text)
@@ -317,12 +327,12 @@ fn verify(file: &Path, keys: &KeyProvider, json: bool) -> Result<ExitCode, Failu
     let ok = hex::encode(key.public()) == signed.public_key
         && key.verifies(&signed.certificate.canonical(), &signature);
     let SignedCertificate { certificate, .. } = signed;
-    let verified = Verified {
+    let verified = VerifiedCertificate {
         ok,
         request_id: certificate.request_id.to_string(),
         issued_at: certificate.issued_at,
     };
-    output::show(Style::of(json), &verified, || {
+    output::show(style, &verified, || {
         let word = if ok { "is genuine" } else { "was changed, or not signed here" };
         format!("the certificate of the request {} {word}", verified.request_id)
     })?;

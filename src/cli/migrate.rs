@@ -11,7 +11,7 @@ use crate::domain::ids::SystemIds;
 use crate::embedded::Lifetime;
 use crate::store::migrate;
 
-use super::backend::{self, Backend, Hold};
+use super::backend::{self, Backend, FolderUse};
 use super::failure::Failure;
 use super::output::{self, Style};
 
@@ -24,7 +24,7 @@ pub(super) struct MigrateArgs {
 }
 
 #[derive(Serialize)]
-struct Report {
+struct MigrateReport {
     applied: usize,
     version: i32,
 }
@@ -40,7 +40,7 @@ pub(super) async fn run(
         (Some(admin), service) => {
             let service = service.as_ref().map(SecretText::reveal);
             let done = migrate::migrate(admin.reveal(), service, &SystemClock, &SystemIds).await?;
-            Report { applied: done.applied, version: done.version }
+            MigrateReport { applied: done.applied, version: done.version }
         }
         (None, Some(_)) => {
             let rule = "AI_CACHE_ADMIN_DATABASE_URL must name the owner of the database";
@@ -48,9 +48,9 @@ pub(super) async fn run(
         }
         (None, None) => {
             let backend =
-                Backend::open(config, source, Hold::Shared, Lifetime::Independent).await?;
+                Backend::open(config, source, FolderUse::Shared, Lifetime::Independent).await?;
             backend.servers.stop().await;
-            Report { applied: 0, version: migrate::newest_version() }
+            MigrateReport { applied: 0, version: migrate::newest_version() }
         }
     };
     output::show(Style::of(args.json), &report, || {

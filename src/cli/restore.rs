@@ -8,7 +8,7 @@ use crate::app::App;
 use crate::compliance::{Applied, MissingSink};
 use crate::config::{Config, Source};
 
-use super::backend::Hold;
+use super::backend::FolderUse;
 use super::failure::Failure;
 use super::output::{self, Style};
 use super::tenant::with_app_as;
@@ -34,7 +34,7 @@ pub(super) async fn run(
 ) -> Result<ExitCode, Failure> {
     let RestoreCommand::ApplyLedger { accept_missing_sink, json } = command;
     let missing = if *accept_missing_sink { MissingSink::Accepted } else { MissingSink::Refused };
-    let applied = with_app_as(Hold::Restoring, config, source, async |app: &App| {
+    let applied = with_app_as(FolderUse::Restoring, config, source, async |app: &App| {
         let record = app.calls.command_line_record();
         Ok(app.compliance.apply_erasure_ledger(missing, record).await?)
     })

@@ -41,7 +41,7 @@ pub(super) struct ScaleArgs {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Report {
+struct ScaleReport {
     offered: u32,
     kept: usize,
     budget_bytes: u64,
@@ -60,7 +60,7 @@ pub(super) fn run(args: &ScaleArgs) -> Result<ExitCode, Failure> {
         hot.insert(small_entry(tenant, index));
     }
     let resident_bytes = resident_bytes()?.saturating_sub(before);
-    let report = Report {
+    let report = ScaleReport {
         offered: args.entries,
         kept: hot.len(),
         budget_bytes,

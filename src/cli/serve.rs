@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 use zeroize::Zeroizing;
 
-use crate::administration::{Grant, TenantError, TenantSlug};
+use crate::administration::{Grant, TenantError, TenantSlug, TokenRequest};
 use crate::app::{App, Running};
 use crate::config::{Config, Source};
 use crate::domain::caller::Role;
@@ -18,7 +18,7 @@ use crate::domain::token::BearerToken;
 use crate::embedded::Lifetime;
 use crate::store::tenants::TenantLimits;
 
-use super::backend::{self, Backend, Hold};
+use super::backend::{self, Backend, FolderUse};
 use super::failure::Failure;
 use super::output;
 
@@ -31,7 +31,7 @@ pub(super) async fn run(config: &Config, source: &Source) -> Result<ExitCode, Fa
     backend::init_logging(config)?;
     // Bound before anything else starts: a taken port is known at once.
     let listener = listen(config.server.bind)?;
-    let backend = Backend::open(config, source, Hold::Alone, Lifetime::Independent).await?;
+    let backend = Backend::open(config, source, FolderUse::Alone, Lifetime::Independent).await?;
     let served = serve(config, &backend, listener).await;
     backend.servers.stop().await;
     served
@@ -127,8 +127,9 @@ async fn demo_token(app: &App, folder: &Path) -> Result<Zeroizing<String>, Failu
         }
     }
     let roles = [Role::App, Role::Admin, Role::Compliance].into_iter().collect();
-    let grant = (Grant::CommandLine, app.calls.command_line_record());
-    let made = administration.create_token(tenant.id, roles, None, grant).await?;
+    let request = TokenRequest { tenant: tenant.id, roles, expires_at: None };
+    let record = app.calls.command_line_record();
+    let made = administration.create_token(request, Grant::CommandLine, record).await?;
     write_private(&path, &made.text).map_err(|error| {
         Failure::usage(format!("{} cannot be written: {}", path.display(), error.kind()))
     })?;

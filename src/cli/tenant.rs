@@ -13,7 +13,7 @@ use crate::embedded::Lifetime;
 use crate::store::tenants::{TenantLimits, TenantRow};
 use crate::upstream::Nothing;
 
-use super::backend::{self, Backend, Hold};
+use super::backend::{self, Backend, FolderUse};
 use super::failure::Failure;
 use super::output::{self, Style};
 
@@ -63,12 +63,12 @@ pub(super) async fn with_app<T>(
     source: &Source,
     work: impl AsyncFnOnce(&App) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    with_app_as(Hold::Shared, config, source, work).await
+    with_app_as(FolderUse::Shared, config, source, work).await
 }
 
 /// The same, as who uses the servers.
 pub(super) async fn with_app_as<T>(
-    hold: Hold,
+    hold: FolderUse,
     config: &Config,
     source: &Source,
     work: impl AsyncFnOnce(&App) -> Result<T, Failure>,

@@ -6,7 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use clap::Subcommand;
 use serde::Serialize;
 
-use crate::administration::Grant;
+use crate::administration::{Grant, TokenRequest};
 use crate::app::App;
 use crate::config::{Config, Source};
 use crate::domain::caller::{Role, Roles};
@@ -66,7 +66,7 @@ struct Made {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Listed {
+struct TokenLine {
     id: String,
     roles: Vec<String>,
     created_at: DateTime<Utc>,
@@ -80,7 +80,7 @@ struct Revoked {
     revoked: bool,
 }
 
-impl From<TokenRow> for Listed {
+impl From<TokenRow> for TokenLine {
     fn from(row: TokenRow) -> Self {
         Self {
             id: row.id.to_string(),
@@ -132,7 +132,7 @@ pub(super) async fn run(
                 Ok(app.administration.list_tokens(tenant.id).await?)
             })
             .await?;
-            let listed: Vec<Listed> = rows.into_iter().map(Listed::from).collect();
+            let listed: Vec<TokenLine> = rows.into_iter().map(TokenLine::from).collect();
             output::show(Style::of(*json), &listed, || {
                 listed.iter().map(line).collect::<Vec<_>>().join("\n")
             })
@@ -163,8 +163,9 @@ async fn create(
     let expires_at = expires_in.map(|life| SystemClock.now() + life);
     with_app(config, source, async |app: &App| {
         let tenant = app.administration.find_tenant(&slug).await?;
-        let grant = (Grant::CommandLine, app.calls.command_line_record());
-        let new = app.administration.create_token(tenant.id, roles, expires_at, grant).await?;
+        let request = TokenRequest { tenant: tenant.id, roles, expires_at };
+        let record = app.calls.command_line_record();
+        let new = app.administration.create_token(request, Grant::CommandLine, record).await?;
         Ok(Made {
             id: new.row.id.to_string(),
             tenant: tenant.slug,
@@ -176,7 +177,7 @@ async fn create(
     .await
 }
 
-fn line(token: &Listed) -> String {
+fn line(token: &TokenLine) -> String {
     let state = match (token.revoked_at, token.expires_at) {
         (Some(at), _) => format!("revoked {at}"),
         (None, Some(at)) => format!("until {at}"),

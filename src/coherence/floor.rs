@@ -46,7 +46,7 @@ impl FloorPlace {
             Self::Nowhere => None,
             Self::Redis { redis, key, ids, clock } => {
                 let epoch = ids.next(clock.now());
-                Some(redis.raise_floor(key, (history.name(), position), epoch).await)
+                Some(redis.raise_floor(key, history.name(), position, epoch).await)
             }
         }
     }
@@ -61,7 +61,7 @@ impl FloorPlace {
 
 /// The floor as it was seen beside Postgres.
 #[derive(Debug, Clone)]
-struct Known {
+struct SeenFloor {
     origin: FloorOrigin,
     /// When Postgres was asked.
     contact: Instant,
@@ -70,7 +70,7 @@ struct Known {
 /// What one replica knows of the floor.
 pub(super) struct FloorWatch {
     place: FloorPlace,
-    known: Option<Known>,
+    known: Option<SeenFloor>,
 }
 
 impl FloorWatch {
@@ -86,7 +86,7 @@ impl FloorWatch {
         if let Some(Ok(floor)) = raised
             && contact.elapsed() < CONTACT_FRESH
         {
-            self.known = Some(Known { origin: floor.origin, contact });
+            self.known = Some(SeenFloor { origin: floor.origin, contact });
         }
     }
 

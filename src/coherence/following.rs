@@ -138,8 +138,8 @@ impl Coherence {
         let following = &mut *self.following.lock().await;
         loop {
             let (applied, sent) = (self.position(), Instant::now());
-            let known = (applied, following.history.as_ref());
-            let tail = following.connection.poll(&self.follower, known).await?;
+            let history = following.history.as_ref();
+            let tail = following.connection.poll(&self.follower, applied, history).await?;
             self.live_replicas.store(tail.live_replicas.max(1), Ordering::Relaxed);
             self.is_eldest.store(tail.is_eldest, Ordering::Relaxed);
             // Nobody waits for a replica whose lease ran out. It may count on a lease only once that

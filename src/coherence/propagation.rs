@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::domain::selector::Position;
 use crate::redis::FloorOrigin;
 use crate::store::follow::{self, History};
-use crate::store::replicas::{self, Laggards, Leases};
+use crate::store::replicas::{self, Laggards, ReplicaLeases};
 use crate::store::{Store, StoreError};
 
 use super::floor::CONTACT_LIMIT;
@@ -22,8 +22,8 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 const MARGIN: Duration = Duration::from_millis(100);
 
 /// Silent replicas are waited for no longer than a floor may prove them anything.
-const LEASES: Leases =
-    Leases { live: LEASE, silent: Duration::from_secs(CONTACT_LIMIT.as_secs() + 60) };
+const LEASES: ReplicaLeases =
+    ReplicaLeases { live: LEASE, silent: Duration::from_secs(CONTACT_LIMIT.as_secs() + 60) };
 
 /// Why it is not known that a step is in force everywhere. It is committed all the same.
 #[derive(Debug, thiserror::Error)]
@@ -37,7 +37,7 @@ pub enum PropagationError {
 }
 
 /// A floor that was raised, since when.
-struct Standing {
+struct RaisedFloor {
     origin: FloorOrigin,
     since: Instant,
 }
@@ -82,7 +82,7 @@ impl Coherence {
     async fn stands(
         &self,
         position: Position,
-        standing: &mut Option<Standing>,
+        standing: &mut Option<RaisedFloor>,
     ) -> Result<bool, StoreError> {
         let history = self.read_history().await?;
         // Without Redis it cannot be known what it proves to others.
@@ -93,7 +93,7 @@ impl Coherence {
         let before = standing.take();
         *standing = raised.ok().map(|floor| match before {
             Some(before) if before.origin == floor.origin => before,
-            _ => Standing { origin: floor.origin, since: now },
+            _ => RaisedFloor { origin: floor.origin, since: now },
         });
         Ok(standing.as_ref().is_some_and(|at| now - at.since > PROOF + MARGIN))
     }

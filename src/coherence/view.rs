@@ -34,7 +34,7 @@ pub struct TenantView {
 
 /// An invalidation of an entry or a group.
 #[derive(Debug, Clone, Copy)]
-struct Gone {
+struct KnownInvalidation {
     at: Position,
     selector: Selector,
 }
@@ -44,7 +44,7 @@ struct Gone {
 struct Recent {
     /// Nothing is known of invalidations up to here.
     unknown_up_to: Position,
-    gone: Vec<Gone>,
+    gone: Vec<KnownInvalidation>,
 }
 
 impl TenantView {
@@ -161,7 +161,7 @@ impl TenantView {
             }
             Selector::Entry { .. } | Selector::Group(_) => {
                 let mut recent = Recent::clone(&self.recent.load());
-                recent.gone.push(Gone { at: position, selector: *selector });
+                recent.gone.push(KnownInvalidation { at: position, selector: *selector });
                 if recent.gone.len() > KEPT {
                     recent.unknown_up_to = recent.gone.remove(0).at;
                 }

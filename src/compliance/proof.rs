@@ -6,7 +6,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::audit::verify::{Verification, Verifier, VerifyError};
 use crate::audit::{AuditError, Checkpoint, CheckpointFile, LineFileError, PresentLedger};
-use crate::domain::audit_record::{Action, AuditRecord};
+use crate::domain::action::Action;
+use crate::domain::audit_record::AuditRecord;
 use crate::domain::ids::{LedgerId, TenantId};
 use crate::domain::seal::Seal;
 use crate::store::verifications::{self, VerificationRow};
@@ -147,7 +148,7 @@ impl Compliance {
         self.look_at_default_partitions().await;
         let id = self.parts.ids.next(now);
         let claimed = store.system("claim the daily verification", async |mut tx| {
-            verifications::claim(&mut tx, id, now, (EVERY, CLAIM)).await
+            verifications::claim(&mut tx, id, now, EVERY, CLAIM).await
         });
         if !claimed.await? {
             self.tell_last_verification().await?;
@@ -170,7 +171,7 @@ impl Compliance {
         let ended = self.parts.clock.now();
         let counts = [verification.rows, verification.seals, verification.checkpoints, found];
         let kept = store.system("keep the daily verification", async |mut tx| {
-            verifications::end(&mut tx, (id, ended), counts, &kinds).await
+            verifications::end(&mut tx, id, ended, counts, &kinds).await
         });
         kept.await?;
         let mut record = self.own_record(Action::AuditVerify);

@@ -6,11 +6,13 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::audit::{AuditError, Erasure, LineFileError, ReadErasures, Verdict};
-use crate::domain::audit_record::{Action, AuditRecord};
+use crate::audit::{AuditError, Erasure, ErasureDecision, LineFileError, ReadErasures};
+use crate::domain::action::Action;
+use crate::domain::audit_record::AuditRecord;
 use crate::domain::ids::AuditId;
 use crate::domain::selector::Change;
 use crate::store::erasures::ErasureRow;
+use crate::store::ledgers::ErasuresKept;
 use crate::store::{self, Ending, StoreError, erasures, invalidations, keys, ledgers, tenants};
 
 use super::Compliance;
@@ -210,7 +212,7 @@ impl Compliance {
             // A backup may be older than the tenant.
             let here = tenants::is_here(&mut tx).await?;
             if here {
-                invalidations::lock_for_invalidation(&mut tx, false, now).await?;
+                invalidations::lock_for_invalidation(&mut tx, now).await?;
             }
             if !erasures::insert(&mut tx, subject, request, at).await? {
                 return Ok::<_, StoreError>(Ending::RollBack(false));
@@ -259,9 +261,12 @@ impl Compliance {
             })
             .await?;
         }
-        let outside = self.parts.erasures.is_some();
+        let kept = match self.parts.erasures {
+            Some(_) => ErasuresKept::Outside,
+            None => ErasuresKept::Inside,
+        };
         let noted = store.system("note whether erasures are kept outside", async |mut tx| {
-            ledgers::note_erasures_outside(&mut tx, outside).await
+            ledgers::update_erasures_kept(&mut tx, kept).await
         });
         Ok(noted.await?)
     }
@@ -285,5 +290,5 @@ impl Compliance {
 
 const fn written(row: ErasureRow) -> Erasure {
     let ErasureRow { tenant, subject, request, at } = row;
-    Erasure { tenant, subject, request, at, verdict: Verdict::Erased }
+    Erasure { tenant, subject, request, at, verdict: ErasureDecision::Erased }
 }

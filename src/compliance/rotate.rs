@@ -62,7 +62,7 @@ impl From<StoreError> for RotateError {
 }
 
 /// What is to be done.
-struct Plan {
+struct RotationPlan {
     target: MasterKeyId,
     resumed: bool,
     /// Keys under which nothing may be wrapped any more.
@@ -118,7 +118,7 @@ impl Compliance {
         &self,
         keys: &KeyProvider,
         file: Option<&LockedKeys<'_>>,
-    ) -> Result<Plan, RotateError> {
+    ) -> Result<RotationPlan, RotateError> {
         let wrapping = keys.wrapping_ids();
         let (used, names) = self.wrapping_key_names().await?;
         let numbers =
@@ -137,7 +137,7 @@ impl Compliance {
         let old = wrapping.iter().map(|id| id.as_str().to_owned()).chain(used);
         let old = old.chain([keys.active_id().as_str().to_owned()]);
         let old = old.filter(|name| name != target.as_str()).collect();
-        Ok(Plan { target, resumed, old })
+        Ok(RotationPlan { target, resumed, old })
     }
 
     async fn wrapping_key_names(&self) -> Result<(Vec<String>, Vec<String>), StoreError> {
@@ -151,7 +151,7 @@ impl Compliance {
         Ok((used.into_iter().map(|(name, _)| name).collect(), names))
     }
 
-    async fn retire(&self, plan: &Plan) -> Result<(), RotateError> {
+    async fn retire(&self, plan: &RotationPlan) -> Result<(), RotateError> {
         let (store, now) = (self.parts.store.long(), self.parts.clock.now());
         let old: Vec<String> = plan.old.iter().cloned().collect();
         let target = plan.target.as_str();
@@ -181,7 +181,7 @@ impl Compliance {
     async fn unused_wrapping_keys(
         &self,
         keys: &KeyProvider,
-        plan: &Plan,
+        plan: &RotationPlan,
     ) -> Result<Vec<MasterKeyId>, StoreError> {
         let (used, _) = self.wrapping_key_names().await?;
         let wrapping = keys.wrapping_ids().into_iter();

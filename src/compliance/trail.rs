@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 
-use crate::domain::audit_record::{Action, Outcome};
+use crate::domain::action::Action;
+use crate::domain::audit_record::Outcome;
 use crate::domain::audit_row::AuditRow;
 use crate::domain::ids::{AuditId, EntryId, RequestId, TenantId};
 use crate::domain::query::SubjectId;
@@ -53,11 +54,15 @@ impl Compliance {
         &self,
         call: &mut Call,
         query: &TrailQuery,
-        (before, limit): (Option<AuditId>, u16),
+        before: Option<AuditId>,
+        limit: u16,
     ) -> Result<TrailPage, ServiceError> {
         let tenant = call.caller.tenant;
         let filter = self.trail_filter(tenant, query).await?;
-        note_subject(call, &filter);
+        // The reading of one person's records is itself a record about that person.
+        if let Some(only) = filter.only_subject() {
+            call.note(|record| record.subject_key = Some(only));
+        }
         let stretch = Stretch { order: Order::NewestFirst, behind: before, until: None };
         let mut search = TrailSearch::new(tenant, filter, stretch);
         let TrailPage { rows, next } = self.find_page(&mut search, usize::from(limit)).await?;
@@ -115,12 +120,5 @@ impl Compliance {
             entry: *entry,
             request: *request,
         })
-    }
-}
-
-/// Reading about one person is itself a record about that person.
-pub(super) fn note_subject(call: &mut Call, filter: &TrailFilter) {
-    if let Some([only]) = filter.subject_keys.as_deref() {
-        call.note(|record| record.subject_key = Some(*only));
     }
 }

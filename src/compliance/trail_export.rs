@@ -2,84 +2,44 @@
 //! when it began. A record tells of its beginning before anything leaves, another of its end.
 
 use std::sync::Arc;
-use std::time::Instant;
 
-use crate::domain::audit_record::{Action, AuditRecord, Outcome};
+use crate::call::{OnWord, ServiceError, StreamEnd};
+use crate::domain::action::Action;
 use crate::domain::audit_row::AuditRow;
-use crate::domain::ids::TenantId;
-use crate::store::audit_rows::{self, Order, Stretch, TrailFilter};
+use crate::store::audit_rows::{self, Order, Stretch};
 
-use super::trail::note_subject;
 use super::trail_search::TrailSearch;
 use super::{Compliance, TrailQuery};
-use crate::call::{Call, ServiceError};
-use crate::call::{ServedToken, StreamEnd};
 
 /// Rows that are read and held at a time.
 const PAGE: usize = 1_000;
 
 /// An export under way. Dropped before its end, it is recorded as aborted.
 pub struct TrailExport {
-    service: Arc<Compliance>,
+    compliance: Arc<Compliance>,
     search: TrailSearch,
-    /// `None` on the word of the command line.
-    token: Option<ServedToken>,
     end: StreamEnd,
 }
 
 impl Compliance {
-    /// Begins an export of the trail of the caller's tenant. It holds the record of its own
-    /// beginning and every older one in Postgres; what is recorded later may miss.
+    /// Begins an export of a tenant's trail. It holds the record of its own beginning and every
+    /// older one in Postgres; it may miss records that are made later.
     pub async fn export_trail(
         self: &Arc<Self>,
-        call: &mut Call,
+        mut word: OnWord<'_>,
         query: &TrailQuery,
     ) -> Result<TrailExport, ServiceError> {
-        let tenant = call.caller.tenant;
+        let tenant = word.tenant();
         let filter = self.trail_filter(tenant, query).await?;
-        note_subject(call, &filter);
-        let _receipt = call
-            .settle(|record| {
-                record.outcome = Outcome::Done;
-                record.status = 200;
-                record.count = -1;
-            })
-            .await?;
-        let end = AuditRecord { status: 200, ..call.change(tenant, Action::AuditExportEnd) };
-        let token = ServedToken::of(call);
-        let export = self.begin_export(filter, end, call.arrived()).await?;
-        Ok(TrailExport { token: Some(token), ..export })
-    }
-
-    /// Begins an export of a tenant's trail on the word of the command line.
-    pub async fn export_trail_of(
-        self: &Arc<Self>,
-        tenant: TenantId,
-        query: &TrailQuery,
-    ) -> Result<TrailExport, ServiceError> {
-        let begun = Instant::now();
-        let filter = self.trail_filter(tenant, query).await?;
-        let record = AuditRecord {
-            tenant,
-            action: Action::AuditExport,
-            count: -1,
-            ..self.parts.calls.command_line_record()
-        };
-        let end = AuditRecord { action: Action::AuditExportEnd, ..record.clone() };
-        let _receipt = self.parts.audit.record(record).await?;
-        self.begin_export(filter, end, begun).await
-    }
-
-    async fn begin_export(
-        self: &Arc<Self>,
-        filter: TrailFilter,
-        end: AuditRecord,
-        begun: Instant,
-    ) -> Result<TrailExport, ServiceError> {
-        let (store, tenant) = (&self.parts.store, end.tenant);
-        let newest = store.read("find the newest audit record", tenant, async |mut tx| {
-            audit_rows::find_newest(&mut tx).await
-        });
+        // The reading of one person's records is itself a record about that person.
+        if let Some(only) = filter.only_subject() {
+            word.note(|record| record.subject_key = Some(only));
+        }
+        let _receipt = word.settle(200, |record| record.count = -1).await?;
+        let newest =
+            self.parts.store.read("find the newest audit record", tenant, async |mut tx| {
+                audit_rows::find_newest(&mut tx).await
+            });
         let search = match Box::pin(newest).await? {
             None => TrailSearch::ended(tenant, filter),
             newest => {
@@ -87,8 +47,8 @@ impl Compliance {
                 TrailSearch::new(tenant, filter, stretch)
             }
         };
-        let end = self.parts.calls.stream_end(end, begun);
-        Ok(TrailExport { service: Arc::clone(self), search, token: None, end })
+        let end = self.parts.calls.stream_end(&word, Action::AuditExportEnd);
+        Ok(TrailExport { compliance: Arc::clone(self), search, end })
     }
 }
 
@@ -103,11 +63,8 @@ impl TrailExport {
     /// Passes over windows without rows, each in a transaction and a turn of its own.
     async fn read(&mut self) -> Result<Option<Vec<AuditRow>>, ServiceError> {
         while self.search.rest().is_some() {
-            let rows = self.search.read(&self.service, PAGE).await?;
-            // Asked after the reading, which takes its time: no page leaves once it is known.
-            if let Some(token) = &self.token {
-                token.check(&self.service.parts.calls).await?;
-            }
+            let rows = self.search.read(&self.compliance, PAGE).await?;
+            self.end.check_token().await?;
             if !rows.is_empty() {
                 self.end.add(rows.len());
                 return Ok(Some(rows));

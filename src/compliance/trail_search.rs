@@ -26,12 +26,12 @@ pub(super) struct TrailSearch {
     filter: TrailFilter,
     /// What has not been looked at; `None` at the end.
     rest: Option<Stretch>,
-    window: Window,
+    window: SearchWindow,
 }
 
 /// How far the next statement may look.
 #[derive(Clone, Copy)]
-enum Window {
+enum SearchWindow {
     /// To be found out.
     Unknown,
     /// Up to this record.
@@ -47,7 +47,7 @@ struct Looked {
     rows: Vec<AuditRow>,
     /// What has not been looked at. `None` means that nothing is left.
     rest: Option<Stretch>,
-    window: Window,
+    window: SearchWindow,
 }
 
 impl TrailSearch {
@@ -55,13 +55,14 @@ impl TrailSearch {
     pub(super) fn new(tenant: TenantId, filter: TrailFilter, stretch: Stretch) -> Self {
         // A person without any key is in no record.
         let nobody = filter.subject_keys.as_ref().is_some_and(Vec::is_empty);
-        let window = if filter.looks_at_rows() { Window::Unknown } else { Window::Rest };
+        let window =
+            if filter.looks_at_rows() { SearchWindow::Unknown } else { SearchWindow::Rest };
         Self { tenant, filter, rest: (!nobody).then_some(stretch), window }
     }
 
     /// A search for which nothing is left.
     pub(super) const fn ended(tenant: TenantId, filter: TrailFilter) -> Self {
-        Self { tenant, filter, rest: None, window: Window::Rest }
+        Self { tenant, filter, rest: None, window: SearchWindow::Rest }
     }
 
     /// What has not been looked at; `None` at the end.
@@ -72,12 +73,12 @@ impl TrailSearch {
     /// The next records, at most `limit`. None at all does not say that there are no more.
     pub(super) async fn read(
         &mut self,
-        service: &Compliance,
+        compliance: &Compliance,
         limit: usize,
     ) -> Result<Vec<AuditRow>, ServiceError> {
-        let store = service.parts.store.long();
+        let store = compliance.parts.store.long();
         // A search for something rare takes its time: it must not take every connection.
-        let turn = tokio::time::timeout(TURN, service.trail_turns.acquire()).await;
+        let turn = tokio::time::timeout(TURN, compliance.trail_turns.acquire()).await;
         let _turn = turn.map_err(|_| StoreError::TimedOut)?;
         let read = store.read("search the audit trail", self.tenant, async |mut tx| {
             self.look(&mut tx, limit).await
@@ -106,10 +107,12 @@ impl TrailSearch {
         let full = rows.last().filter(|_| rows.len() == limit);
         let (rest, window) = match (full, window) {
             (Some(last), _) => (Some(Stretch { behind: Some(last.id), ..rest }), window),
-            (None, Window::Until(end)) => {
-                (Some(Stretch { behind: Some(end), ..rest }), Window::Unknown)
+            (None, SearchWindow::Until(end)) => {
+                (Some(Stretch { behind: Some(end), ..rest }), SearchWindow::Unknown)
             }
-            (None, Window::Unknown | Window::Rest | Window::Person) => (None, Window::Rest),
+            (None, SearchWindow::Unknown | SearchWindow::Rest | SearchWindow::Person) => {
+                (None, SearchWindow::Rest)
+            }
         };
         Ok(Looked { rows, rest, window })
     }
@@ -125,18 +128,18 @@ impl TrailSearch {
         tx: &mut TenantTx,
         rest: Stretch,
         limit: usize,
-    ) -> Result<(Window, Vec<AuditRow>), StoreError> {
+    ) -> Result<(SearchWindow, Vec<AuditRow>), StoreError> {
         if self.filter.looks_at_rows() {
             tx.keep_to_indexes().await?;
         }
         let window = match self.window {
-            Window::Unknown => self.find_window(tx, rest).await?,
+            SearchWindow::Unknown => self.find_window(tx, rest).await?,
             known => known,
         };
         let stretch = match window {
-            Window::Until(end) => Stretch { until: Some(end), ..rest },
-            Window::Unknown | Window::Rest => rest,
-            Window::Person => {
+            SearchWindow::Until(end) => Stretch { until: Some(end), ..rest },
+            SearchWindow::Unknown | SearchWindow::Rest => rest,
+            SearchWindow::Person => {
                 audit_rows::find_before_ordering(tx).await?;
                 rest
             }
@@ -145,13 +148,17 @@ impl TrailSearch {
         Ok((window, audit_rows::list(tx, &self.filter, stretch, limit).await?))
     }
 
-    async fn find_window(&self, tx: &mut TenantTx, rest: Stretch) -> Result<Window, StoreError> {
+    async fn find_window(
+        &self,
+        tx: &mut TenantTx,
+        rest: Stretch,
+    ) -> Result<SearchWindow, StoreError> {
         if let Some(keys) = &self.filter.subject_keys
             && audit_rows::has_few_of(tx, keys, FEW).await?
         {
-            return Ok(Window::Person);
+            return Ok(SearchWindow::Person);
         }
         let end = audit_rows::find_window_end(tx, &self.filter, rest, SCAN).await?;
-        Ok(end.map_or(Window::Rest, Window::Until))
+        Ok(end.map_or(SearchWindow::Rest, SearchWindow::Until))
     }
 }

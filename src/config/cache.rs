@@ -36,9 +36,9 @@ impl CacheConfig {
             while_revalidate: window(reader, "AI_CACHE_STALE_WHILE_REVALIDATE_SECONDS", 60),
             if_error: window(reader, "AI_CACHE_STALE_IF_ERROR_SECONDS", 300),
         };
-        let allow_insecure = reader.flag("AI_CACHE_ALLOW_INSECURE", false);
+        let allow_insecure = reader.flag("AI_CACHE_ALLOW_INSECURE").unwrap_or(false);
         let mut guarded = |name| {
-            let enabled = reader.flag(name, true);
+            let enabled = reader.flag(name).unwrap_or(true);
             if !enabled && !allow_insecure {
                 let rule = "may be false only together with AI_CACHE_ALLOW_INSECURE=true";
                 reader.refuse(name, rule);
@@ -48,14 +48,14 @@ impl CacheConfig {
         let encryption_enabled = guarded("AI_CACHE_ENCRYPTION_ENABLED");
         let audit_logging_enabled = guarded("AI_CACHE_AUDIT_LOGGING_ENABLED");
         Self {
-            enabled: reader.flag("AI_CACHE_ENABLED", true),
+            enabled: reader.flag("AI_CACHE_ENABLED").unwrap_or(true),
             max_entries: reader.number("AI_CACHE_MAX_ENTRIES", 1..=1_000_000_000_000, 10_000_000),
             memory_bytes: memory_mb * 1_024 * 1_024,
             default_ttl: TimeDelta::seconds(i64::try_from(ttl).unwrap_or(3_600)),
             stale,
             encryption_enabled,
             audit_logging_enabled,
-            monitoring_enabled: reader.flag("AI_CACHE_MONITORING_ENABLED", true),
+            monitoring_enabled: reader.flag("AI_CACHE_MONITORING_ENABLED").unwrap_or(true),
         }
     }
 }

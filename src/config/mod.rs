@@ -27,7 +27,7 @@ pub use log::{LogConfig, LogFormat};
 pub use redis::RedisConfig;
 pub use secret::SecretText;
 pub use server::ServerConfig;
-pub use source::{Origin, Source, SourceError};
+pub use source::{Source, SourceError, ValueOrigin};
 pub use upstream::{UpstreamConfig, UpstreamKind};
 
 use reader::Reader;
@@ -82,7 +82,7 @@ impl Config {
         let database = DatabaseConfig::read(&mut reader);
         let redis = RedisConfig::read(&mut reader);
         let cache = CacheConfig::read(&mut reader);
-        let upstream = UpstreamConfig::read(&mut reader, database.url.is_some());
+        let upstream = UpstreamConfig::read(&mut reader, &database);
         let keys = KeysConfig::read(&mut reader);
         let audit = AuditConfig::read(&mut reader);
         let gdpr = GdprConfig::read(&mut reader);

@@ -4,7 +4,7 @@
 use std::ops::RangeInclusive;
 
 use super::known::{Availability, KNOWN, Known, Secrecy, nearest};
-use super::source::{Origin, Source};
+use super::source::{Source, ValueOrigin};
 use super::{ConfigErrors, Setting};
 
 /// Reads settings and collects faults.
@@ -19,7 +19,7 @@ struct Given<'a> {
     name: &'static str,
     /// Without outer white space.
     value: &'a str,
-    origin: &'a Origin,
+    origin: &'a ValueOrigin,
 }
 
 impl<'a> Reader<'a> {
@@ -95,14 +95,14 @@ impl<'a> Reader<'a> {
         parsed
     }
 
-    /// A switch.
-    pub(super) fn flag(&mut self, name: &'static str, default: bool) -> bool {
+    /// A switch, if it is set.
+    pub(super) fn flag(&mut self, name: &'static str) -> Option<bool> {
         let parse = |text: &str| match text.to_ascii_lowercase().as_str() {
             "true" | "1" => Some(true),
             "false" | "0" => Some(false),
             _ => None,
         };
-        self.parsed(name, "true or false", parse).unwrap_or(default)
+        self.parsed(name, "true or false", parse)
     }
 
     /// A whole number within `range`.

@@ -9,14 +9,14 @@ use super::known::KNOWN;
 
 /// Where a value comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origin {
+pub enum ValueOrigin {
     /// The process's environment.
     Environment,
     /// A file of `NAME=value` lines.
     File(PathBuf),
 }
 
-impl fmt::Display for Origin {
+impl fmt::Display for ValueOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Environment => f.write_str("environment"),
@@ -42,7 +42,7 @@ pub enum SourceError {
 /// Values by name.
 #[derive(Clone, Default)]
 pub struct Source {
-    values: BTreeMap<String, (String, Origin)>,
+    values: BTreeMap<String, (String, ValueOrigin)>,
     search_path: String,
     temp_dir: PathBuf,
 }
@@ -77,7 +77,7 @@ impl Source {
     pub fn from_pairs<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
         let mut source = Self::default();
         for (name, value) in pairs {
-            source.add(name.to_owned(), value.to_owned(), Origin::Environment);
+            source.add(name.to_owned(), value.to_owned(), ValueOrigin::Environment);
         }
         source
     }
@@ -90,7 +90,7 @@ impl Source {
             } else if is_ours(name) {
                 let text = value.into_string();
                 let text = text.map_err(|_| SourceError::NotUtf8(name.to_owned()))?;
-                self.add(name.to_owned(), text, Origin::Environment);
+                self.add(name.to_owned(), text, ValueOrigin::Environment);
             }
         }
         Ok(())
@@ -106,17 +106,17 @@ impl Source {
         for line in lines {
             let (name, value) = line.map_err(|_| SourceError::Line(path.to_owned()))?;
             if is_ours(&name) {
-                self.add(name, value, Origin::File(path.to_owned()));
+                self.add(name, value, ValueOrigin::File(path.to_owned()));
             }
         }
         Ok(())
     }
 
-    fn add(&mut self, name: String, value: String, origin: Origin) {
+    fn add(&mut self, name: String, value: String, origin: ValueOrigin) {
         self.values.entry(name).or_insert((value, origin));
     }
 
-    pub(super) fn get(&self, name: &str) -> Option<(&str, &Origin)> {
+    pub(super) fn get(&self, name: &str) -> Option<(&str, &ValueOrigin)> {
         self.values.get(name).map(|(value, origin)| (value.as_str(), origin))
     }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::database::DatabaseConfig;
 use crate::domain::decimal::Decimal;
 use crate::domain::money::{Prices, Usd};
 
@@ -63,10 +64,10 @@ fn parse_url(text: &str) -> Option<String> {
 }
 
 impl UpstreamConfig {
-    pub(super) fn read(reader: &mut Reader<'_>, has_database: bool) -> Self {
+    pub(super) fn read(reader: &mut Reader<'_>, database: &DatabaseConfig) -> Self {
         let rule = "openai, demo or none";
         let known = |text: &str| ["openai", "demo", "none"].into_iter().find(|kind| *kind == text);
-        let default = if has_database { "none" } else { "demo" };
+        let default = if database.url.is_some() { "none" } else { "demo" };
         let kind_name = reader.parsed("AI_CACHE_UPSTREAM", rule, known).unwrap_or(default);
         let url_rule = "a base URL that begins with http:// or https://, without password or query";
         let url = reader.parsed("AI_CACHE_UPSTREAM_URL", url_rule, parse_url);

@@ -8,6 +8,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::action::Action;
 use super::by_name::names;
 use super::canonical::Encoder;
 use super::entry::Tier;
@@ -17,122 +18,6 @@ use super::ids::{
 use super::money::Usd;
 use super::network::Network;
 use super::operation::Operation;
-
-names! {
-    /// What was done or asked for.
-    Action {
-        /// A question was asked.
-        Query => "query",
-        /// An entry was stored.
-        Fill => "fill",
-        /// Entries were removed to make room, or because nobody could be given them any more.
-        Evict => "evict",
-        /// Entries were invalidated.
-        Invalidate => "invalidate",
-        /// Entries' metadata was listed.
-        EntryList => "entry-list",
-        /// An entry's metadata was read.
-        EntryRead => "entry-read",
-        /// An entry was removed.
-        EntryDelete => "entry-delete",
-        /// Statistics were read.
-        StatisticsRead => "statistics-read",
-        /// A tenant was made.
-        TenantCreate => "tenant-create",
-        /// Tenants were listed.
-        TenantList => "tenant-list",
-        /// A tenant was changed; its count is of the settings that were given.
-        TenantUpdate => "tenant-update",
-        /// A token was made.
-        TokenCreate => "token-create",
-        /// A token was revoked.
-        TokenRevoke => "token-revoke",
-        /// Tokens were listed.
-        TokenList => "token-list",
-        /// A tenant's key was made.
-        TenantKeyCreate => "tenant-key-create",
-        /// A person's key was made.
-        SubjectKeyCreate => "subject-key-create",
-        /// A route that does not exist was asked for.
-        Unrouted => "unrouted",
-        /// A caller wanted to be known.
-        Authenticate => "authenticate",
-        /// A ledger of the trail was begun.
-        LedgerBegin => "ledger-begin",
-        /// An operator took note of why a ledger was begun.
-        LedgerAccept => "ledger-accept",
-        /// The trail is sealed with another key from here on.
-        SealKeyChange => "seal-key-change",
-        /// The trail was verified.
-        AuditVerify => "audit-verify",
-        /// The state of the trail's proof was read.
-        VerificationRead => "verification-read",
-        /// Records of the trail were read.
-        AuditRead => "audit-read",
-        /// An export of the trail began.
-        AuditExport => "audit-export",
-        /// An export of the trail ended; its count is of the records that left.
-        AuditExportEnd => "audit-export-end",
-        /// A data subject's request was filed.
-        GdprFile => "gdpr-file",
-        /// Requests were listed.
-        GdprList => "gdpr-list",
-        /// A request was read.
-        GdprRead => "gdpr-read",
-        /// A request may be executed: nobody need approve it.
-        GdprAccept => "gdpr-accept",
-        /// A request waits for somebody's approval.
-        GdprAskApproval => "gdpr-ask-approval",
-        /// A request was approved.
-        GdprApprove => "gdpr-approve",
-        /// A request was rejected.
-        GdprReject => "gdpr-reject",
-        /// A request was cancelled.
-        GdprCancel => "gdpr-cancel",
-        /// A request's time was extended.
-        GdprExtend => "gdpr-extend",
-        /// The execution of a request began or was taken up again.
-        GdprBegin => "gdpr-begin",
-        /// A step of an execution was done.
-        GdprStep => "gdpr-step",
-        /// A request was executed.
-        GdprComplete => "gdpr-complete",
-        /// A request was executed as far as a legal hold allows.
-        GdprCompletePartially => "gdpr-complete-partially",
-        /// What an erasure left for a legal hold is erased now.
-        GdprResume => "gdpr-resume",
-        /// The execution of a request failed for good.
-        GdprFail => "gdpr-fail",
-        /// What is held on a person was read for an export.
-        GdprExport => "gdpr-export",
-        /// The download of an export's package began.
-        GdprDownload => "gdpr-download",
-        /// A download ended; its count is of the bytes that left.
-        GdprDownloadEnd => "gdpr-download-end",
-        /// The certificate of an erasure was read.
-        CertificateRead => "certificate-read",
-        /// A person's key was destroyed.
-        SubjectKeyDestroy => "subject-key-destroy",
-        /// Keys of persons were wrapped anew under another key.
-        SubjectKeyRewrap => "subject-key-rewrap",
-        /// The erasure ledger was applied to a restored database.
-        LedgerApply => "ledger-apply",
-        /// A person's data were restricted.
-        Restrict => "restrict",
-        /// The restriction of a person's data was lifted.
-        LiftRestriction => "lift-restriction",
-        /// A legal hold was set.
-        HoldSet => "hold-set",
-        /// A legal hold was lifted.
-        HoldLift => "hold-lift",
-        /// Legal holds were listed.
-        HoldList => "hold-list",
-        /// What was past its retention was removed.
-        Purge => "purge",
-        /// A partition of the trail, whose rows were past their class, was dropped.
-        AuditPurge => "audit-purge",
-    }
-}
 
 names! {
     /// How it ended.
@@ -313,15 +198,27 @@ pub struct WriterPlace {
     pub seq: i64,
 }
 
+/// What is known of a record from its beginning.
+#[derive(Debug)]
+pub struct RecordHead {
+    /// The record.
+    pub id: AuditId,
+    /// The tenant whose trail it belongs to.
+    pub tenant: TenantId,
+    /// When it happened.
+    pub at: DateTime<Utc>,
+    /// The request it happened in.
+    pub request: RequestId,
+    /// The actor.
+    pub actor: Actor,
+    /// The action.
+    pub action: Action,
+}
+
 impl AuditRecord {
     /// A record of which no more is known yet; its outcome is an error until it is told.
-    pub fn begun(
-        (id, tenant): (AuditId, TenantId),
-        at: DateTime<Utc>,
-        request: RequestId,
-        actor: Actor,
-        action: Action,
-    ) -> Self {
+    pub fn begun(head: RecordHead) -> Self {
+        let RecordHead { id, tenant, at, request, actor, action } = head;
         Self {
             id,
             tenant,

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize, Serializer};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::audit_record::{Action, Actor, AuditRecord, Outcome, RetentionClass, WriterPlace};
+use super::action::Action;
+use super::audit_record::{Actor, AuditRecord, Outcome, RetentionClass, WriterPlace};
 use super::entry::Tier;
 use super::ids::{
     AuditId, EntryId, LedgerId, RequestId, SubjectKeyId, TenantId, TokenId, WriterId,

@@ -16,7 +16,9 @@ pub struct Decimal {
 }
 
 impl Decimal {
-    fn new(negative: bool, digits: &str, exponent: i64) -> Self {
+    /// The same number in normal form.
+    fn normal(self) -> Self {
+        let Self { negative, digits, exponent } = self;
         let significant = digits.trim_start_matches('0').trim_end_matches('0');
         if significant.is_empty() {
             return Self { negative: false, digits: "0".to_owned(), exponent: 0 };
@@ -48,7 +50,7 @@ impl Decimal {
             return None;
         }
         let exponent = exponent - i64::try_from(fraction.len()).ok()?;
-        let value = Self::new(negative, &format!("{whole}{fraction}"), exponent);
+        let value = Self { negative, digits: format!("{whole}{fraction}"), exponent }.normal();
         (value.exponent.abs() <= MAX_EXPONENT).then_some(value)
     }
 
@@ -78,13 +80,14 @@ impl Decimal {
 
 impl From<u64> for Decimal {
     fn from(value: u64) -> Self {
-        Self::new(false, &value.to_string(), 0)
+        Self { negative: false, digits: value.to_string(), exponent: 0 }.normal()
     }
 }
 
 impl From<i64> for Decimal {
     fn from(value: i64) -> Self {
-        Self::new(value < 0, &value.unsigned_abs().to_string(), 0)
+        let digits = value.unsigned_abs().to_string();
+        Self { negative: value < 0, digits, exponent: 0 }.normal()
     }
 }
 

@@ -1,7 +1,7 @@
 //! Requests of data subjects (GDPR Art. 12 to 20): what can be asked for, the states a request goes
 //! through, and the one table that says which change leads where.
 
-use super::audit_record::Action;
+use super::action::Action;
 use super::by_name::names;
 
 names! {

@@ -1,6 +1,7 @@
 //! Pure values and rules: what the service's words mean. No async, no I/O, no time or id is made
 //! here but by `clock::SystemClock` and `ids::SystemIds`.
 
+pub mod action;
 pub mod audit_record;
 pub mod audit_row;
 pub mod breaker;

@@ -13,8 +13,8 @@ mod redis_server;
 mod roles;
 
 pub use error::EmbeddedError;
-pub use postgres_server::Postgres;
+pub use postgres_server::PostgresServer;
 pub use postmaster::{PostgresOptions, SUPERUSER};
 pub use process::Lifetime;
-pub use redis_server::{Listen, Redis, RedisOptions};
+pub use redis_server::{Listen, RedisOptions, RedisServer};
 pub use roles::{APP_ROLE, DATABASE, OWNER_ROLE};

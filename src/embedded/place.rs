@@ -22,7 +22,7 @@ const SOCKET_NAME_MAX_BYTES: usize = 14;
 
 /// A kind of server: its folder's name and the users it may run as when we are root.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Kind {
+pub(super) struct ServerKind {
     pub(super) name: &'static str,
     pub(super) users: &'static [&'static str],
 }
@@ -35,7 +35,7 @@ pub(super) struct ServerUser {
 }
 
 #[derive(Debug, Clone)]
-pub(super) struct Place {
+pub(super) struct ServerPlace {
     /// Canonical; holds the log and the lock, and belongs to whoever runs ai-cache.
     pub(super) data_dir: PathBuf,
     /// 0700, belongs to the server's user; in the data folder or under /var/lib/ai-cache.
@@ -44,14 +44,14 @@ pub(super) struct Place {
     pub(super) socket_dir: PathBuf,
     /// `None`: servers run as we do.
     pub(super) user: Option<ServerUser>,
-    kind: Kind,
+    kind: ServerKind,
 }
 
-impl Place {
+impl ServerPlace {
     /// Finds or makes the folders. `run_as` names a user and needs root.
     pub(super) fn prepare(
         data_dir: &Path,
-        kind: Kind,
+        kind: ServerKind,
         run_as: Option<&str>,
     ) -> Result<Self, EmbeddedError> {
         let data_dir = make_data_dir(data_dir)?;
@@ -65,7 +65,7 @@ impl Place {
         Ok(Self { data_dir, server_dir, socket_dir, user, kind })
     }
 
-    pub(super) fn lock_file(data_dir: &Path, kind: Kind) -> Result<PathBuf, EmbeddedError> {
+    pub(super) fn lock_file(data_dir: &Path, kind: ServerKind) -> Result<PathBuf, EmbeddedError> {
         Ok(make_data_dir(data_dir)?.join(format!("{}.lock", kind.name)))
     }
 
@@ -102,7 +102,10 @@ fn make_data_dir(data_dir: &Path) -> Result<PathBuf, EmbeddedError> {
     fs::canonicalize(data_dir).map_err(EmbeddedError::folder("find", data_dir))
 }
 
-fn choose_user(kind: Kind, run_as: Option<&str>) -> Result<Option<ServerUser>, EmbeddedError> {
+fn choose_user(
+    kind: ServerKind,
+    run_as: Option<&str>,
+) -> Result<Option<ServerUser>, EmbeddedError> {
     let me = Uid::effective();
     let find = |name: &str| User::from_name(name).ok().flatten();
     if !me.is_root() {
@@ -124,7 +127,12 @@ fn choose_user(kind: Kind, run_as: Option<&str>) -> Result<Option<ServerUser>, E
 
 /// A folder that exists already wins over what would be chosen today: data must not seem to vanish
 /// because permissions changed.
-fn choose_base(data_dir: &Path, elsewhere: &Path, kind: Kind, user: Option<ServerUser>) -> PathBuf {
+fn choose_base(
+    data_dir: &Path,
+    elsewhere: &Path,
+    kind: ServerKind,
+    user: Option<ServerUser>,
+) -> PathBuf {
     let inside = data_dir.join(kind.name).exists();
     let outside = elsewhere.join(kind.name).exists();
     let reachable = user.is_none_or(|user| is_reachable(data_dir, user));
@@ -205,7 +213,7 @@ fn make_own_dir(folder: &Path, user: Option<ServerUser>) -> Result<(), EmbeddedE
 fn choose_socket_dir(
     data_dir: &Path,
     server_dir: &Path,
-    kind: Kind,
+    kind: ServerKind,
     user: Option<ServerUser>,
 ) -> Result<PathBuf, EmbeddedError> {
     let near = server_dir.join("run");

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::error::EmbeddedError;
 use super::folder_lock::{FolderLock, Taken};
-use super::place::Place;
+use super::place::ServerPlace;
 use super::postmaster::{
     KIND, PORT, PostgresOptions, SIGNALS, accepts_connections, cluster, make_cluster,
     not_accepting, postmaster, run,
@@ -16,25 +16,25 @@ use super::programs::PostgresPrograms;
 
 /// A Postgres that accepts connections. Dropping it without `stop` asks it to stop.
 #[derive(Debug)]
-pub struct Postgres {
+pub struct PostgresServer {
     socket_dir: PathBuf,
     /// `None` when another ai-cache holds the server and we only use it.
-    hold: Option<Hold>,
+    hold: Option<OwnedServer>,
 }
 
 /// Fields drop in this order: the process is asked to stop before the lock is given up.
 #[derive(Debug)]
-struct Hold {
+struct OwnedServer {
     process: ServerProcess,
     watchdog: Option<Watchdog>,
     lock: FolderLock,
 }
 
-impl Postgres {
+impl PostgresServer {
     /// Makes the cluster if there is none, then starts it or adopts the one a killed ai-cache left.
     /// Refused with `InUse` while another ai-cache holds the folder.
     pub async fn start(data_dir: &Path, options: PostgresOptions) -> Result<Self, EmbeddedError> {
-        match FolderLock::take(&Place::lock_file(data_dir, KIND)?)? {
+        match FolderLock::take(&ServerPlace::lock_file(data_dir, KIND)?)? {
             Taken::Mine(lock) => Self::start_holding(lock, data_dir, &options).await,
             Taken::Other(holder) => {
                 Err(EmbeddedError::InUse { folder: data_dir.to_path_buf(), holder })
@@ -48,7 +48,7 @@ impl Postgres {
         data_dir: &Path,
         options: PostgresOptions,
     ) -> Result<Self, EmbeddedError> {
-        match FolderLock::take(&Place::lock_file(data_dir, KIND)?)? {
+        match FolderLock::take(&ServerPlace::lock_file(data_dir, KIND)?)? {
             Taken::Mine(lock) => Self::start_holding(lock, data_dir, &options).await,
             Taken::Other(_) => Self::join(data_dir, &options).await,
         }
@@ -84,7 +84,7 @@ impl Postgres {
     /// Ends the server: fast shutdown, then an immediate one. Does nothing when another ai-cache
     /// holds it.
     pub async fn stop(self) -> Result<(), EmbeddedError> {
-        let Some(Hold { process, watchdog, lock }) = self.hold else {
+        let Some(OwnedServer { process, watchdog, lock }) = self.hold else {
             return Ok(());
         };
         process.stop().await?;
@@ -101,7 +101,7 @@ impl Postgres {
         options: &PostgresOptions,
     ) -> Result<Self, EmbeddedError> {
         let begun = Instant::now();
-        let place = Place::prepare(data_dir, KIND, options.run_as.as_deref())?;
+        let place = ServerPlace::prepare(data_dir, KIND, options.run_as.as_deref())?;
         let programs = PostgresPrograms::find(&options.search_path, &cluster(&place))?;
         if !cluster(&place).join("PG_VERSION").exists() {
             make_cluster(&place, &programs).await?;
@@ -113,12 +113,12 @@ impl Postgres {
             elapsed_ms = begun.elapsed().as_millis(),
             "embedded Postgres accepts connections"
         );
-        Ok(Self { socket_dir, hold: Some(Hold { process, watchdog, lock }) })
+        Ok(Self { socket_dir, hold: Some(OwnedServer { process, watchdog, lock }) })
     }
 
     /// The holder may still be making the cluster: its socket folder is known once it starts.
     async fn join(data_dir: &Path, options: &PostgresOptions) -> Result<Self, EmbeddedError> {
-        let place = Place::prepare(data_dir, KIND, options.run_as.as_deref())?;
+        let place = ServerPlace::prepare(data_dir, KIND, options.run_as.as_deref())?;
         let deadline = Instant::now() + options.start_timeout;
         while Instant::now() < deadline {
             if let Some((_, socket_dir)) = postmaster(&place)

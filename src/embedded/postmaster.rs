@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 use tokio_postgres::NoTls;
 
 use super::error::EmbeddedError;
-use super::place::{Kind, Place};
+use super::place::{ServerKind, ServerPlace};
 use super::process::{
     self, Lifetime, POLL, ServerProcess, StopSignals, Watchdog, apart, is_alive, log_to,
 };
@@ -22,7 +22,7 @@ use super::programs::PostgresPrograms;
 /// The cluster's superuser: for making roles and databases, never for the service.
 pub const SUPERUSER: &str = "postgres";
 
-pub(super) const KIND: Kind = Kind { name: "postgres", users: &["postgres", "nobody"] };
+pub(super) const KIND: ServerKind = ServerKind { name: "postgres", users: &["postgres", "nobody"] };
 
 /// Only names the socket file: no TCP port is opened.
 pub(super) const PORT: u16 = 5432;
@@ -95,18 +95,18 @@ enum Waited {
     TimedOut,
 }
 
-pub(super) fn cluster(place: &Place) -> PathBuf {
+pub(super) fn cluster(place: &ServerPlace) -> PathBuf {
     place.server_dir.join("data")
 }
 
-pub(super) fn not_accepting(place: &Place, options: &PostgresOptions) -> EmbeddedError {
+pub(super) fn not_accepting(place: &ServerPlace, options: &PostgresOptions) -> EmbeddedError {
     let waited = options.start_timeout;
     EmbeddedError::NotAccepting { server: KIND.name, log: place.log_file(), waited }
 }
 
 /// Made under another name and renamed when whole, so that a kill -9 in between leaves no half one.
 pub(super) async fn make_cluster(
-    place: &Place,
+    place: &ServerPlace,
     programs: &PostgresPrograms,
 ) -> Result<(), EmbeddedError> {
     let unfinished = place.server_dir.join("data.new");
@@ -134,7 +134,7 @@ pub(super) async fn make_cluster(
 /// Adopts what runs, starts what does not. A server on its way down is waited for; one that ends
 /// at once because the last one's children are still ending is started again.
 pub(super) async fn run(
-    place: &Place,
+    place: &ServerPlace,
     programs: &PostgresPrograms,
     options: &PostgresOptions,
     watchdog: &mut Option<Watchdog>,
@@ -167,7 +167,7 @@ pub(super) async fn run(
 }
 
 fn server_command(
-    place: &Place,
+    place: &ServerPlace,
     programs: &PostgresPrograms,
     options: &PostgresOptions,
 ) -> Result<Command, EmbeddedError> {
@@ -188,7 +188,7 @@ fn server_command(
 }
 
 /// The running postmaster of this cluster and its socket's folder: lines 1 and 5 of its pid file.
-pub(super) fn postmaster(place: &Place) -> Option<(Pid, PathBuf)> {
+pub(super) fn postmaster(place: &ServerPlace) -> Option<(Pid, PathBuf)> {
     let text = fs::read_to_string(pid_file(place)).ok()?;
     let pid = pid_in(&text)?;
     let is_ours = process::has_argument(pid, &cluster(place)).unwrap_or(true);
@@ -201,7 +201,7 @@ pub(super) fn postmaster(place: &Place) -> Option<(Pid, PathBuf)> {
 /// container, and a dead process keeps its id until collected. The id is replaced by one that no
 /// process has, the rest stays: from it Postgres learns whether children of the last server still
 /// run. The socket's lock file says nothing more and goes. Only for the holder of the lock.
-fn disown_pid_files(place: &Place) -> Result<(), EmbeddedError> {
+fn disown_pid_files(place: &ServerPlace) -> Result<(), EmbeddedError> {
     let socket_lock = place.socket_dir.join(format!(".s.PGSQL.{PORT}.lock"));
     if socket_lock.exists() {
         fs::remove_file(&socket_lock).map_err(EmbeddedError::folder("remove", &socket_lock))?;
@@ -228,7 +228,7 @@ fn disown_pid_files(place: &Place) -> Result<(), EmbeddedError> {
     rewrite().map_err(EmbeddedError::folder("write", &file))
 }
 
-fn pid_file(place: &Place) -> PathBuf {
+fn pid_file(place: &ServerPlace) -> PathBuf {
     cluster(place).join("postmaster.pid")
 }
 

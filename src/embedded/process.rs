@@ -14,7 +14,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::error::EmbeddedError;
-use super::place::{Place, ServerUser};
+use super::place::{ServerPlace, ServerUser};
 
 /// Between two looks at a socket or a process.
 pub(super) const POLL: Duration = Duration::from_millis(20);
@@ -144,7 +144,7 @@ impl Watchdog {
     /// `None` for a server that outlives us.
     pub(super) fn start(
         lifetime: Lifetime,
-        place: &Place,
+        place: &ServerPlace,
         signal: Signal,
     ) -> Result<Option<Self>, EmbeddedError> {
         if lifetime == Lifetime::Independent {

@@ -13,11 +13,11 @@ use tokio::net::{TcpStream, UnixStream};
 
 use super::error::EmbeddedError;
 use super::folder_lock::{FolderLock, Taken};
-use super::place::{Kind, Place};
+use super::place::{ServerKind, ServerPlace};
 use super::process::{Lifetime, POLL, ServerProcess, StopSignals, Watchdog, apart, log_to};
 use super::programs::find_redis;
 
-const KIND: Kind = Kind { name: "redis", users: &["redis", "nobody"] };
+const KIND: ServerKind = ServerKind { name: "redis", users: &["redis", "nobody"] };
 
 const SIGNALS: StopSignals = StopSignals {
     polite: Signal::SIGTERM,
@@ -75,20 +75,20 @@ impl RedisOptions {
 
 /// A Redis that answers. Dropping it without `stop` asks it to stop.
 #[derive(Debug)]
-pub struct Redis {
-    address: Address,
+pub struct RedisServer {
+    address: RedisAddress,
     process: ServerProcess,
     watchdog: Option<Watchdog>,
     lock: FolderLock,
 }
 
 #[derive(Debug, Clone)]
-enum Address {
+enum RedisAddress {
     Socket(PathBuf),
     Port(u16),
 }
 
-impl Redis {
+impl RedisServer {
     /// The program, `None` when none is installed.
     pub fn find_program(search_path: &str) -> Option<PathBuf> {
         find_redis(search_path)
@@ -97,17 +97,17 @@ impl Redis {
     /// Starts the server, or adopts the one a killed ai-cache left on the same socket.
     pub async fn start(data_dir: &Path, options: RedisOptions) -> Result<Self, EmbeddedError> {
         let begun = Instant::now();
-        let lock = match FolderLock::take(&Place::lock_file(data_dir, KIND)?)? {
+        let lock = match FolderLock::take(&ServerPlace::lock_file(data_dir, KIND)?)? {
             Taken::Mine(lock) => lock,
             Taken::Other(holder) => {
                 return Err(EmbeddedError::InUse { folder: data_dir.to_path_buf(), holder });
             }
         };
         let program = find_redis(&options.search_path).ok_or(EmbeddedError::RedisMissing)?;
-        let place = Place::prepare(data_dir, KIND, options.run_as.as_deref())?;
+        let place = ServerPlace::prepare(data_dir, KIND, options.run_as.as_deref())?;
         let address = match options.listen {
-            Listen::Unix => Address::Socket(place.socket_dir.join("redis.sock")),
-            Listen::Tcp(port) => Address::Port(port),
+            Listen::Unix => RedisAddress::Socket(place.socket_dir.join("redis.sock")),
+            Listen::Tcp(port) => RedisAddress::Port(port),
         };
         let mut watchdog = Watchdog::start(options.lifetime, &place, SIGNALS.polite)?;
         let mut process = if let Some(pid) = find_left(&address).await {
@@ -131,8 +131,8 @@ impl Redis {
     /// For the redis crate: `redis+unix:///…` or `redis://127.0.0.1:…`.
     pub fn url(&self) -> String {
         match &self.address {
-            Address::Socket(path) => format!("redis+unix://{}", path.display()),
-            Address::Port(port) => format!("redis://127.0.0.1:{port}"),
+            RedisAddress::Socket(path) => format!("redis+unix://{}", path.display()),
+            RedisAddress::Port(port) => format!("redis://127.0.0.1:{port}"),
         }
     }
 
@@ -158,8 +158,8 @@ impl Redis {
 
 fn server_command(
     program: &Path,
-    place: &Place,
-    address: &Address,
+    place: &ServerPlace,
+    address: &RedisAddress,
     options: &RedisOptions,
 ) -> Result<Command, EmbeddedError> {
     let mut command = apart(program, place.user);
@@ -169,10 +169,10 @@ fn server_command(
     command.args(["--maxmemory", &format!("{}mb", options.max_memory_mb)]);
     command.arg("--dir").arg(&place.server_dir);
     match address {
-        Address::Socket(path) => {
+        RedisAddress::Socket(path) => {
             command.args(["--port", "0", "--unixsocketperm", "700", "--unixsocket"]).arg(path);
         }
-        Address::Port(port) => {
+        RedisAddress::Port(port) => {
             command.args(["--bind", "127.0.0.1", "--port", &port.to_string()]);
         }
     }
@@ -182,8 +182,8 @@ fn server_command(
 
 /// The process behind the socket. It is ours: only our user's servers can listen in that folder,
 /// and we hold its lock.
-async fn find_left(address: &Address) -> Option<Pid> {
-    let Address::Socket(_) = address else {
+async fn find_left(address: &RedisAddress) -> Option<Pid> {
+    let RedisAddress::Socket(_) = address else {
         return None;
     };
     process_id(&ask(address, "INFO server").await?)
@@ -197,8 +197,8 @@ fn process_id(info: &str) -> Option<Pid> {
 /// Answering means: this very process answers, not another that had the port before.
 async fn wait_until_answering(
     process: &mut ServerProcess,
-    address: &Address,
-    place: &Place,
+    address: &RedisAddress,
+    place: &ServerPlace,
     options: &RedisOptions,
 ) -> Result<(), EmbeddedError> {
     let deadline = Instant::now() + options.start_timeout;
@@ -217,12 +217,12 @@ async fn wait_until_answering(
 }
 
 /// Sends one inline command and reads until the server closes the connection.
-async fn ask(address: &Address, question: &str) -> Option<String> {
+async fn ask(address: &RedisAddress, question: &str) -> Option<String> {
     let text = format!("{question}\r\nQUIT\r\n");
     let exchange = async {
         match address {
-            Address::Socket(path) => converse(UnixStream::connect(path).await?, &text).await,
-            Address::Port(port) => {
+            RedisAddress::Socket(path) => converse(UnixStream::connect(path).await?, &text).await,
+            RedisAddress::Port(port) => {
                 converse(TcpStream::connect((Ipv4Addr::LOCALHOST, *port)).await?, &text).await
             }
         }

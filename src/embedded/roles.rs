@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio_postgres::{Client, NoTls};
 
 use super::error::EmbeddedError;
-use super::postgres_server::Postgres;
+use super::postgres_server::PostgresServer;
 use super::postmaster::{SUPERUSER, client_config};
 
 /// Owns the database and its tables, runs migrations.
@@ -26,7 +26,7 @@ const ROLES: [(&str, &str); 2] = [
     (APP_ROLE, "LOGIN NOSUPERUSER NOCREATEROLE NOCREATEDB NOBYPASSRLS NOREPLICATION NOINHERIT"),
 ];
 
-impl Postgres {
+impl PostgresServer {
     /// Makes what is missing and sets the roles' attributes. Names are constants of this file:
     /// they need no quoting.
     pub async fn ensure_roles_and_database(&self) -> Result<(), EmbeddedError> {

@@ -13,9 +13,10 @@ use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage, HttpRequest, web};
 
 use crate::audit::Durability;
-use crate::auth::{AuthError, Standing};
-use crate::call::{Call, CallStart, Origin, Settled};
-use crate::domain::audit_record::{Action, Outcome};
+use crate::auth::{AuthError, TokenStanding};
+use crate::call::{Call, CallOrigin, CallStart, Settled};
+use crate::domain::action::Action;
+use crate::domain::audit_record::Outcome;
 use crate::domain::caller::{Role, Roles};
 use crate::telemetry::AuthFailure;
 
@@ -88,7 +89,7 @@ fn barred(
     state: &State,
     route: Option<&Route>,
     roles: Roles,
-    standing: Standing,
+    standing: TokenStanding,
 ) -> Option<Problem> {
     // The role is checked here alone, so no handler may be reached without a route of the table.
     // The framework also knows other ways to write a path, such as one letter as its percent code.
@@ -100,7 +101,7 @@ fn barred(
     }
     // A token that was only believed may have been revoked elsewhere. It may ask questions, whose
     // answers anybody could buy, but it may change nothing.
-    if standing == Standing::Believed && route.action != Action::Query {
+    if standing == TokenStanding::Believed && route.action != Action::Query {
         let detail = "the token cannot be looked up now";
         return Some(Problem::new(ProblemKind::AuthUnavailable, detail));
     }
@@ -123,7 +124,7 @@ fn is_limited(route: Option<&Route>, roles: Roles) -> bool {
 async fn authenticate(
     request: &ServiceRequest,
     state: &State,
-) -> Result<(CallStart, Origin, Standing), Problem> {
+) -> Result<(CallStart, CallOrigin, TokenStanding), Problem> {
     let start = start_of(request).ok_or_else(Problem::unauthenticated)?;
     let network = peer::network_of(request, &state.trusted_proxies);
     let text = bearer(request).inspect_err(|_| {
@@ -134,7 +135,7 @@ async fn authenticate(
         state.metrics.auth_failure(failure(&error));
         Problem::from(error)
     })?;
-    let origin = Origin {
+    let origin = CallOrigin {
         caller: verified.caller,
         roles: Arc::clone(&verified.roles),
         view: Arc::clone(&verified.view),

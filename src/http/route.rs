@@ -3,7 +3,7 @@
 
 use utoipa::openapi::HttpMethod;
 
-use crate::domain::audit_record::Action;
+use crate::domain::action::Action;
 use crate::domain::caller::Role;
 
 /// A route that needs a token.

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use utoipa_actix_web::service_config::ServiceConfig;
 
-use crate::domain::audit_record::Action;
+use crate::domain::action::Action;
 use crate::domain::caller::Role;
 
 use super::route::{OpenRoute, Route};

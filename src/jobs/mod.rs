@@ -90,7 +90,7 @@ impl Jobs {
         lifecycle.spawn(requests::run(Arc::clone(&compliance), lifecycle.clone()));
         let verify = verify::Verify(Arc::clone(&compliance));
         lifecycle.spawn(run(verify, lifecycle.clone()));
-        lifecycle.spawn(run(purge::Purge(compliance), lifecycle.clone()));
+        lifecycle.spawn(run(purge::PurgeJob(compliance), lifecycle.clone()));
         Ok(())
     }
 }

@@ -8,9 +8,9 @@ use crate::compliance::Compliance;
 
 use super::Job;
 
-pub(super) struct Purge(pub(super) Arc<Compliance>);
+pub(super) struct PurgeJob(pub(super) Arc<Compliance>);
 
-impl Job for Purge {
+impl Job for PurgeJob {
     type Error = ServiceError;
 
     /// How often it is looked whether the daily purge is due.

@@ -104,7 +104,8 @@ impl EntryKey {
         receipt: Receipt,
         place: &Place,
         meta: &EntryMeta,
-        (field, sealed): (SealedField, &Sealed),
+        field: SealedField,
+        sealed: &Sealed,
     ) -> Result<Plaintext, KeyringError> {
         if !receipt.covers(place.tenant, meta.id) {
             return Err(KeyringError::ReceiptMismatch);

@@ -18,7 +18,8 @@ use quick_cache::sync::Cache;
 
 use crate::audit::Audit;
 use crate::crypto::{CryptoError, Key, KeyProvider};
-use crate::domain::audit_record::{Action, Actor, AuditRecord, Outcome};
+use crate::domain::action::Action;
+use crate::domain::audit_record::{Actor, AuditRecord, Outcome, RecordHead};
 use crate::domain::cache_key::BlindIndex;
 use crate::domain::clock::Clock;
 use crate::domain::ids::{AuditId, Ids, RequestId, SubjectKeyId, TenantId};
@@ -199,12 +200,8 @@ impl Keyring {
         subject_key: Option<SubjectKeyId>,
     ) -> AuditRecord {
         let at = self.clock.now();
-        let ids_of_record = (AuditId::fresh(&*self.ids, at), tenant);
-        AuditRecord {
-            outcome: Outcome::Done,
-            subject_key,
-            count: 1,
-            ..AuditRecord::begun(ids_of_record, at, request, Actor::Service, action)
-        }
+        let (id, actor) = (AuditId::fresh(&*self.ids, at), Actor::Service);
+        let head = RecordHead { id, tenant, at, request, actor, action };
+        AuditRecord { outcome: Outcome::Done, subject_key, count: 1, ..AuditRecord::begun(head) }
     }
 }

@@ -18,7 +18,7 @@ pub enum PartKind {
 }
 
 /// Where a package has come to.
-struct Chain {
+struct PartChain {
     key: EntryKey,
     request: GdprRequestId,
     /// Number of the next part, from 0.
@@ -27,7 +27,7 @@ struct Chain {
     previous: [u8; 32],
 }
 
-impl Chain {
+impl PartChain {
     const fn new(key: EntryKey, request: GdprRequestId) -> Self {
         Self { key, request, next: 0, previous: [0; 32] }
     }
@@ -55,13 +55,13 @@ impl Chain {
 }
 
 /// Seals a package, part by part.
-pub struct PackageSealer(Chain);
+pub struct PackageSealer(PartChain);
 
 impl PackageSealer {
     /// Begins the package of a request, for the person of `key`, or under the tenant's key for
     /// somebody of whom nothing is held.
     pub const fn new(key: EntryKey, request: GdprRequestId) -> Self {
-        Self(Chain::new(key, request))
+        Self(PartChain::new(key, request))
     }
 
     /// Seals the next part.
@@ -74,7 +74,7 @@ impl PackageSealer {
 }
 
 /// Opens a package, part by part, for the receipt of its download.
-pub struct PackageReader(Chain);
+pub struct PackageReader(PartChain);
 
 impl PackageReader {
     /// Begins to open the package of a request.
@@ -87,7 +87,7 @@ impl PackageReader {
             return Err(KeyringError::ReceiptMismatch);
         }
         drop(receipt);
-        Ok(Self(Chain::new(key, request)))
+        Ok(Self(PartChain::new(key, request)))
     }
 
     /// Number of the next part, from 0.

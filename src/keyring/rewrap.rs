@@ -2,7 +2,8 @@
 //! sealed under them.
 
 use crate::crypto::MasterKeyId;
-use crate::domain::audit_record::{Action, AuditRecord};
+use crate::domain::action::Action;
+use crate::domain::audit_record::AuditRecord;
 use crate::domain::ids::{AuditId, SubjectKeyId, TenantId};
 use crate::store::{self, Ending, wrapping};
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError, RwLockReadGuard};
 use chrono::{DateTime, Utc};
 
 use crate::crypto::Key;
-use crate::domain::audit_record::Action;
+use crate::domain::action::Action;
 use crate::domain::cache_key::BlindIndex;
 use crate::domain::canonical::Encoder;
 use crate::domain::ids::{RequestId, SubjectKeyId, TenantId};

@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 
 use super::Request;
 use super::deadline::{Expired, Watched};
-use super::outcome::{FailureKind, Outcome};
+use super::outcome::{FailureKind, LoadOutcome};
 use super::reply::{HEAD_BYTES_MAX, Head, ReplyError, Reuse, parse_head};
 use super::schedule::Schedule;
 
@@ -50,7 +50,7 @@ impl CallError {
 }
 
 /// What all callers of a thread share.
-pub struct Shared<'a> {
+pub struct SharedLoad<'a> {
     /// Where connections are opened.
     pub target: SocketAddr,
     /// What is asked.
@@ -58,12 +58,12 @@ pub struct Shared<'a> {
     /// Requests begun earlier are not counted.
     pub measured_from: Instant,
     /// Borrowed only between awaits.
-    pub outcome: &'a RefCell<Outcome>,
+    pub outcome: &'a RefCell<LoadOutcome>,
 }
 
 /// Sends what `schedule` gives until it gives nothing more.
-pub async fn run(shared: &Shared<'_>, watched: &Watched, mut schedule: Schedule) {
-    let mut caller = Caller {
+pub async fn run(shared: &SharedLoad<'_>, watched: &Watched, mut schedule: Schedule) {
+    let mut caller = HttpCaller {
         target: shared.target,
         watched,
         connection: None,
@@ -91,23 +91,23 @@ pub async fn run(shared: &Shared<'_>, watched: &Watched, mut schedule: Schedule)
     }
 }
 
-struct Caller<'a> {
+struct HttpCaller<'a> {
     target: SocketAddr,
     watched: &'a Watched,
     connection: Option<TcpStream>,
     buffer: Box<[u8]>,
 }
 
-struct Reply {
+struct TimedReply {
     /// When the request was begun, a connection being there.
     asked: Instant,
     head: Head,
 }
 
-impl Caller<'_> {
+impl HttpCaller<'_> {
     /// One request and its whole reply, over the open connection or a new one. The connection is
     /// kept only when the reply says so.
-    async fn call(&mut self, request: &[u8], now: Instant) -> Result<Reply, CallError> {
+    async fn call(&mut self, request: &[u8], now: Instant) -> Result<TimedReply, CallError> {
         let (mut stream, asked) = match self.connection.take() {
             Some(stream) => (stream, now),
             None => (self.watched.watch(now, connect(self.target)).await??, Instant::now()),
@@ -117,7 +117,7 @@ impl Caller<'_> {
         if head.reuse == Reuse::KeepAlive {
             self.connection = Some(stream);
         }
-        Ok(Reply { asked, head })
+        Ok(TimedReply { asked, head })
     }
 }
 

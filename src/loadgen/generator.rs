@@ -13,10 +13,10 @@ use futures_util::stream::FuturesUnordered;
 use hdrhistogram::CreationError;
 use tokio::sync::oneshot;
 
-use super::client::{self, Shared};
+use super::client::{self, SharedLoad};
 use super::deadline::Watched;
-use super::outcome::{Outcome, Progress};
-use super::plan::{Amount, Plan};
+use super::outcome::{LoadOutcome, LoadProgress};
+use super::plan::{Amount, LoadPlan};
 use super::schedule::Schedule;
 
 const TICK: Duration = Duration::from_millis(100);
@@ -40,13 +40,13 @@ pub enum LoadError {
 
 /// Runs `plan` on threads of its own and returns what they counted. Dropping the future ends the
 /// load within a tick.
-pub async fn run(plan: Plan, progress: Arc<Progress>) -> Result<Outcome, LoadError> {
+pub async fn run(plan: LoadPlan, progress: Arc<LoadProgress>) -> Result<LoadOutcome, LoadError> {
     if plan.requests.is_empty() {
         return Err(LoadError::NoRequests);
     }
     let abandon = AbandonOnDrop(Arc::new(AtomicBool::new(false)));
     let threads = plan.threads.min(plan.concurrency).get();
-    let run = Arc::new(Run {
+    let run = Arc::new(LoadRun {
         measured_from: Instant::now() + plan.warm_up(),
         next: Arc::new(AtomicU64::new(0)),
         abandoned: Arc::clone(&abandon.0),
@@ -68,7 +68,7 @@ pub async fn run(plan: Plan, progress: Arc<Progress>) -> Result<Outcome, LoadErr
             .map_err(LoadError::Start)?;
         results.push(receiver);
     }
-    let mut total = Outcome::empty()?;
+    let mut total = LoadOutcome::empty()?;
     for result in results {
         total.join(&result.await.map_err(|_| LoadError::Lost)??);
     }
@@ -76,12 +76,12 @@ pub async fn run(plan: Plan, progress: Arc<Progress>) -> Result<Outcome, LoadErr
 }
 
 /// What the threads of one run share.
-struct Run {
-    plan: Plan,
+struct LoadRun {
+    plan: LoadPlan,
     measured_from: Instant,
     next: Arc<AtomicU64>,
     abandoned: Arc<AtomicBool>,
-    progress: Arc<Progress>,
+    progress: Arc<LoadProgress>,
 }
 
 struct AbandonOnDrop(Arc<AtomicBool>);
@@ -92,7 +92,7 @@ impl Drop for AbandonOnDrop {
     }
 }
 
-impl Run {
+impl LoadRun {
     fn schedule(&self, caller: usize) -> Schedule {
         match self.plan.amount {
             Amount::Requests(total) => Schedule::Counted { next: Arc::clone(&self.next), total },
@@ -103,12 +103,12 @@ impl Run {
     }
 }
 
-fn run_thread(run: &Run, index: usize, threads: usize) -> Result<Outcome, LoadError> {
+fn run_thread(run: &LoadRun, index: usize, threads: usize) -> Result<LoadOutcome, LoadError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(LoadError::Start)?;
-    let outcome = RefCell::new(Outcome::empty()?);
+    let outcome = RefCell::new(LoadOutcome::empty()?);
     // The share of callers is small and each of them yields, so tokio's budget per poll would only
     // break up the batches in which replies arrive.
     let load = tokio::task::coop::unconstrained(run_callers(run, index, threads, &outcome));
@@ -118,10 +118,10 @@ fn run_thread(run: &Run, index: usize, threads: usize) -> Result<Outcome, LoadEr
     Ok(outcome)
 }
 
-async fn run_callers(run: &Run, index: usize, threads: usize, outcome: &RefCell<Outcome>) {
+async fn run_callers(run: &LoadRun, index: usize, threads: usize, outcome: &RefCell<LoadOutcome>) {
     let mine: Vec<usize> = (index..run.plan.concurrency.get()).step_by(threads).collect();
     let watched: Vec<Watched> = mine.iter().map(|_| Watched::default()).collect();
-    let shared = Shared {
+    let shared = SharedLoad {
         target: run.plan.target,
         requests: &run.plan.requests,
         measured_from: run.measured_from,
@@ -143,9 +143,9 @@ async fn run_callers(run: &Run, index: usize, threads: usize, outcome: &RefCell<
 
 /// Ends overdue requests and publishes the counts, until the run is abandoned.
 async fn tick(
-    run: &Run,
+    run: &LoadRun,
     watched: &[Watched],
-    outcome: &RefCell<Outcome>,
+    outcome: &RefCell<LoadOutcome>,
     published: &mut Published,
 ) {
     while !run.abandoned.load(Ordering::Relaxed) {
@@ -158,7 +158,7 @@ async fn tick(
     }
 }
 
-/// How much of a thread's counts `Progress` has.
+/// How much of a thread's counts `LoadProgress` has.
 #[derive(Default)]
 struct Published {
     requests: u64,
@@ -166,7 +166,7 @@ struct Published {
 }
 
 impl Published {
-    fn publish(&mut self, run: &Run, outcome: &RefCell<Outcome>) {
+    fn publish(&mut self, run: &LoadRun, outcome: &RefCell<LoadOutcome>) {
         let outcome = outcome.borrow();
         let (requests, failures) = (outcome.requests, outcome.failures.total());
         run.progress.add(requests - self.requests, failures - self.failures);

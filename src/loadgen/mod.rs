@@ -14,6 +14,6 @@ mod schedule;
 
 pub use address::{Address, AddressError};
 pub use generator::{LoadError, run};
-pub use outcome::{FailureKind, Failures, Outcome, Progress};
-pub use plan::{Amount, Plan};
+pub use outcome::{FailureKind, Failures, LoadOutcome, LoadProgress};
+pub use plan::{Amount, LoadPlan};
 pub use request::Request;

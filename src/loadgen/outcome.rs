@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use hdrhistogram::{CreationError, Histogram};
 
-use super::reply::{AuditMark, Head, Origin};
+use super::reply::{AuditMark, Head, ReplyOrigin};
 
 const LATENCY_MAX_MICROS: u64 = 600_000_000;
 
@@ -47,10 +47,10 @@ impl fmt::Display for FailureKind {
 
 /// Failed requests by kind, with the first text of each.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Failures(BTreeMap<FailureKind, Failure>);
+pub struct Failures(BTreeMap<FailureKind, FailureCount>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Failure {
+struct FailureCount {
     count: u64,
     example: String,
 }
@@ -72,14 +72,16 @@ impl Failures {
     }
 
     fn add(&mut self, kind: FailureKind, count: u64, example: impl FnOnce() -> String) {
-        self.0.entry(kind).or_insert_with(|| Failure { count: 0, example: example() }).count +=
-            count;
+        self.0
+            .entry(kind)
+            .or_insert_with(|| FailureCount { count: 0, example: example() })
+            .count += count;
     }
 }
 
 /// The result of a run, or of several added together.
 #[derive(Debug, Clone)]
-pub struct Outcome {
+pub struct LoadOutcome {
     /// Requests tried, answered or not.
     pub requests: u64,
     /// Complete replies of status 2xx.
@@ -97,7 +99,7 @@ pub struct Outcome {
     latencies_micros: Histogram<u64>,
 }
 
-impl Outcome {
+impl LoadOutcome {
     /// Nothing counted yet.
     pub fn empty() -> Result<Self, CreationError> {
         Ok(Self {
@@ -171,7 +173,7 @@ impl Outcome {
             return;
         }
         self.replies += 1;
-        self.hits += u64::from(head.origin == Origin::Hit);
+        self.hits += u64::from(head.origin == ReplyOrigin::Hit);
         self.body_bytes += head.body_bytes as u64;
         let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
         self.latencies_micros.saturating_record(micros);
@@ -185,12 +187,12 @@ impl Outcome {
 
 /// Running counts for whoever shows them, a tenth of a second old. Counts go on over several runs.
 #[derive(Debug, Default)]
-pub struct Progress {
+pub struct LoadProgress {
     requests: AtomicU64,
     failures: AtomicU64,
 }
 
-impl Progress {
+impl LoadProgress {
     /// Requests finished so far, warm-up left out.
     pub fn requests(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)

@@ -23,7 +23,7 @@ pub enum Amount {
 
 /// One run of load.
 #[derive(Debug, Clone)]
-pub struct Plan {
+pub struct LoadPlan {
     /// Where connections are opened.
     pub target: SocketAddr,
     /// Connections, each with one request under way at a time.
@@ -40,7 +40,7 @@ pub struct Plan {
     pub request_timeout: Duration,
 }
 
-impl Plan {
+impl LoadPlan {
     /// The timeout of a run that does not say otherwise.
     pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 

@@ -8,7 +8,7 @@ pub const HEAD_BYTES_MAX: usize = 16 * 1024;
 
 /// Where the reply came from, as its headers say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Origin {
+pub enum ReplyOrigin {
     /// From the cache.
     Hit,
     /// From elsewhere, or nothing was said.
@@ -45,7 +45,7 @@ pub struct Head {
     /// Bytes of the body.
     pub body_bytes: usize,
     /// Cached or not.
-    pub origin: Origin,
+    pub origin: ReplyOrigin,
     /// Audited or not.
     pub audit: AuditMark,
     /// Kept open or not.
@@ -83,7 +83,7 @@ pub fn parse_head(bytes: &[u8]) -> Result<Option<Head>, ReplyError> {
     let Some((status_line, mut rest)) = split_line(bytes) else {
         return incomplete(bytes);
     };
-    let mut found = Found { status: parse_status(status_line)?, ..Found::default() };
+    let mut found = HeadFields { status: parse_status(status_line)?, ..HeadFields::default() };
     loop {
         let Some((line, after)) = split_line(rest) else {
             return incomplete(bytes);
@@ -123,16 +123,16 @@ fn parse_status(line: &[u8]) -> Result<u16, ReplyError> {
 }
 
 #[derive(Default)]
-struct Found {
+struct HeadFields {
     status: u16,
     body_bytes: Option<usize>,
-    x_cache: Option<Origin>,
-    cache_status: Origin,
+    x_cache: Option<ReplyOrigin>,
+    cache_status: ReplyOrigin,
     audit: AuditMark,
     closes: bool,
 }
 
-impl Found {
+impl HeadFields {
     fn take(&mut self, line: &[u8]) -> Result<(), ReplyError> {
         // Most headers are none of ours: their first letter tells, before any search.
         if !matches!(line.first(), Some(b'c' | b'C' | b't' | b'T' | b'x' | b'X')) {
@@ -146,11 +146,11 @@ impl Found {
             self.take_length(value)?;
         } else if name.eq_ignore_ascii_case(b"x-cache") {
             let hit = value.eq_ignore_ascii_case(b"HIT");
-            self.x_cache = Some(if hit { Origin::Hit } else { Origin::Other });
+            self.x_cache = Some(if hit { ReplyOrigin::Hit } else { ReplyOrigin::Other });
         } else if name.eq_ignore_ascii_case(b"cache-status") {
             let mut parameters = value.split(|&byte| byte == b';').skip(1);
             if parameters.any(|parameter| parameter.trim_ascii() == b"hit") {
-                self.cache_status = Origin::Hit;
+                self.cache_status = ReplyOrigin::Hit;
             }
         } else if name.eq_ignore_ascii_case(b"x-audit-id") {
             self.audit = AuditMark::Present;

@@ -71,7 +71,8 @@ impl Redis {
     pub async fn raise_floor(
         &self,
         key: &FloorKey,
-        (history, position): (&str, Position),
+        history: &str,
+        position: Position,
         fresh_epoch: Uuid,
     ) -> Result<Floor, RedisError> {
         if !(0..TOO_LARGE).contains(&position.0) {

@@ -21,13 +21,13 @@ pub(super) struct Link {
     /// Told how the cluster is divided that was connected to.
     breakers: Arc<Breakers>,
     /// One writer, the task, but for connections found broken; every command reads it.
-    state: watch::Sender<State>,
+    state: watch::Sender<LinkState>,
     /// Wakes the task: a connection is wanted. Ends with the service.
     wanted: Notify,
 }
 
-struct State {
-    current: Option<Arc<Current>>,
+struct LinkState {
+    current: Option<Arc<LinkConnection>>,
     /// Whether `current` is to be replaced while it is in use.
     is_worn: bool,
     /// How often connecting ended, well or not.
@@ -37,7 +37,7 @@ struct State {
 }
 
 /// A connection in use.
-pub(super) struct Current {
+pub(super) struct LinkConnection {
     pub(super) handle: Handle,
     made: Instant,
 }
@@ -45,12 +45,12 @@ pub(super) struct Current {
 impl Link {
     pub(super) fn new(servers: Servers, breakers: Arc<Breakers>) -> Self {
         let state =
-            State { current: None, is_worn: false, tries: 0, failure: RedisError::Unreachable };
+            LinkState { current: None, is_worn: false, tries: 0, failure: RedisError::Unreachable };
         Self { servers, breakers, state: watch::Sender::new(state), wanted: Notify::new() }
     }
 
     /// The connection; waits for the next try to make one when there is none.
-    pub(super) async fn current(&self) -> Result<Arc<Current>, RedisError> {
+    pub(super) async fn current(&self) -> Result<Arc<LinkConnection>, RedisError> {
         let tries = {
             let state = self.state.borrow();
             if let Some(current) = &state.current {
@@ -60,14 +60,14 @@ impl Link {
         };
         let mut state = self.state.subscribe();
         self.wanted.notify_one();
-        let done = |state: &State| state.current.is_some() || state.tries > tries;
+        let done = |state: &LinkState| state.current.is_some() || state.tries > tries;
         let state = state.wait_for(done).await.map_err(|_| RedisError::Unreachable)?;
         state.current.clone().ok_or_else(|| state.failure.clone())
     }
 
     /// Gives up a connection that failed, unless that was done already. A cluster's, which serves
     /// other nodes still and mends itself, is replaced beside its use, and seldom.
-    pub(super) fn give_up(&self, failed: &Arc<Current>) {
+    pub(super) fn give_up(&self, failed: &Arc<LinkConnection>) {
         let given_up = self.state.send_if_modified(|state| {
             if !state.current.as_ref().is_some_and(|current| Arc::ptr_eq(current, failed)) {
                 return false;
@@ -107,7 +107,7 @@ impl Link {
     }
 }
 
-impl State {
+impl LinkState {
     const fn is_good(&self) -> bool {
         self.current.is_some() && !self.is_worn
     }
@@ -116,7 +116,7 @@ impl State {
         self.tries += 1;
         match made {
             Ok(handle) => {
-                self.current = Some(Arc::new(Current { handle, made: Instant::now() }));
+                self.current = Some(Arc::new(LinkConnection { handle, made: Instant::now() }));
                 self.is_worn = false;
             }
             Err(failure) => self.failure = failure,

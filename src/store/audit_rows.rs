@@ -5,7 +5,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::{Postgres, QueryBuilder};
 use uuid::Uuid;
 
-use crate::domain::audit_record::{Action, RetentionClass};
+use crate::domain::action::Action;
+use crate::domain::audit_record::RetentionClass;
 use crate::domain::audit_row::{AuditRow, AuditRowActor};
 use crate::domain::ids::{
     AuditId, EntryId, LedgerId, RequestId, SubjectKeyId, TenantId, TokenId, WriterId, first_uuid_of,
@@ -42,6 +43,15 @@ pub struct TrailFilter {
 }
 
 impl TrailFilter {
+    /// The random name of the person whom all records are about. Returns `None` unless there is
+    /// exactly one.
+    pub fn only_subject(&self) -> Option<SubjectKeyId> {
+        match self.subject_keys.as_deref() {
+            Some([only]) => Some(*only),
+            _ => None,
+        }
+    }
+
     /// Whether rows must be looked at to know which are meant. Times need not: they are a range of
     /// ids.
     pub const fn looks_at_rows(&self) -> bool {

@@ -24,7 +24,7 @@ pub enum Ending<T> {
 }
 
 /// What the work of a transaction comes to: how the transaction ends, and the value for the caller.
-pub(super) trait Outcome {
+pub(super) trait Ends {
     type Value;
 
     /// COMMIT or ROLLBACK. Fails when the record given is not the one that the transaction holds.
@@ -34,7 +34,7 @@ pub(super) trait Outcome {
 /// A value of work that always commits.
 pub(super) struct Commit<T>(pub(super) T);
 
-impl<T> Outcome for Commit<T> {
+impl<T> Ends for Commit<T> {
     type Value = T;
 
     fn settle(self, _recorded: Option<AuditId>) -> Result<(&'static str, T), StoreError> {
@@ -42,7 +42,7 @@ impl<T> Outcome for Commit<T> {
     }
 }
 
-impl<T> Outcome for Ending<T> {
+impl<T> Ends for Ending<T> {
     type Value = T;
 
     fn settle(self, recorded: Option<AuditId>) -> Result<(&'static str, T), StoreError> {

@@ -59,7 +59,8 @@ pub async fn take_turn(tx: &mut SystemTx) -> Result<bool, StoreError> {
 /// that nothing keeps.
 pub async fn list_unusable(
     tx: &mut SystemTx,
-    (expired, now): (DateTime<Utc>, DateTime<Utc>),
+    expired: DateTime<Utc>,
+    now: DateTime<Utc>,
 ) -> Result<Vec<Unusable>, StoreError> {
     let rows = sqlx::query!(
         "SELECT s.tenant_id, s.generation FROM invalidation_state s
@@ -94,16 +95,17 @@ pub async fn count(tx: &mut SystemTx, random: u8) -> Result<Vec<Counted>, StoreE
     let part = random % PARTS;
     let (from, to) = (vec![part * width], part.checked_add(1).filter(|next| *next < PARTS));
     let to = to.map_or_else(|| END.to_vec(), |next| vec![next * width]);
-    let sampled = count_between(tx, (&from, &to), SMALL).await?;
+    let sampled = count_between(tx, &from, &to, SMALL).await?;
     if sampled.iter().map(|tenant| tenant.entries).sum::<u64>() > WHOLE {
         return Ok(sampled);
     }
-    count_between(tx, (&[], &END), SMALL).await
+    count_between(tx, &[], &END, SMALL).await
 }
 
 async fn count_between(
     tx: &mut SystemTx,
-    (from, to): (&[u8], &[u8]),
+    from: &[u8],
+    to: &[u8],
     small: i64,
 ) -> Result<Vec<Counted>, StoreError> {
     let rows = sqlx::query!(

@@ -102,7 +102,8 @@ impl FollowConnection {
     pub async fn poll(
         &mut self,
         follower: &Follower,
-        (applied, history): (Position, Option<&History>),
+        applied: Position,
+        history: Option<&History>,
     ) -> Result<Tail, StoreError> {
         self.bounded(async |connection| {
             let row = query_here!(

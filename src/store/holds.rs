@@ -86,7 +86,8 @@ pub enum Lifted {
 pub async fn update_lifted(
     tx: &mut WriteTx,
     id: HoldId,
-    (at, by): (DateTime<Utc>, Option<TokenId>),
+    at: DateTime<Utc>,
+    by: Option<TokenId>,
     reason: &Sealed,
 ) -> Result<Lifted, StoreError> {
     let tenant = tx.tenant().0;

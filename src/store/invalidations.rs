@@ -23,11 +23,28 @@ use super::{StoreError, SystemTx, TenantTx, WriteTx};
 /// Where each step is announced. That only wakes whoever follows: what counts is what is read.
 pub(super) const CHANNEL: &str = "ai_cache_invalidations";
 
-/// Begins an invalidation of the transaction's tenant: waits for its running fills, bars new ones
-/// until the end, and begins a new generation when everything goes. To be called first.
+/// Begins an invalidation of some of the tenant's entries: waits for the fills under way, and bars
+/// new ones until the transaction ends. It must be the first call of the transaction. Returns the
+/// tenant's generation.
 pub async fn lock_for_invalidation(
     tx: &mut WriteTx,
-    everything: bool,
+    at: DateTime<Utc>,
+) -> Result<Generation, StoreError> {
+    lock_and_advance(tx, 0, at).await
+}
+
+/// Begins an invalidation of all entries of the tenant, as [`lock_for_invalidation`] does, and begins
+/// a new generation. Returns the new generation.
+pub async fn lock_and_begin_generation(
+    tx: &mut WriteTx,
+    at: DateTime<Utc>,
+) -> Result<Generation, StoreError> {
+    lock_and_advance(tx, 1, at).await
+}
+
+async fn lock_and_advance(
+    tx: &mut WriteTx,
+    generations: i64,
     at: DateTime<Utc>,
 ) -> Result<Generation, StoreError> {
     let tenant = tx.tenant().0;
@@ -38,12 +55,11 @@ pub async fn lock_for_invalidation(
     )
     .fetch_one(tx.connection()?)
     .await?;
-    let step = i64::from(everything);
     let generation = sqlx::query_scalar!(
         "UPDATE invalidation_state SET generation = generation + $2, updated_at = $3
          WHERE tenant_id = $1 RETURNING generation",
         tenant,
-        step,
+        generations,
         at
     )
     .fetch_one(tx.connection()?)

@@ -199,7 +199,7 @@ pub async fn insert_subject_key(
 
 /// Whether a person's entries may be stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
+pub enum SubjectStanding {
     /// They may, until the transaction ends.
     Active,
     /// They are only kept.
@@ -209,7 +209,10 @@ pub enum Standing {
 }
 
 /// Holds a person's key against destruction and restriction until the transaction ends.
-pub async fn hold_subject_key(tx: &mut WriteTx, id: SubjectKeyId) -> Result<Standing, StoreError> {
+pub async fn hold_subject_key(
+    tx: &mut WriteTx,
+    id: SubjectKeyId,
+) -> Result<SubjectStanding, StoreError> {
     let tenant = tx.tenant().0;
     let restricted = sqlx::query_scalar!(
         r#"SELECT restricted_at IS NOT NULL AS "restricted!" FROM subject_keys
@@ -220,9 +223,9 @@ pub async fn hold_subject_key(tx: &mut WriteTx, id: SubjectKeyId) -> Result<Stan
     .fetch_optional(tx.connection()?)
     .await?;
     Ok(match restricted {
-        Some(false) => Standing::Active,
-        Some(true) => Standing::Restricted,
-        None => Standing::Destroyed,
+        Some(false) => SubjectStanding::Active,
+        Some(true) => SubjectStanding::Restricted,
+        None => SubjectStanding::Destroyed,
     })
 }
 

@@ -9,7 +9,7 @@ use super::{StoreError, SystemTx};
 
 /// Where a ledger was begun, seen from the present server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Home {
+pub enum LedgerOrigin {
     /// Here.
     Here,
     /// On this server, before its log took another turn.
@@ -24,7 +24,7 @@ pub struct Ledger {
     /// Its name.
     pub id: LedgerId,
     /// Where it was begun.
-    pub home: Home,
+    pub home: LedgerOrigin,
     /// Whether its seals are kept outside.
     pub checkpointed: bool,
     /// Whether an operator took note of why it was begun.
@@ -51,9 +51,9 @@ impl From<LedgerRow> for Ledger {
         Self {
             id: LedgerId(row.ledger_id),
             home: match (row.same_server, row.same_timeline) {
-                (true, true) => Home::Here,
-                (true, false) => Home::OtherTimeline,
-                (false, _) => Home::OtherServer,
+                (true, true) => LedgerOrigin::Here,
+                (true, false) => LedgerOrigin::OtherTimeline,
+                (false, _) => LedgerOrigin::OtherServer,
             },
             checkpointed: row.checkpointed,
             accepted: row.accepted_at.is_some(),
@@ -83,13 +83,20 @@ pub async fn newest(tx: &mut SystemTx) -> Result<Option<Ledger>, StoreError> {
     Ok(list(tx).await?.pop())
 }
 
-/// Begins a ledger on this server and timeline, accepted or not; returns the transaction that did.
-pub async fn insert(
-    tx: &mut SystemTx,
-    ledger: LedgerId,
-    reason: &str,
-    (now, accepted): (DateTime<Utc>, bool),
-) -> Result<i64, StoreError> {
+/// A ledger that begins.
+pub struct NewLedger<'a> {
+    /// The ledger.
+    pub id: LedgerId,
+    /// Why it begins.
+    pub reason: &'a str,
+    /// When it begins.
+    pub begun_at: DateTime<Utc>,
+    /// Whether it may be served at once, without an operator's word.
+    pub accepted: bool,
+}
+
+/// Begins a ledger on this server and timeline. Returns the transaction that did.
+pub async fn insert(tx: &mut SystemTx, new: NewLedger<'_>) -> Result<i64, StoreError> {
     let begun_tx = sqlx::query_scalar!(
         "INSERT INTO audit_ledgers
              (ledger_id, system_identifier, timeline, begun_at, reason, accepted_at, begun_tx)
@@ -97,10 +104,10 @@ pub async fn insert(
                 CASE WHEN $4 THEN $2::timestamptz END, pg_current_xact_id()::text::bigint
          FROM pg_control_system() s, pg_control_checkpoint() c
          RETURNING begun_tx",
-        ledger.0,
-        now,
-        reason,
-        accepted
+        new.id.0,
+        new.begun_at,
+        new.reason,
+        new.accepted
     )
     .fetch_one(tx.connection()?)
     .await?;
@@ -168,11 +175,20 @@ pub async fn erasures_standing(tx: &mut SystemTx) -> Result<ErasuresStanding, St
     Ok(ErasuresStanding { outside: row.outside, to_apply: row.to_apply })
 }
 
-/// Notes whether erasures are kept in a file outside from now on.
-pub async fn note_erasures_outside(tx: &mut SystemTx, outside: bool) -> Result<(), StoreError> {
+/// Where erasures are kept besides the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErasuresKept {
+    /// In a file outside the database.
+    Outside,
+    /// In the database only.
+    Inside,
+}
+
+/// Records where erasures are kept from now on.
+pub async fn update_erasures_kept(tx: &mut SystemTx, kept: ErasuresKept) -> Result<(), StoreError> {
     let query = sqlx::query!(
         "UPDATE audit_ledgers SET erasures_outside = $1 WHERE erasures_outside <> $1",
-        outside
+        kept == ErasuresKept::Outside
     );
     query.execute(tx.connection()?).await?;
     Ok(())

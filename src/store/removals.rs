@@ -23,7 +23,7 @@ const MOST_KEYS: i64 = 1_000;
 
 /// An entry that was removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Removed {
+pub struct RemovedEntry {
     /// The key it was under.
     pub key: CacheKey,
     /// Whether it was good until now: neither expired nor of an older generation.
@@ -36,7 +36,7 @@ pub async fn delete(
     id: EntryId,
     generation: Generation,
     now: DateTime<Utc>,
-) -> Result<Option<Removed>, StoreError> {
+) -> Result<Option<RemovedEntry>, StoreError> {
     let tenant = tx.tenant().0;
     let row = sqlx::query!(
         r#"WITH gone AS (
@@ -58,7 +58,7 @@ pub async fn delete(
     )
     .fetch_optional(tx.connection()?)
     .await?;
-    row.map(|row| Ok(Removed { key: parse_key(row.cache_key)?, was_good: row.was_good }))
+    row.map(|row| Ok(RemovedEntry { key: parse_key(row.cache_key)?, was_good: row.was_good }))
         .transpose()
 }
 

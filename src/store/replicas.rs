@@ -25,7 +25,7 @@ pub struct Laggards {
 
 /// How long a replica counts after its last sign of life.
 #[derive(Debug, Clone, Copy)]
-pub struct Leases {
+pub struct ReplicaLeases {
     /// As live.
     pub live: Duration,
     /// As silent.
@@ -36,7 +36,7 @@ pub struct Leases {
 pub async fn count_laggards(
     tx: &mut SystemTx,
     position: Position,
-    leases: Leases,
+    leases: ReplicaLeases,
 ) -> Result<Laggards, StoreError> {
     let row = sqlx::query!(
         r#"SELECT count(*) FILTER (WHERE behind AND alive) AS "live!",

@@ -17,7 +17,8 @@ const LEASE_SECONDS: f64 = 120.0;
 /// Begins a run, unless one is under way or, with `since`, one came to its end since then.
 pub async fn claim(
     tx: &mut SystemTx,
-    (id, now): (Uuid, DateTime<Utc>),
+    id: Uuid,
+    now: DateTime<Utc>,
     since: Option<DateTime<Utc>>,
 ) -> Result<bool, StoreError> {
     sqlx::query!(r#"SELECT pg_advisory_xact_lock(hashtext('ai-cache purge')) AS "locked: ()""#)
@@ -82,6 +83,12 @@ pub async fn read_clocks(tx: &mut SystemTx) -> Result<Clocks, StoreError> {
 /// How a run ended.
 #[derive(Debug)]
 pub struct RunEnd<'a> {
+    /// The run.
+    pub id: Uuid,
+    /// When the run began.
+    pub begun_at: DateTime<Utc>,
+    /// When the run ended.
+    pub ended_at: DateTime<Utc>,
     /// `done`, `waiting` or `dry-run`.
     pub state: &'static str,
     /// Why it waits.
@@ -91,21 +98,17 @@ pub struct RunEnd<'a> {
 }
 
 /// Keeps what a run came to. A dry run has not begun before.
-pub async fn end(
-    tx: &mut SystemTx,
-    (id, begun, now): (Uuid, DateTime<Utc>, DateTime<Utc>),
-    end: &RunEnd<'_>,
-) -> Result<(), StoreError> {
+pub async fn end(tx: &mut SystemTx, end: &RunEnd<'_>) -> Result<(), StoreError> {
     sqlx::query!(
         "INSERT INTO purge_runs (run_id, begun_at, state, ended_at, reason, report)
          VALUES ($1, $2, $3, $4, $5, $6::text::jsonb)
          ON CONFLICT ON CONSTRAINT purge_runs_pk DO UPDATE
          SET state = EXCLUDED.state, ended_at = EXCLUDED.ended_at, reason = EXCLUDED.reason,
              report = EXCLUDED.report, lease_until = NULL",
-        id,
-        begun,
+        end.id,
+        end.begun_at,
         end.state,
-        now,
+        end.ended_at,
         end.reason,
         end.report
     )
@@ -117,7 +120,8 @@ pub async fn end(
 /// Keeps what a run came to for one tenant, as JSON.
 pub async fn insert_report(
     tx: &mut SystemTx,
-    (tenant, run): (TenantId, Uuid),
+    tenant: TenantId,
+    run: Uuid,
     report: &str,
 ) -> Result<(), StoreError> {
     sqlx::query!(
@@ -160,7 +164,8 @@ pub struct TenantDue {
 /// names go when a request came to its end before `named`.
 pub async fn list_due(
     tx: &mut SystemTx,
-    (now, named): (DateTime<Utc>, DateTime<Utc>),
+    now: DateTime<Utc>,
+    named: DateTime<Utc>,
     default_days: u32,
 ) -> Result<Vec<TenantDue>, StoreError> {
     tx.connection()?
@@ -223,7 +228,8 @@ pub async fn list_due(
 /// nothing keeps. Gives each and when it expires. The tenant's fills must be barred.
 pub async fn delete_entries(
     tx: &mut WriteTx,
-    (cutoff, now): (DateTime<Utc>, DateTime<Utc>),
+    cutoff: DateTime<Utc>,
+    now: DateTime<Utc>,
     most: i64,
 ) -> Result<Vec<(EntryId, CacheKey, DateTime<Utc>)>, StoreError> {
     let tenant = tx.tenant().0;
@@ -252,7 +258,8 @@ pub async fn delete_entries(
 /// Removes up to `most` rows of the transaction's tenant's metrics of before `cutoff`.
 pub async fn delete_metrics(
     tx: &mut WriteTx,
-    (cutoff, now): (DateTime<Utc>, DateTime<Utc>),
+    cutoff: DateTime<Utc>,
+    now: DateTime<Utc>,
     most: i64,
 ) -> Result<u64, StoreError> {
     let tenant = tx.tenant().0;
@@ -309,7 +316,8 @@ pub async fn delete_exports(
 /// with their history.
 pub async fn delete_requests(
     tx: &mut WriteTx,
-    (cutoff, now): (DateTime<Utc>, DateTime<Utc>),
+    cutoff: DateTime<Utc>,
+    now: DateTime<Utc>,
     most: i64,
 ) -> Result<u64, StoreError> {
     let tenant = tx.tenant().0;
@@ -336,7 +344,8 @@ pub async fn delete_requests(
 /// or cancelled before `named`.
 pub async fn update_unnamed(
     tx: &mut WriteTx,
-    (named, now): (DateTime<Utc>, DateTime<Utc>),
+    named: DateTime<Utc>,
+    now: DateTime<Utc>,
     most: i64,
 ) -> Result<u64, StoreError> {
     let tenant = tx.tenant().0;

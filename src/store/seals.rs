@@ -66,12 +66,33 @@ pub async fn list_blockers(tx: &mut SystemTx, settled: i64) -> Result<Vec<String
     Ok(rows)
 }
 
+/// The transactions from `from` up to, not including, `to`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TxRange {
+    /// The first transaction of the range.
+    pub from: i64,
+    /// The first transaction behind the range.
+    pub to: i64,
+}
+
+impl TxRange {
+    /// All transactions from `from` on.
+    pub const fn since(from: i64) -> Self {
+        Self { from, to: i64::MAX }
+    }
+
+    /// Whether the range has no transactions.
+    pub const fn is_empty(self) -> bool {
+        self.from >= self.to
+    }
+}
+
 /// The transaction of the row that comes after so many of the ledger in a range of transactions;
 /// `None`: there are no more than these.
 pub async fn tx_after(
     tx: &mut SystemTx,
     ledger: LedgerId,
-    (from_tx, to_tx): (i64, i64),
+    range: TxRange,
     rows: i64,
 ) -> Result<Option<i64>, StoreError> {
     let found = sqlx::query_scalar!(
@@ -79,8 +100,8 @@ pub async fn tx_after(
          WHERE tx_id >= $2 AND tx_id < $3 AND ledger_id = $1
          ORDER BY tx_id OFFSET $4 LIMIT 1",
         ledger.0,
-        from_tx,
-        to_tx,
+        range.from,
+        range.to,
         rows
     )
     .fetch_optional(tx.connection()?)
@@ -96,7 +117,7 @@ pub async fn tx_after(
 pub async fn list_parts(
     tx: &mut SystemTx,
     ledger: LedgerId,
-    (from_tx, to_tx): (i64, i64),
+    range: TxRange,
 ) -> Result<Vec<SealPart>, StoreError> {
     let rows = sqlx::query!(
         r#"SELECT c.relname::text AS "name!", r.rows AS "count!", r.hash AS "hash!"
@@ -114,8 +135,8 @@ pub async fn list_parts(
            JOIN pg_class c ON c.oid = r.part
            ORDER BY c.relname COLLATE "C""#,
         ledger.0,
-        from_tx,
-        to_tx
+        range.from,
+        range.to
     )
     .fetch_all(tx.connection()?)
     .await?;
@@ -252,13 +273,22 @@ pub async fn list_hashes(
     Ok(found.into_iter().map(|row| ((LedgerId(row.ledger_id), row.seq), row.seal_hash)).collect())
 }
 
+/// How much of the index of transactions is summarized.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Summary {
+    /// The part that was added since the last time.
+    Added,
+    /// Every part that has no summary yet.
+    EveryGap,
+}
+
 /// Summarizes the index of transactions up to now, so that the next search reads only what came
-/// after: what was added since the last time, or every gap. Nothing waits for the disk to have it.
-pub async fn summarize(tx: &mut SystemTx, every_gap: bool) -> Result<(), StoreError> {
+/// after. Nothing waits for the disk to have it.
+pub async fn summarize(tx: &mut SystemTx, summary: Summary) -> Result<(), StoreError> {
     sqlx::query!("SELECT set_config('synchronous_commit', 'off', true)")
         .fetch_one(tx.connection()?)
         .await?;
-    sqlx::query!("SELECT summarize_audit_ranges($1)", every_gap)
+    sqlx::query!("SELECT summarize_audit_ranges($1)", summary == Summary::EveryGap)
         .fetch_one(tx.connection()?)
         .await?;
     Ok(())

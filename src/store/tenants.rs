@@ -149,12 +149,14 @@ macro_rules! rows {
     };
 }
 
-fn parse_rules(approval: bool, zone: &str, days: i32) -> Result<TenantRules, StoreError> {
-    Ok(TenantRules {
-        approval,
-        zone: Zone::parse(zone).ok_or(StoreError::UnknownValue("time zone"))?,
-        retention_days: u32::try_from(days).unwrap_or(0),
-    })
+macro_rules! rules {
+    ($row:expr) => {
+        TenantRules {
+            approval: $row.gdpr_approval,
+            zone: Zone::parse(&$row.time_zone).ok_or(StoreError::UnknownValue("time zone"))?,
+            retention_days: u32::try_from($row.retention_days).unwrap_or(0),
+        }
+    };
 }
 
 /// Whether the transaction's tenant is here: not when a backup is older than it.
@@ -178,7 +180,7 @@ pub async fn get_rules(tx: &mut TenantTx) -> Result<TenantRules, StoreError> {
     )
     .fetch_one(tx.connection()?)
     .await?;
-    parse_rules(row.gdpr_approval, &row.time_zone, row.retention_days)
+    Ok(rules!(row))
 }
 
 /// The name for people of the transaction's tenant.
@@ -193,7 +195,7 @@ pub async fn get_name(tx: &mut TenantTx) -> Result<String, StoreError> {
 macro_rules! row {
     ($row:expr) => {
         Ok::<_, StoreError>(TenantRow {
-            rules: parse_rules($row.gdpr_approval, &$row.time_zone, $row.retention_days)?,
+            rules: rules!($row),
             id: TenantId($row.tenant_id),
             slug: $row.slug,
             name: $row.name,

@@ -5,6 +5,7 @@ use futures_util::{Stream, TryStreamExt as _};
 use sqlx::postgres::types::Oid;
 use uuid::Uuid;
 
+use super::seals::TxRange;
 use crate::domain::audit_row::AuditRow;
 use crate::domain::ids::LedgerId;
 
@@ -62,19 +63,18 @@ pub async fn read_long(tx: &mut SystemTx) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// The rows of a ledger and of transactions from `from_tx` up to, not including, `to_tx`, by
-/// transaction and id.
+/// The rows of a ledger whose transactions are in `range`, by transaction and id.
 pub fn stream(
     tx: &mut SystemTx,
     ledger: LedgerId,
-    (from_tx, to_tx): (i64, i64),
+    range: TxRange,
 ) -> Result<impl Stream<Item = Result<TrailRow, StoreError>>, StoreError> {
     let rows = sqlx::query_as::<_, Located>(select_located!(
         "a.tx_id >= $2 AND a.tx_id < $3 AND a.ledger_id = $1 ORDER BY a.tx_id, a.id"
     ))
     .bind(ledger.0)
-    .bind(from_tx)
-    .bind(to_tx)
+    .bind(range.from)
+    .bind(range.to)
     .fetch(tx.connection()?);
     Ok(rows.map_ok(TrailRow::from).map_err(StoreError::from))
 }

@@ -13,7 +13,7 @@ use tracing::Instrument as _;
 
 use crate::domain::ids::{AuditId, TenantId};
 
-use super::ending::{COMMIT, Commit, Ending, Outcome, ROLLBACK, Recorded};
+use super::ending::{COMMIT, Commit, Ending, Ends, ROLLBACK, Recorded};
 use super::open_tx::{Home, OpenTx, lock};
 use super::{Store, StoreError};
 
@@ -155,14 +155,19 @@ trait Transaction: Sized {
     async fn begin(store: &Store, home: Arc<Home>, start: Self::Start) -> Result<Self, StoreError>;
 }
 
-impl Transaction for TenantTx {
-    type Start = (TenantId, &'static str);
+/// How a tenant's transaction begins.
+#[derive(Clone, Copy)]
+struct TenantStart {
+    tenant: TenantId,
+    /// The statement that begins it.
+    begin: &'static str,
+}
 
-    async fn begin(
-        store: &Store,
-        home: Arc<Home>,
-        (tenant, begin): Self::Start,
-    ) -> Result<Self, StoreError> {
+impl Transaction for TenantTx {
+    type Start = TenantStart;
+
+    async fn begin(store: &Store, home: Arc<Home>, start: TenantStart) -> Result<Self, StoreError> {
+        let TenantStart { tenant, begin } = start;
         let mut tx = OpenTx::begin(store, home, begin).await?;
         sqlx::query!(
             "SELECT set_config('app.tenant_id', $1, true) AS tenant",
@@ -178,7 +183,7 @@ impl Transaction for WriteTx {
     type Start = TenantId;
 
     async fn begin(store: &Store, home: Arc<Home>, tenant: TenantId) -> Result<Self, StoreError> {
-        Ok(Self(TenantTx::begin(store, home, (tenant, BEGIN)).await?))
+        Ok(Self(TenantTx::begin(store, home, TenantStart { tenant, begin: BEGIN }).await?))
     }
 }
 
@@ -186,14 +191,14 @@ impl Transaction for UseTx {
     type Start = TenantId;
 
     async fn begin(store: &Store, home: Arc<Home>, tenant: TenantId) -> Result<Self, StoreError> {
-        Ok(Self(TenantTx::begin(store, home, (tenant, BEGIN)).await?))
+        Ok(Self(TenantTx::begin(store, home, TenantStart { tenant, begin: BEGIN }).await?))
     }
 }
 
 impl Transaction for SystemTx {
     type Start = ();
 
-    async fn begin(store: &Store, home: Arc<Home>, (): ()) -> Result<Self, StoreError> {
+    async fn begin(store: &Store, home: Arc<Home>, _start: ()) -> Result<Self, StoreError> {
         let mut tx = OpenTx::begin(store, home, BEGIN).await?;
         tx.connection()?.execute("SET LOCAL ROLE ai_cache_system").await?;
         Ok(Self(tx))
@@ -208,7 +213,8 @@ impl Store {
         tenant: TenantId,
         mut work: impl FnMut(TenantTx) -> F,
     ) -> Result<T, E> {
-        self.run(name, (tenant, BEGIN_READ), |tx| work(tx).map_ok(Commit)).await
+        self.run(name, TenantStart { tenant, begin: BEGIN_READ }, |tx| work(tx).map_ok(Commit))
+            .await
     }
 
     /// Reads rows of `tenant` as they are at one moment, in one transaction called `name`.
@@ -218,7 +224,8 @@ impl Store {
         tenant: TenantId,
         mut work: impl FnMut(TenantTx) -> F,
     ) -> Result<T, E> {
-        self.run(name, (tenant, BEGIN_SNAPSHOT), |tx| work(tx).map_ok(Commit)).await
+        self.run(name, TenantStart { tenant, begin: BEGIN_SNAPSHOT }, |tx| work(tx).map_ok(Commit))
+            .await
     }
 
     /// Changes rows of `tenant` in one transaction called `name`.
@@ -253,7 +260,7 @@ impl Store {
     /// whatever is changed meanwhile. Postgres ends it when it is idle for 15 s.
     pub async fn snapshot(&self, tenant: TenantId) -> Result<Snapshot, StoreError> {
         let home = Arc::new(Home::default());
-        let start = (tenant, BEGIN_SNAPSHOT);
+        let start = TenantStart { tenant, begin: BEGIN_SNAPSHOT };
         let tx = self.in_time(TenantTx::begin(self, Arc::clone(&home), start)).await?;
         Ok(Snapshot { store: self.clone(), home, tx })
     }
@@ -269,7 +276,7 @@ impl Store {
     /// Runs `work` in a transaction that ends as `work` says, or with ROLLBACK when it fails. What
     /// another transaction stopped (SQLSTATE 40001, 40P01) begins anew. All of it takes at most the
     /// store's limit.
-    async fn run<X: Transaction, O: Outcome, E: WorkError, F: Future<Output = Result<O, E>>>(
+    async fn run<X: Transaction, O: Ends, E: WorkError, F: Future<Output = Result<O, E>>>(
         &self,
         name: &'static str,
         start: X::Start,
@@ -293,7 +300,7 @@ impl Store {
         result
     }
 
-    async fn attempt<X: Transaction, O: Outcome, E: WorkError, F: Future<Output = Result<O, E>>>(
+    async fn attempt<X: Transaction, O: Ends, E: WorkError, F: Future<Output = Result<O, E>>>(
         &self,
         start: X::Start,
         work: &mut impl FnMut(X) -> F,

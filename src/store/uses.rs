@@ -14,7 +14,7 @@ const KEPT: TimeDelta = TimeDelta::days(1);
 
 /// Uses of one entry since they were last written.
 #[derive(Debug, Clone, Copy)]
-pub struct Uses {
+pub struct EntryUses {
     /// The entry.
     pub entry: EntryId,
     /// Times.
@@ -37,7 +37,7 @@ pub struct UseBatch {
 /// Adds uses to entries of the transaction's tenant, once however often a batch is given. Entries
 /// that are gone are passed over; an entry may be named once only. Invalidations wait until
 /// the end: they lock many entries in an order of their own.
-pub async fn add(tx: &mut UseTx, batch: UseBatch, uses: &[Uses]) -> Result<(), StoreError> {
+pub async fn add(tx: &mut UseTx, batch: UseBatch, uses: &[EntryUses]) -> Result<(), StoreError> {
     let tenant = tx.tenant().0;
     let ids: Vec<Uuid> = uses.iter().map(|uses| uses.entry.0).collect();
     let counts: Vec<i64> = uses.iter().map(|uses| uses.count).collect();

@@ -30,7 +30,8 @@ pub async fn claim(
     tx: &mut SystemTx,
     id: Uuid,
     now: DateTime<Utc>,
-    (every, claim): (TimeDelta, TimeDelta),
+    every: TimeDelta,
+    claim: TimeDelta,
 ) -> Result<bool, StoreError> {
     sqlx::query!(
         r#"SELECT pg_advisory_xact_lock(hashtext('ai-cache audit verification')) AS "locked: ()""#
@@ -56,7 +57,8 @@ pub async fn claim(
 /// Keeps what a run came to: rows, seals, checkpoints and findings.
 pub async fn end(
     tx: &mut SystemTx,
-    (id, now): (Uuid, DateTime<Utc>),
+    id: Uuid,
+    now: DateTime<Utc>,
     counts: [u64; 4],
     kinds: &BTreeMap<String, u64>,
 ) -> Result<(), StoreError> {

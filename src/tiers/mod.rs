@@ -17,7 +17,7 @@ use crate::domain::selector::Position;
 
 pub use cold::Cold;
 pub use hot::{Hot, HotEntry, UseCounter, Uses};
-pub use stack::{Found, Stack};
+pub use stack::{Found, Search, Stack};
 pub use sweeper::Sweeper;
 pub use warm::{RedisTier, Warm, WarmOff};
 

@@ -18,6 +18,19 @@ pub struct Found {
     pub entry: Arc<HotEntry>,
 }
 
+/// A look-up in the tiers below memory.
+#[derive(Clone, Copy)]
+pub struct Search<'a> {
+    /// The entry's name in Redis.
+    pub name: WarmName<'a>,
+    /// What is wanted and what is acceptable.
+    pub wanted: &'a Wanted,
+    /// The reader's tenant.
+    pub view: &'a TenantView,
+    /// The process's position before anything was asked.
+    pub position: Position,
+}
+
 /// The three tiers.
 #[derive(Clone)]
 pub struct Stack {
@@ -37,15 +50,10 @@ impl Stack {
         good.then_some(Found { tier: Tier::Hot, entry })
     }
 
-    /// Asks Redis, then Postgres, and keeps what is found in the tiers above. `position` is the
-    /// process's before anything was asked. Postgres out of reach is a miss here: what follows a
-    /// miss needs it anyway, and says so.
-    pub async fn find_below(
-        &self,
-        (name, wanted): (WarmName<'_>, &Wanted),
-        view: &TenantView,
-        position: Position,
-    ) -> Option<Found> {
+    /// Asks Redis, then Postgres, and keeps what is found in the tiers above. An unreachable Postgres
+    /// is a miss here, because the steps that follow a miss need Postgres anyway and report it.
+    pub async fn find_below(&self, search: Search<'_>) -> Option<Found> {
+        let Search { name, wanted, view, position } = search;
         if view.is_proven()
             && let Some(mut stored) = self.warm.get(name, wanted).await
             && {
@@ -56,16 +64,12 @@ impl Stack {
         {
             return Some(Found { tier: Tier::Warm, entry: self.hot.insert(stored) });
         }
-        self.find_cold((name, wanted), view, position).await
+        self.find_cold(search).await
     }
 
-    /// The same without Redis, when what Redis held was not good.
-    pub async fn find_cold(
-        &self,
-        (name, wanted): (WarmName<'_>, &Wanted),
-        view: &TenantView,
-        position: Position,
-    ) -> Option<Found> {
+    /// Asks Postgres only, after the value in Redis turned out not to be good.
+    pub async fn find_cold(&self, search: Search<'_>) -> Option<Found> {
+        let Search { name, wanted, view, position } = search;
         let stored = match self.cold.get(wanted, position).await {
             Ok(stored) => stored?,
             Err(error) => {

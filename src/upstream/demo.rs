@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
+use super::Completion;
 use crate::crypto::sha256;
 use crate::domain::money::{Prices, Usage};
 use crate::domain::prompt::Prompt;
@@ -81,7 +82,9 @@ impl Upstream for Demo {
                 prompt_tokens: tokens(prompt.system.len() + prompt.user.len()),
                 completion_tokens: tokens(text.len()),
             };
-            answer((&text, &prompt.model), Some(usage), self.prices, true)
+            let (text, model) = (&text, &prompt.model);
+            let said = Completion { text, model, usage: Some(usage), storable: true };
+            answer(said, self.prices)
         })
     }
 }

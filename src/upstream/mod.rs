@@ -107,13 +107,20 @@ struct DataUsage {
     completion_tokens: u32,
 }
 
-/// Puts an answer into the form replies carry.
-fn answer(
-    (response, model): (&str, &str),
+/// What an upstream said.
+#[derive(Clone, Copy)]
+struct Completion<'a> {
+    text: &'a str,
+    /// The model as the upstream names it.
+    model: &'a str,
     usage: Option<Usage>,
-    prices: Prices,
+    /// Whether the text is complete, so that it may be stored.
     storable: bool,
-) -> Result<Answer, UpstreamError> {
+}
+
+/// Puts an answer into the form that replies carry.
+fn answer(completion: Completion<'_>, prices: Prices) -> Result<Answer, UpstreamError> {
+    let Completion { text: response, model, usage, storable } = completion;
     let data = Data {
         response,
         model,

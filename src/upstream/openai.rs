@@ -14,13 +14,14 @@ use reqwest::{Client, Response, Url};
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
+use super::Completion;
 use crate::domain::breaker::Breaker;
 use crate::domain::clock::Clock;
 use crate::domain::money::Prices;
 use crate::domain::prompt::Prompt;
 
-use super::retry::{self, Failure};
-use super::wire::{self, Request};
+use super::retry::{self, FailedTry};
+use super::wire::{self, CompletionRequest};
 use super::{Answer, Upstream, UpstreamError, answer};
 
 /// Longest accepted answer in bytes.
@@ -141,8 +142,8 @@ impl OpenAi {
 
     async fn try_all(&self, prompt: &Prompt) -> Result<Answer, UpstreamError> {
         let started = Instant::now();
-        let body = serde_json::to_vec(&Request(prompt)).map_err(|_| UpstreamError::BadAnswer {
-            what: "the question cannot be written as JSON",
+        let body = serde_json::to_vec(&CompletionRequest(prompt)).map_err(|_| {
+            UpstreamError::BadAnswer { what: "the question cannot be written as JSON" }
         })?;
         let body = Bytes::from(body);
         (|| self.try_once(&prompt.model, body.clone()))
@@ -156,18 +157,19 @@ impl OpenAi {
             .map_err(|failure| failure.error)
     }
 
-    async fn try_once(&self, asked_model: &str, body: Bytes) -> Result<Answer, Failure> {
+    async fn try_once(&self, asked_model: &str, body: Bytes) -> Result<Answer, FailedTry> {
         let sent = self.client.post(self.url.clone()).body(body).send().await;
-        let reply = sent.map_err(|error| Failure::of_sending(&error))?;
+        let reply = sent.map_err(|error| FailedTry::of_sending(&error))?;
         if !reply.status().is_success() {
             let status = reply.status().as_u16();
-            return Err(Failure::of_status(status, reply.headers(), self.clock.now()));
+            return Err(FailedTry::of_status(status, reply.headers(), self.clock.now()));
         }
-        let body = read(reply).await.map_err(Failure::last)?;
-        let parsed = wire::parse(&body).map_err(Failure::last)?;
+        let body = read(reply).await.map_err(FailedTry::last)?;
+        let parsed = wire::parse(&body).map_err(FailedTry::last)?;
         let model = parsed.model.as_deref().unwrap_or(asked_model);
-        let text = (parsed.text.as_str(), model);
-        answer(text, parsed.usage, self.prices, parsed.complete).map_err(Failure::last)
+        let (text, usage) = (parsed.text.as_str(), parsed.usage);
+        let said = Completion { text, model, usage, storable: parsed.complete };
+        answer(said, self.prices).map_err(FailedTry::last)
     }
 }
 

@@ -17,7 +17,7 @@ const RETRIES: usize = 2;
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// How a try ended that gave no answer.
-pub(super) struct Failure {
+pub(super) struct FailedTry {
     pub(super) error: UpstreamError,
     pub(super) again: Again,
 }
@@ -33,7 +33,7 @@ pub(super) enum Again {
     After(Duration),
 }
 
-impl Failure {
+impl FailedTry {
     /// A failure for good.
     pub(super) const fn last(error: UpstreamError) -> Self {
         let again = Again::Never;

@@ -17,7 +17,7 @@ use super::UpstreamError;
 const OWN_KEYS: [&str; 3] = ["model", "messages", "stream"];
 
 /// The body of a request.
-pub(super) struct Request<'a>(pub(super) &'a Prompt);
+pub(super) struct CompletionRequest<'a>(pub(super) &'a Prompt);
 
 #[derive(Serialize)]
 struct Message<'a> {
@@ -25,7 +25,7 @@ struct Message<'a> {
     content: &'a str,
 }
 
-impl Serialize for Request<'_> {
+impl Serialize for CompletionRequest<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let prompt = self.0;
         let messages = [

@@ -6,6 +6,7 @@ mod cycles;
 mod proofs;
 mod references;
 mod rules;
+mod shape;
 
 use std::fs;
 use std::path::Path;
@@ -42,6 +43,30 @@ fn every_source_file_keeps_the_rules() {
 fn the_files_of_a_module_form_no_circle() {
     let circles = cycles::cycles(&sources());
     assert!(circles.is_empty(), "\n{}", circles.join("\n"));
+}
+
+#[test]
+fn every_function_has_few_parameters_and_none_is_a_tuple_or_a_bool() {
+    let faults: Vec<String> =
+        sources().iter().flat_map(|(path, source)| shape::faults(path, source)).collect();
+    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+}
+
+#[test]
+fn the_checker_of_shapes_sees_what_it_forbids() {
+    let source = "fn f((a, b): (u8, u8), c: &(u8, u8), d: bool, e: (), g: &(dyn Send + Sync)) {}
+                  trait T { fn t(&self, a: u8, b: u8, c: u8, d: u8, e: u8, f: u8); }";
+    let faults = shape::faults("src/x.rs", source);
+    let said = ["f has a tuple", "f has a tuple", "f has a bool", "t has 6 parameters"];
+    assert_eq!(faults.len(), said.len(), "{faults:?}");
+    assert!(faults.iter().zip(said).all(|(fault, said)| fault.contains(said)), "{faults:?}");
+}
+
+#[test]
+fn every_name_of_a_type_has_one_meaning() {
+    let files = sources();
+    let shared = shape::shared_names(&files);
+    assert!(shared.is_empty(), "\n{shared:#?}");
 }
 
 /// A checker that reads nothing finds nothing.

@@ -9,7 +9,8 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::str::FromStr;
 
 use ai_cache::embedded::{
-    APP_ROLE, DATABASE, EmbeddedError, Lifetime, Listen, OWNER_ROLE, Postgres, Redis, SUPERUSER,
+    APP_ROLE, DATABASE, EmbeddedError, Lifetime, Listen, OWNER_ROLE, PostgresServer, RedisServer,
+    SUPERUSER,
 };
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, Uid};
@@ -22,13 +23,13 @@ use servers::{
 #[tokio::test]
 async fn what_was_written_is_there_after_a_restart() {
     let folder = TestFolder::new("restart");
-    let first = Postgres::start(&folder.path, bound()).await.unwrap();
+    let first = PostgresServer::start(&folder.path, bound()).await.unwrap();
     run(&first, SUPERUSER, "postgres", "CREATE TABLE kept AS SELECT 42 AS answer").await.unwrap();
     let first_pid = first.pid().unwrap();
     first.stop().await.unwrap();
     assert!(!is_alive(first_pid), "the server still runs after stop");
 
-    let second = Postgres::start(&folder.path, bound()).await.unwrap();
+    let second = PostgresServer::start(&folder.path, bound()).await.unwrap();
     assert!(!second.is_adopted());
     let answer = ask(&second, SUPERUSER, "postgres", "SELECT answer::text FROM kept").await;
     assert_eq!(answer, "42");
@@ -38,15 +39,15 @@ async fn what_was_written_is_there_after_a_restart() {
 #[tokio::test]
 async fn a_second_start_on_one_folder_is_refused_in_one_line_and_a_command_may_join() {
     let folder = TestFolder::new("second");
-    let first = Postgres::start(&folder.path, bound()).await.unwrap();
+    let first = PostgresServer::start(&folder.path, bound()).await.unwrap();
 
-    let refused = Postgres::start(&folder.path, bound()).await.unwrap_err();
+    let refused = PostgresServer::start(&folder.path, bound()).await.unwrap_err();
     assert!(matches!(refused, EmbeddedError::InUse { .. }), "{refused:?}");
     let line = refused.to_string();
     assert!(!line.contains('\n') && line.contains("in use by another ai-cache"), "{line}");
     assert!(line.contains(&std::process::id().to_string()), "{line}");
 
-    let joined = Postgres::start_or_join(&folder.path, bound()).await.unwrap();
+    let joined = PostgresServer::start_or_join(&folder.path, bound()).await.unwrap();
     assert_eq!(joined.pid(), None);
     assert_eq!(ask(&joined, SUPERUSER, "postgres", "SELECT 'joined'").await, "joined");
     joined.stop().await.unwrap();
@@ -64,12 +65,13 @@ async fn servers_left_by_a_killed_process_are_adopted() {
         assert!(is_alive(left), "{server} ended with the process that started it");
 
         if server == "postgres" {
-            let adopted = Postgres::start(&folder.path, bound()).await.unwrap();
+            let adopted = PostgresServer::start(&folder.path, bound()).await.unwrap();
             assert_eq!((adopted.is_adopted(), adopted.pid()), (true, Some(left)));
             assert_eq!(ask(&adopted, SUPERUSER, "postgres", "SELECT 'hello'").await, "hello");
             adopted.stop().await.unwrap();
         } else {
-            let adopted = Redis::start(&folder.path, bound_redis(Listen::Unix)).await.unwrap();
+            let adopted =
+                RedisServer::start(&folder.path, bound_redis(Listen::Unix)).await.unwrap();
             assert_eq!((adopted.is_adopted(), adopted.pid()), (true, left));
             adopted.stop().await.unwrap();
         }
@@ -93,17 +95,17 @@ async fn a_bound_server_ends_when_its_process_is_killed() {
 #[tokio::test]
 async fn a_killed_postmaster_and_a_pid_file_naming_a_stranger_are_no_obstacle() {
     let folder = TestFolder::new("stale");
-    let first = Postgres::start(&folder.path, bound()).await.unwrap();
+    let first = PostgresServer::start(&folder.path, bound()).await.unwrap();
     let pid = Pid::from_raw(first.pid().unwrap());
     kill(pid, Signal::SIGKILL).unwrap();
     drop(first);
-    let second = Postgres::start(&folder.path, bound()).await.unwrap();
+    let second = PostgresServer::start(&folder.path, bound()).await.unwrap();
     assert!(!second.is_adopted());
     second.stop().await.unwrap();
 
     let pid_file = folder.path.join("postgres/data/postmaster.pid");
     fs::write(&pid_file, format!("{}\n", std::process::id())).unwrap();
-    let third = Postgres::start(&folder.path, bound()).await.unwrap();
+    let third = PostgresServer::start(&folder.path, bound()).await.unwrap();
     assert!(!third.is_adopted());
     third.stop().await.unwrap();
 }
@@ -114,7 +116,7 @@ async fn the_server_is_never_root_and_its_folders_are_closed() {
     let mut options = bound();
     let me = Uid::effective();
     options.run_as = me.is_root().then(|| "nobody".to_owned());
-    let postgres = Postgres::start(&folder.path, options).await.unwrap();
+    let postgres = PostgresServer::start(&folder.path, options).await.unwrap();
     let socket_dir = fs::metadata(postgres.socket_dir()).unwrap();
     assert_ne!(socket_dir.uid(), 0);
     assert!(me.is_root() || socket_dir.uid() == me.as_raw());
@@ -134,7 +136,7 @@ async fn only_root_may_choose_a_user_and_an_unknown_one_is_an_error() {
     let folder = TestFolder::new("unknown");
     let mut options = bound();
     options.run_as = Some("no-such-user".to_owned());
-    let error = Postgres::start(&folder.path, options).await.unwrap_err();
+    let error = PostgresServer::start(&folder.path, options).await.unwrap_err();
     assert!(
         matches!(error, EmbeddedError::NoUser { .. } | EmbeddedError::NotRoot { .. }),
         "{error:?}"
@@ -147,10 +149,10 @@ async fn a_data_folder_too_long_for_a_socket_works() {
     let long = folder.path.join("d".repeat(60)).join("with space, comma and 'quote'");
     let mut options = bound();
     options.lifetime = Lifetime::Disposable;
-    let postgres = Postgres::start(&long, options.clone()).await.unwrap();
+    let postgres = PostgresServer::start(&long, options.clone()).await.unwrap();
     let socket_dir = postgres.socket_dir().to_path_buf();
     assert!(!socket_dir.starts_with(&long) && socket_dir.as_os_str().len() < 90);
-    let joined = Postgres::start_or_join(&long, options).await.unwrap();
+    let joined = PostgresServer::start_or_join(&long, options).await.unwrap();
     assert_eq!(joined.socket_dir(), socket_dir);
     assert_eq!(ask(&joined, SUPERUSER, "postgres", "SELECT 'hello'").await, "hello");
     postgres.stop().await.unwrap();
@@ -158,7 +160,7 @@ async fn a_data_folder_too_long_for_a_socket_works() {
 
     let mut options = bound_redis(Listen::Unix);
     options.lifetime = Lifetime::Disposable;
-    let redis = Redis::start(&long, options).await.unwrap();
+    let redis = RedisServer::start(&long, options).await.unwrap();
     assert!(redis.url().len() < 103);
     redis.stop().await.unwrap();
 }
@@ -173,7 +175,7 @@ async fn as_root_a_folder_closed_to_the_servers_user_keeps_its_cluster_elsewhere
     DirBuilder::new().mode(0o700).create(&closed).unwrap();
     let mut options = bound();
     options.lifetime = Lifetime::Disposable;
-    let postgres = Postgres::start(&closed, options).await.unwrap();
+    let postgres = PostgresServer::start(&closed, options).await.unwrap();
     assert!(postgres.socket_dir().starts_with("/var/lib/ai-cache"));
     assert!(!closed.join("postgres").exists() && closed.join("postgres.log").exists());
     let home = postgres.socket_dir().parent().unwrap().parent().unwrap().to_path_buf();
@@ -184,7 +186,7 @@ async fn as_root_a_folder_closed_to_the_servers_user_keeps_its_cluster_elsewhere
 #[tokio::test]
 async fn roles_and_database_are_made_once_and_are_as_narrow_as_they_should_be() {
     let folder = TestFolder::new("roles");
-    let postgres = Postgres::start(&folder.path, bound()).await.unwrap();
+    let postgres = PostgresServer::start(&folder.path, bound()).await.unwrap();
     for _ in 0..2 {
         postgres.ensure_roles_and_database().await.unwrap();
     }
@@ -206,7 +208,7 @@ async fn roles_and_database_are_made_once_and_are_as_narrow_as_they_should_be() 
 #[tokio::test]
 async fn one_url_serves_both_drivers_and_durability_is_on() {
     let folder = TestFolder::new("url");
-    let postgres = Postgres::start(&folder.path, bound()).await.unwrap();
+    let postgres = PostgresServer::start(&folder.path, bound()).await.unwrap();
     let url = postgres.url(SUPERUSER, "postgres");
     let settings = "SELECT string_agg(name || '=' || setting, ' ' ORDER BY name) FROM pg_settings \
                     WHERE name IN ('fsync', 'full_page_writes', 'synchronous_commit', \
@@ -227,7 +229,7 @@ async fn one_url_serves_both_drivers_and_durability_is_on() {
 #[tokio::test]
 async fn a_failing_statement_and_its_values_are_not_in_the_log() {
     let folder = TestFolder::new("log");
-    let postgres = Postgres::start(&folder.path, bound()).await.unwrap();
+    let postgres = PostgresServer::start(&folder.path, bound()).await.unwrap();
     let failing = "DO $$ BEGIN CREATE TEMP TABLE t (v text PRIMARY KEY); \
                    INSERT INTO t VALUES ('marker-4711'), ('marker-4711'); END $$";
     run(&postgres, SUPERUSER, "postgres", failing).await.unwrap_err();
@@ -239,12 +241,12 @@ async fn a_failing_statement_and_its_values_are_not_in_the_log() {
 
 #[tokio::test]
 async fn redis_listens_on_a_socket_or_a_port_and_keeps_nothing_on_disk() {
-    assert!(Redis::find_program(SEARCH_PATH).is_some());
+    assert!(RedisServer::find_program(SEARCH_PATH).is_some());
     let free_port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     for listen in [Listen::Unix, Listen::Tcp(free_port)] {
         let folder = TestFolder::new("redis");
-        let redis = Redis::start(&folder.path, bound_redis(listen)).await.unwrap();
-        let refused = Redis::start(&folder.path, bound_redis(listen)).await.unwrap_err();
+        let redis = RedisServer::start(&folder.path, bound_redis(listen)).await.unwrap();
+        let refused = RedisServer::start(&folder.path, bound_redis(listen)).await.unwrap_err();
         assert!(matches!(refused, EmbeddedError::InUse { .. }), "{refused:?}");
 
         let client = deadpool_redis::redis::Client::open(redis.url()).unwrap();

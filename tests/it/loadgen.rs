@@ -14,22 +14,22 @@ use ai_cache::domain::ids::TokenId;
 use ai_cache::domain::token::BearerToken;
 use ai_cache::http::floor;
 use ai_cache::loadgen::{
-    self, Address, AddressError, Amount, FailureKind, Outcome, Plan, Progress, Request,
+    self, Address, AddressError, Amount, FailureKind, LoadOutcome, LoadPlan, LoadProgress, Request,
 };
 use canned::{Answer, Canned, hit, reply};
 use rstest::rstest;
 use uuid::Uuid;
 
-fn plan(target: SocketAddr, concurrency: usize, amount: Amount) -> Plan {
+fn plan(target: SocketAddr, concurrency: usize, amount: Amount) -> LoadPlan {
     let address = Address::from(target);
     let requests: Arc<[Request]> = ["one", "two", "three", "four"]
         .iter()
         .map(|body| Request::post_json(&address, "/ask", None, body.as_bytes()))
         .collect();
-    Plan::new(target, NonZeroUsize::new(concurrency).unwrap(), amount, requests)
+    LoadPlan::new(target, NonZeroUsize::new(concurrency).unwrap(), amount, requests)
 }
 
-async fn run(plan: Plan) -> Outcome {
+async fn run(plan: LoadPlan) -> LoadOutcome {
     loadgen::run(plan, Arc::default()).await.unwrap()
 }
 
@@ -39,7 +39,7 @@ async fn run(plan: Plan) -> Outcome {
 #[tokio::test]
 async fn each_request_is_sent_once_and_counted_once(#[case] threads: usize) {
     let server = Canned::start(|_| Answer::Bytes(hit()));
-    let progress = Arc::new(Progress::default());
+    let progress = Arc::new(LoadProgress::default());
     let mut plan = plan(server.addr, 8, Amount::Requests(1_000));
     plan.threads = NonZeroUsize::new(threads).unwrap();
 
@@ -200,7 +200,7 @@ async fn a_server_that_stops_midway_neither_hangs_nor_spins_the_load() {
 async fn dropping_the_load_ends_it() {
     let server = Canned::start(|_| Answer::Bytes(hit()));
     let amount = Amount::For { warm_up: Duration::ZERO, measured: Duration::from_hours(1) };
-    let progress = Arc::new(Progress::default());
+    let progress = Arc::new(LoadProgress::default());
     let load = loadgen::run(plan(server.addr, 2, amount), Arc::clone(&progress));
     let dropped = tokio::time::timeout(Duration::from_millis(300), load).await;
     assert!(dropped.is_err());

@@ -9,9 +9,9 @@ mod outside;
 mod purged;
 mod rows;
 mod tally;
+mod unsealed;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::time::Duration;
+use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, Utc};
 use futures_util::{StreamExt as _, pin_mut};
@@ -19,25 +19,24 @@ use futures_util::{StreamExt as _, pin_mut};
 use crate::crypto::KeyProvider;
 use crate::domain::ids::{AuditId, LedgerId, TenantId};
 use crate::domain::seal::{Seal, SealPart};
-use crate::store::ledgers::{self, Home, Ledger};
+use crate::store::ledgers::{self, Ledger, LedgerOrigin};
+use crate::store::seals::TxRange;
 use crate::store::trail::TrailRow;
 use crate::store::{Store, StoreError, SystemTx, seals, trail};
 
-use super::{checkpoint::CheckpointFile, line_file::LineFileError, sealer::MOST_LAG};
+use super::{checkpoint::CheckpointFile, line_file::LineFileError};
 
 pub use finding::{Finding, FindingKind, Verification};
 pub use offline::verify_lines;
 
 use chain::Chain;
-use rows::{Judge, Sequences};
-use tally::{Tally, Unsealed};
+use rows::{RowChecker, Sequences};
+use tally::Tally;
+use unsealed::LedgerLife;
 
 /// Seals read at a time, and rows covered by those that are checked together.
 const PAGE: i64 = 500;
 const WINDOW_ROWS: i64 = 50_000;
-
-/// Longest time until the next seal, where one is made.
-const NEXT_SEAL: Duration = Duration::from_secs(3);
 
 /// Why a verification did not come to an end.
 #[derive(Debug, thiserror::Error)]
@@ -65,9 +64,9 @@ pub struct Verifier<'a> {
 }
 
 /// What is known while it runs.
-struct Run<'a> {
+struct VerifyRun<'a> {
     verifier: &'a Verifier<'a>,
-    judge: Judge<'a>,
+    judge: RowChecker<'a>,
     sequences: Sequences,
     partitions: HashMap<u32, String>,
     /// Partitions that are gone, and whether that is in order.
@@ -86,9 +85,9 @@ impl Verifier<'_> {
             Ok::<_, StoreError>((ledgers, trail::list_partitions(&mut tx).await?))
         });
         let (ledgers, partitions) = listed.await?;
-        let mut run = Run {
+        let mut run = VerifyRun {
             verifier: self,
-            judge: Judge::new(self.keys),
+            judge: RowChecker::new(self.keys),
             sequences: Sequences::default(),
             partitions: partitions.into_iter().collect(),
             gone: BTreeMap::new(),
@@ -96,8 +95,9 @@ impl Verifier<'_> {
             verification: Verification::default(),
         };
         for (index, ledger) in ledgers.iter().enumerate() {
-            let newest = index + 1 == ledgers.len();
-            run.ledger(ledger, newest).await?;
+            let life =
+                if index + 1 == ledgers.len() { LedgerLife::Open } else { LedgerLife::Ended };
+            run.ledger(ledger, life).await?;
         }
         let known: Vec<LedgerId> = ledgers.iter().map(|ledger| ledger.id).collect();
         run.strays(&known).await?;
@@ -110,8 +110,8 @@ impl Verifier<'_> {
     }
 }
 
-impl Run<'_> {
-    async fn ledger(&mut self, ledger: &Ledger, newest: bool) -> Result<(), VerifyError> {
+impl VerifyRun<'_> {
+    async fn ledger(&mut self, ledger: &Ledger, life: LedgerLife) -> Result<(), VerifyError> {
         let mut chain = Chain::new(ledger, self.verifier.keys);
         let mut read_to = ledger.begun_tx;
         loop {
@@ -130,7 +130,7 @@ impl Run<'_> {
                 break;
             }
         }
-        self.unsealed(ledger, (&chain, read_to), newest).await
+        self.unsealed(ledger, &chain, read_to, life).await
     }
 
     async fn page(&self, ledger: LedgerId, after: i64) -> Result<Vec<Seal>, StoreError> {
@@ -147,10 +147,10 @@ impl Run<'_> {
         read_to: &mut i64,
     ) -> Result<(), VerifyError> {
         let to_tx = window.iter().map(|seal| seal.content.to_tx).max().unwrap_or(*read_to);
-        let range = (*read_to, to_tx.max(*read_to));
-        *read_to = range.1;
+        let range = TxRange { from: *read_to, to: to_tx.max(*read_to) };
+        *read_to = range.to;
         self.verification.seals += window.len() as u64;
-        if window.iter().all(|seal| seal.content.parts.is_empty()) && range.0 == range.1 {
+        if window.iter().all(|seal| seal.content.parts.is_empty()) && range.is_empty() {
             return Ok(());
         }
         let mut tx = self.verifier.store.begin_reading("read rows to verify them").await?;
@@ -269,97 +269,6 @@ impl Run<'_> {
             self.verification.find(FindingKind::RowAltered, format!("row {row}"), detail);
         }
     }
-
-    /// Checks the rows that no seal covers: those since the last seal, and any whose transaction
-    /// cannot be.
-    async fn unsealed(
-        &mut self,
-        ledger: &Ledger,
-        (chain, read_to): (&Chain<'_>, i64),
-        newest: bool,
-    ) -> Result<(), VerifyError> {
-        let mut tx = self.verifier.store.begin_reading("read unsealed rows to verify them").await?;
-        trail::read_long(&mut tx).await?;
-        let mut unsealed = Unsealed::default();
-        for range in [(0, ledger.begun_tx), (read_to, i64::MAX)] {
-            let rows = trail::stream(&mut tx, ledger.id, range)?;
-            pin_mut!(rows);
-            while let Some(found) = rows.next().await {
-                let found = found?;
-                let judged = self.row(&found);
-                let row = &found.row;
-                unsealed.note(row);
-                let is_odd = found.rewritten || row.tx_id < ledger.begun_tx;
-                if judged.is_right && judged.is_told && is_here(ledger) && is_odd {
-                    self.rewritten(&[row.id]);
-                }
-            }
-        }
-        tx.end().await?;
-        self.verification.unsealed += unsealed.count;
-        // What was written last before a ledger ended stays unsealed.
-        if newest {
-            self.lagging(ledger.id, chain, &unsealed).await?;
-        }
-        Ok(())
-    }
-
-    /// Checks the rows that belong to no ledger known when this began, or name no transaction that
-    /// can be. A right one may be of a ledger that was begun since, whose name is greater.
-    async fn strays(&mut self, ledgers: &[LedgerId]) -> Result<(), VerifyError> {
-        let mut tx = self.verifier.store.begin_reading("read stray rows to verify them").await?;
-        trail::read_long(&mut tx).await?;
-        let mut lost = BTreeSet::new();
-        {
-            let rows = trail::stream_strays(&mut tx, ledgers)?;
-            pin_mut!(rows);
-            while let Some(found) = rows.next().await {
-                let found = found?;
-                let judged = self.row(&found);
-                let row = &found.row;
-                self.verification.unsealed += 1;
-                if judged.is_right && judged.is_told && !(0..i64::MAX).contains(&row.tx_id) {
-                    self.rewritten(&[row.id]);
-                }
-                if judged.is_right && ledgers.last().is_some_and(|last| row.ledger_id < *last) {
-                    lost.extend((!ledgers.contains(&row.ledger_id)).then_some(row.ledger_id));
-                }
-            }
-        }
-        tx.end().await?;
-        for ledger in lost {
-            let detail = "it has rows, and is not here itself".to_owned();
-            self.verification.find(FindingKind::SealGap, format!("ledger {ledger}"), detail);
-        }
-        Ok(())
-    }
-
-    /// Seals lag when they were made without what had happened a minute before. What came from a
-    /// spool just now is old and not late: the next seal tells.
-    async fn lagging(
-        &mut self,
-        ledger: LedgerId,
-        chain: &Chain<'_>,
-        unsealed: &Unsealed,
-    ) -> Result<(), VerifyError> {
-        let Some((at, tx_id)) = unsealed.oldest else {
-            return Ok(());
-        };
-        let lag = chain.sealed_at().unwrap_or(self.verifier.now) - at;
-        if lag <= MOST_LAG {
-            return Ok(());
-        }
-        tokio::time::sleep(NEXT_SEAL).await;
-        let store = self.verifier.store.long();
-        let find = async |mut tx| seals::newest(&mut tx, ledger).await;
-        let last = store.system("look for the next seal", find).await?;
-        if last.is_none_or(|seal| seal.content.to_tx <= tx_id) {
-            let (count, seconds) = (unsealed.count, lag.num_seconds());
-            let detail = format!("{count} rows are not sealed, one of them since {seconds} s");
-            self.verification.find(FindingKind::SealLagging, format!("ledger {ledger}"), detail);
-        }
-        Ok(())
-    }
 }
 
 /// What is known of a row by itself.
@@ -374,7 +283,7 @@ struct Judged {
 /// Whether a ledger was begun on this server, so that the server knows which transaction put its rows
 /// there: a dump that is restored writes all of them anew.
 fn is_here(ledger: &Ledger) -> bool {
-    ledger.home != Home::OtherServer
+    ledger.home != LedgerOrigin::OtherServer
 }
 
 /// How many seals are checked together.

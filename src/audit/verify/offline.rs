@@ -11,7 +11,7 @@ use crate::crypto::KeyProvider;
 use crate::domain::audit_row::AuditRow;
 
 use super::finding::{FindingKind, Verification};
-use super::rows::Judge;
+use super::rows::RowChecker;
 
 /// Verifies lines of NDJSON, each an [`AuditRow`].
 ///
@@ -19,7 +19,7 @@ use super::rows::Judge;
 /// The lines cannot be read.
 pub fn verify_lines(lines: impl BufRead, keys: &KeyProvider) -> std::io::Result<Verification> {
     let mut verification = Verification::default();
-    let (mut judge, mut newest) = (Judge::new(keys), HashMap::new());
+    let (mut judge, mut newest) = (RowChecker::new(keys), HashMap::new());
     for (index, line) in lines.split(b'\n').enumerate() {
         let line = line?;
         if line.is_empty() {

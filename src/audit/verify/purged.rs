@@ -2,10 +2,10 @@
 
 use crate::store::{StoreError, SystemTx, audit_parts, trail};
 
-use super::Run;
+use super::VerifyRun;
 use super::finding::FindingKind;
 
-impl Run<'_> {
+impl VerifyRun<'_> {
     /// Whether a partition is not there, or not any more: a purge may run beside this. None ends
     /// while this transaction has read.
     pub(super) async fn is_gone(

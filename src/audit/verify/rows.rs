@@ -12,25 +12,25 @@ use crate::store::audit_parts::PurgedWriter;
 use super::finding::{FindingKind, Verification};
 
 /// Checks what rows say of themselves.
-pub(super) struct Judge<'a> {
+pub(super) struct RowChecker<'a> {
     keys: &'a KeyProvider,
     macs: HashMap<String, Option<MacKey>>,
 }
 
 /// A row's verdict.
-pub(super) struct Verdict {
+pub(super) struct RowVerdict {
     /// What is wrong with it.
     pub(super) wrong: Option<(FindingKind, &'static str)>,
     /// The hash it was most likely sealed with: the one its MAC was made of.
     pub(super) hash: Vec<u8>,
 }
 
-impl<'a> Judge<'a> {
+impl<'a> RowChecker<'a> {
     pub(super) fn new(keys: &'a KeyProvider) -> Self {
         Self { keys, macs: HashMap::new() }
     }
 
-    pub(super) fn judge(&mut self, row: &AuditRow) -> Verdict {
+    pub(super) fn judge(&mut self, row: &AuditRow) -> RowVerdict {
         let computed = record_of(row)
             .map(|record| sha256(&record.canonical(row.ledger_id, row.place())).to_vec());
         let is_whole = computed.as_ref() == Some(&row.row_hash);
@@ -46,7 +46,7 @@ impl<'a> Judge<'a> {
             Some(computed) if !is_whole && written(&computed) => computed,
             _ => row.row_hash.clone(),
         };
-        Verdict { wrong, hash }
+        RowVerdict { wrong, hash }
     }
 
     fn mac(&mut self, id: &str) -> Option<&MacKey> {

@@ -10,14 +10,14 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::BenchArgs;
-use crate::loadgen::Progress;
+use crate::loadgen::LoadProgress;
 
 const BAR_TICK: Duration = Duration::from_millis(200);
 
 /// The progress bar: drawn on a terminal only, and not when a program reads the result.
 pub struct Meter {
     drawn: ProgressBar,
-    progress: Arc<Progress>,
+    progress: Arc<LoadProgress>,
     begun: Instant,
 }
 
@@ -33,7 +33,7 @@ impl Meter {
     }
 
     /// What the load counts into.
-    pub fn progress(&self) -> Arc<Progress> {
+    pub fn progress(&self) -> Arc<LoadProgress> {
         Arc::clone(&self.progress)
     }
 

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::Measured;
-use crate::loadgen::Outcome;
+use crate::loadgen::LoadOutcome;
 
 const LABEL_WIDTH: usize = 26;
 const VALUE_WIDTH: usize = 14;
@@ -14,7 +14,7 @@ const VALUE_WIDTH: usize = 14;
 /// What `bench` prints; times in milliseconds, rates per second, shares 0 to 1.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Report {
+pub struct BenchReport {
     requests: u64,
     errors: u64,
     seconds: f64,
@@ -39,7 +39,7 @@ struct Comparison {
     single_caller_ratio: f64,
 }
 
-impl Report {
+impl BenchReport {
     pub fn new(measured: &Measured) -> Self {
         let cache = &measured.cache;
         let compared = measured.compared.as_ref().map(|compared| {
@@ -103,7 +103,7 @@ impl Report {
 /// A line per kind of failure of each part that was measured; none when all went well.
 pub fn failure_lines(measured: &Measured) -> Vec<String> {
     let mut lines = Vec::new();
-    let mut add = |part: &str, outcome: &Outcome| {
+    let mut add = |part: &str, outcome: &LoadOutcome| {
         lines.extend(outcome.failures.iter().map(|(kind, count, example)| {
             format!("{part}: {count} × {kind}, the first: {example}")
         }));

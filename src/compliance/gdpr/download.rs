@@ -2,12 +2,10 @@
 //! the beginning. Another record tells of the end. What does not open breaks the stream.
 
 use std::sync::Arc;
-use std::time::Instant;
 
-use crate::call::{Call, ServiceError};
-use crate::call::{ServedToken, StreamEnd};
+use crate::call::{OnWord, ServiceError, StreamEnd};
 use crate::compliance::Compliance;
-use crate::domain::audit_record::{Action, AuditRecord, Outcome};
+use crate::domain::action::Action;
 use crate::domain::gdpr::{RequestKind, RequestState};
 use crate::domain::ids::{GdprRequestId, SubjectKeyId, TenantId};
 use crate::keyring::{EntryKey, PackageReader, PartKind, Plaintext};
@@ -18,76 +16,30 @@ use super::GdprError;
 
 /// A download under way. Dropped before its end, it is recorded as aborted.
 pub struct ExportDownload {
-    service: Arc<Compliance>,
+    compliance: Arc<Compliance>,
     tenant: TenantId,
     request: GdprRequestId,
-    /// `None` on the word of the command line.
-    token: Option<ServedToken>,
     /// `None` once the last part is given out.
     reader: Option<PackageReader>,
     end: StreamEnd,
 }
 
 impl Compliance {
-    /// Begins the download of the package of a request of the caller's tenant.
+    /// Begins the download of the package of a request of a tenant.
     pub async fn download_export(
         self: &Arc<Self>,
-        call: &mut Call,
+        mut word: OnWord<'_>,
         request: GdprRequestId,
     ) -> Result<ExportDownload, GdprError> {
-        let tenant = call.caller.tenant;
-        call.note(|record| record.object = Some(request.0));
+        let tenant = word.tenant();
+        word.note(|record| record.object = Some(request.0));
         let sealed_for = self.find_package(tenant, request).await?;
-        call.note(|record| record.subject_key = sealed_for);
+        word.note(|record| record.subject_key = sealed_for);
         let key = self.package_key(tenant, sealed_for).await?;
-        let receipt = call
-            .settle(|record| {
-                record.outcome = Outcome::Done;
-                record.status = 200;
-                record.count = -1;
-            })
-            .await?;
-        let end = AuditRecord { status: 200, ..call.change(tenant, Action::GdprDownloadEnd) };
-        let reader = PackageReader::new(receipt, key, request)?;
-        let download = self.begin_download(
-            (tenant, request),
-            reader,
-            self.parts.calls.stream_end(end, call.arrived()),
-        );
-        Ok(ExportDownload { token: Some(ServedToken::of(call)), ..download })
-    }
-
-    /// Begins the download of the package of a request of the tenant of `record`, on the word of the
-    /// command line.
-    pub async fn download_export_of(
-        self: &Arc<Self>,
-        record: AuditRecord,
-        request: GdprRequestId,
-    ) -> Result<ExportDownload, GdprError> {
-        let (tenant, begun) = (record.tenant, Instant::now());
-        let sealed_for = self.find_package(tenant, request).await?;
-        let key = self.package_key(tenant, sealed_for).await?;
-        let record = AuditRecord {
-            action: Action::GdprDownload,
-            object: Some(request.0),
-            subject_key: sealed_for,
-            count: -1,
-            ..record
-        };
-        let end = AuditRecord { action: Action::GdprDownloadEnd, ..record.clone() };
-        let receipt = self.parts.audit.record(record).await?;
-        let reader = PackageReader::new(receipt, key, request)?;
-        Ok(self.begin_download((tenant, request), reader, self.parts.calls.stream_end(end, begun)))
-    }
-
-    fn begin_download(
-        self: &Arc<Self>,
-        (tenant, request): (TenantId, GdprRequestId),
-        reader: PackageReader,
-        end: StreamEnd,
-    ) -> ExportDownload {
-        let service = Arc::clone(self);
-        ExportDownload { service, tenant, request, token: None, reader: Some(reader), end }
+        let receipt = word.settle(200, |record| record.count = -1).await?;
+        let reader = Some(PackageReader::new(receipt, key, request)?);
+        let end = self.parts.calls.stream_end(&word, Action::GdprDownloadEnd);
+        Ok(ExportDownload { compliance: Arc::clone(self), tenant, request, reader, end })
     }
 
     /// Whose key seals the package of a request, if it can be had.
@@ -139,19 +91,16 @@ impl ExportDownload {
     async fn read(&mut self) -> Result<Option<Plaintext>, ServiceError> {
         let Some(reader) = &mut self.reader else { return Ok(None) };
         let number = i32::try_from(reader.next()).map_err(|_| ServiceError::Malformed)?;
-        let store = &self.service.parts.store;
+        let store = &self.compliance.parts.store;
         let found = store.read("read a part of a package", self.tenant, async |mut tx| {
             exports::find_part(&mut tx, self.request, number).await
         });
         let (sealed, last) = found.await?.ok_or(ServiceError::Malformed)?;
         let kind = if number == last { PartKind::Last } else { PartKind::Inner };
         let text = reader.open_part(kind, &sealed).inspect_err(|_| {
-            self.service.parts.metrics.integrity_failure();
+            self.compliance.parts.metrics.integrity_failure();
         })?;
-        // Asked after the reading, which takes its time: no part leaves once it is known.
-        if let Some(token) = &self.token {
-            token.check(&self.service.parts.calls).await?;
-        }
+        self.end.check_token().await?;
         if kind == PartKind::Last {
             self.reader = None;
         }

@@ -7,10 +7,11 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use futures_util::future::join_all;
 
-use crate::audit::{Erasure, Verdict};
+use crate::audit::{Erasure, ErasureDecision};
 use crate::call::ServiceError;
 use crate::compliance::Compliance;
-use crate::domain::audit_record::{Action, AuditRecord};
+use crate::domain::action::Action;
+use crate::domain::audit_record::AuditRecord;
 use crate::domain::certificate::{Certificate, SignedCertificate};
 use crate::domain::gdpr::RequestEvent;
 use crate::domain::gdpr_execution::{Counts, Erased, ExecutionStep};
@@ -68,7 +69,7 @@ impl Compliance {
         let (store, now) = (self.parts.store.long(), self.parts.clock.now());
         let (tenant, subject) = (execution.tenant, execution.row.subject);
         let done = store.change("destroy or restrict a person's key", tenant, async |mut tx| {
-            invalidations::lock_for_invalidation(&mut tx, false, now).await?;
+            invalidations::lock_for_invalidation(&mut tx, now).await?;
             let holds = erasures::list_holds(&mut tx, subject, now).await?;
             let (recorded, progress) = if holds.is_empty() {
                 self.destroy_key(&mut tx, execution, now).await?
@@ -111,7 +112,7 @@ impl Compliance {
                 subject: key.id,
                 request: id,
                 at: now,
-                verdict: Verdict::Erased,
+                verdict: ErasureDecision::Erased,
             })
             .await?;
             let change = Change::of_subject(key.id);
@@ -148,7 +149,7 @@ impl Compliance {
                 subject: key.id,
                 request: execution.row.id,
                 at: now,
-                verdict: Verdict::Kept,
+                verdict: ErasureDecision::Kept,
             })
             .await?;
             keys::update_restricted(tx, key.id, Some(now)).await?;

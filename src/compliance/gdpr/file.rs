@@ -4,7 +4,8 @@ use chrono::{DateTime, Utc};
 
 use crate::call::ServiceError;
 use crate::compliance::Compliance;
-use crate::domain::audit_record::{Action, AuditRecord};
+use crate::domain::action::Action;
+use crate::domain::audit_record::AuditRecord;
 use crate::domain::canonical::Encoder;
 use crate::domain::gdpr::{RequestEvent, RequestKind};
 use crate::domain::ids::{AuditId, GdprRequestId, TenantId};

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::call::{Call, ServiceError};
 use crate::compliance::Compliance;
 use crate::crypto::Sealed;
-use crate::domain::audit_record::{Action, AuditRecord, Outcome};
+use crate::domain::action::Action;
+use crate::domain::audit_record::{AuditRecord, Outcome};
 use crate::domain::ids::HoldId;
 use crate::domain::query::SubjectId;
 use crate::keyring::{TextKind, TextPlace, open_texts};
@@ -86,7 +87,7 @@ impl Compliance {
         let store = &self.parts.store;
         let set = store.change("set a legal hold", tenant, async |mut tx| {
             // A removal or replacement that is under way ends before; one that comes after sees the hold.
-            invalidations::lock_for_invalidation(&mut tx, false, now).await?;
+            invalidations::lock_for_invalidation(&mut tx, now).await?;
             holds::insert(&mut tx, &hold).await?;
             let recorded = store::audit::insert(&mut tx, &record).await?;
             Ok::<_, StoreError>(Ending::Commit(recorded, ()))
@@ -112,7 +113,7 @@ impl Compliance {
             AuditRecord { action: Action::HoldLift, object: Some(id.0), count: 1, ..record };
         let record = self.parts.audit.stamp(record);
         let lifted = store.change("lift a legal hold", tenant, async |mut tx| {
-            let lifted = holds::update_lifted(&mut tx, id, (now, by), &reason).await?;
+            let lifted = holds::update_lifted(&mut tx, id, now, by, &reason).await?;
             if lifted != Lifted::Now {
                 return Ok::<_, StoreError>(Ending::RollBack(lifted));
             }

@@ -17,11 +17,13 @@ mod work;
 use crate::audit::AuditError;
 use crate::coherence::PropagationError;
 use crate::crypto::Sealed;
-use crate::domain::audit_record::{Action, Actor, AuditRecord};
+use crate::domain::action::Action;
+use crate::domain::audit_record::{Actor, AuditRecord};
 use crate::domain::gdpr::{RequestEvent, RequestState};
 use crate::domain::ids::{GdprRequestId, TokenId};
 use crate::keyring::{KeyringError, TenantKeys, TextKind, TextPlace};
 use crate::store::gdpr::RequestRow;
+use crate::store::gdpr::Transition;
 use crate::store::gdpr::history::{self, EventRow};
 use crate::store::{self, Recorded, StoreError, WriteTx, gdpr};
 
@@ -70,7 +72,7 @@ pub enum GdprError {
     OtherFiling,
 }
 
-macro_rules! through_service {
+macro_rules! through_service_error {
     ($($error:ty),+) => {
         $(impl From<$error> for GdprError {
             fn from(error: $error) -> Self {
@@ -80,7 +82,7 @@ macro_rules! through_service {
     };
 }
 
-through_service!(StoreError, KeyringError, AuditError, PropagationError);
+through_service_error!(StoreError, KeyringError, AuditError, PropagationError);
 
 /// Something that is to happen to a request.
 pub(super) struct Happening {
@@ -140,8 +142,9 @@ impl Compliance {
             by: token_of(&record.actor),
             note: note.clone(),
         };
-        let now = self.parts.clock.now();
-        if !gdpr::update_state(tx, row.id, (row.state, state), now).await? {
+        let at = self.parts.clock.now();
+        let transition = Transition { from: row.state, to: state, at };
+        if !gdpr::update_state(tx, row.id, transition).await? {
             return Err(GdprError::State(row.state, event));
         }
         history::insert_event(tx, row.id, &entry).await?;

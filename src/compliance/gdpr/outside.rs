@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::audit::{Erasure, ErasureLedger, LineFileError, Verdict};
+use crate::audit::{Erasure, ErasureDecision, ErasureLedger, LineFileError};
 use crate::compliance::Compliance;
 
 /// Longest time for writing a line: the transaction that waits for it holds locks.
@@ -36,8 +36,8 @@ impl Compliance {
             let read = ledger.read()?;
             let last = read.last.get(&(kept.tenant, kept.subject));
             match last.map(|last| last.verdict) {
-                Some(Verdict::Erased) => ledger.append(&[kept]),
-                Some(Verdict::Kept) | None => Ok(()),
+                Some(ErasureDecision::Erased) => ledger.append(&[kept]),
+                Some(ErasureDecision::Kept) | None => Ok(()),
             }
         })
         .await

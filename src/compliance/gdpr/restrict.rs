@@ -2,7 +2,7 @@
 //! changed. The person's key says so, and every replica forgets what it remembers of it.
 
 use crate::compliance::Compliance;
-use crate::domain::audit_record::Action;
+use crate::domain::action::Action;
 use crate::domain::gdpr::{RequestEvent, RequestKind};
 use crate::domain::gdpr_execution::ExecutionStep;
 use crate::domain::selector::Change;
@@ -53,7 +53,7 @@ impl Compliance {
         let (store, now) = (&self.parts.store, self.parts.clock.now());
         let since = restricts.then_some(now);
         let changed = store.change("change a person's restriction", tenant, async |mut tx| {
-            invalidations::lock_for_invalidation(&mut tx, false, now).await?;
+            invalidations::lock_for_invalidation(&mut tx, now).await?;
             if !keys::update_restricted(&mut tx, key.id, since).await? {
                 return Ok::<_, ExecutionError>(Ending::RollBack(None));
             }

@@ -5,10 +5,9 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::audit::Receipt;
-use crate::call::{Call, ServiceError};
+use crate::call::{OnWord, ServiceError};
 use crate::compliance::Compliance;
 use crate::crypto::Sealed;
-use crate::domain::audit_record::{Action, AuditRecord, Outcome};
 use crate::domain::gdpr::{RequestEvent, RequestKind, RequestState};
 use crate::domain::ids::{AuditId, GdprRequestId, TenantId, TokenId};
 use crate::keyring::{Plaintext, TenantKeys, TextKind, TextPlace, open_texts};
@@ -73,135 +72,69 @@ pub struct RequestPage {
 }
 
 impl Compliance {
-    /// A page of the requests of the caller's tenant.
+    /// A page of the requests of a tenant.
     pub async fn list_requests(
         &self,
-        call: &mut Call,
+        word: OnWord<'_>,
         filter: &RequestFilter,
         limit: u16,
     ) -> Result<RequestPage, GdprError> {
-        let (rows, next) = self.read_page(call.caller.tenant, filter, limit).await?;
-        let requests = self.show(call, rows, 200).await?;
-        Ok(RequestPage { requests, next })
-    }
-
-    /// A page of the requests of the tenant of `record`, on the word of the command line.
-    pub async fn list_requests_of(
-        &self,
-        record: AuditRecord,
-        filter: &RequestFilter,
-        limit: u16,
-    ) -> Result<RequestPage, GdprError> {
-        let (rows, next) = self.read_page(record.tenant, filter, limit).await?;
-        let record = AuditRecord { action: Action::GdprList, ..record };
-        let requests = self.show_recorded(record, rows).await?;
-        Ok(RequestPage { requests, next })
-    }
-
-    async fn read_page(
-        &self,
-        tenant: TenantId,
-        filter: &RequestFilter,
-        limit: u16,
-    ) -> Result<(Vec<Read>, Option<GdprRequestId>), GdprError> {
         let (store, limit) = (&self.parts.store, usize::from(limit));
         let most = i64::try_from(limit + 1).unwrap_or(i64::MAX);
-        let rows = store
-            .read("list requests", tenant, async |mut tx| gdpr::list(&mut tx, filter, most).await);
+        let rows = store.read("list requests", word.tenant(), async |mut tx| {
+            gdpr::list(&mut tx, filter, most).await
+        });
         let mut rows = rows.await?;
         let more = rows.len() > limit;
         rows.truncate(limit);
         let next = if more { rows.last().map(|row| row.id) } else { None };
-        Ok((rows.into_iter().map(|row| (row, Vec::new())).collect(), next))
+        let rows = rows.into_iter().map(|row| SealedRequest { row, events: Vec::new() }).collect();
+        let requests = self.open(word, 200, rows).await?;
+        Ok(RequestPage { requests, next })
     }
 
-    /// One request of the caller's tenant with its history, told with this HTTP status.
+    /// One request of a tenant with its history, shown with this HTTP status.
     pub async fn show_request(
         &self,
-        call: &mut Call,
+        word: OnWord<'_>,
         id: GdprRequestId,
         status: u16,
     ) -> Result<RequestView, GdprError> {
-        let read = self.read_request(call.caller.tenant, id).await?;
-        let shown = self.show(call, vec![read], status).await?;
-        shown.into_iter().next().ok_or(GdprError::NotFound)
-    }
-
-    /// One request of the tenant of `record` with its history, on the word of the command line.
-    pub async fn show_request_of(
-        &self,
-        record: AuditRecord,
-        id: GdprRequestId,
-    ) -> Result<RequestView, GdprError> {
-        let read = self.read_request(record.tenant, id).await?;
-        let record = AuditRecord { action: Action::GdprRead, ..record };
-        let shown = self.show_recorded(record, vec![read]).await?;
-        shown.into_iter().next().ok_or(GdprError::NotFound)
-    }
-
-    async fn read_request(&self, tenant: TenantId, id: GdprRequestId) -> Result<Read, GdprError> {
         let store = &self.parts.store;
-        let found = store.read("read a request and its history", tenant, async |mut tx| {
+        let found = store.read("read a request and its history", word.tenant(), async |mut tx| {
             let row = gdpr::find(&mut tx, id).await?;
             let events = history::list_events(&mut tx, id).await?;
-            Ok::<_, StoreError>(row.map(|row| (row, events)))
+            Ok::<_, StoreError>(row.map(|row| SealedRequest { row, events }))
         });
-        found.await?.ok_or(GdprError::NotFound)
+        let found = found.await?.ok_or(GdprError::NotFound)?;
+        let shown = self.open(word, status, vec![found]).await?;
+        shown.into_iter().next().ok_or(GdprError::NotFound)
     }
 
-    /// The certificate of an erasure of the caller's tenant.
+    /// The certificate of an erasure of a tenant.
     pub async fn certificate(
         &self,
-        call: &mut Call,
+        mut word: OnWord<'_>,
         id: GdprRequestId,
     ) -> Result<String, GdprError> {
-        let (row, body) = self.find_certificate(call.caller.tenant, id).await?;
-        let _receipt = call
-            .settle(|record| {
-                record.outcome = Outcome::Done;
-                record.status = 200;
+        let store = &self.parts.store;
+        let row = self.find_request(word.tenant(), id).await?;
+        if row.kind != RequestKind::Erase {
+            return Err(GdprError::NotFound);
+        }
+        let body =
+            store.read("find the certificate of an erasure", word.tenant(), async |mut tx| {
+                history::find_certificate(&mut tx, id).await
+            });
+        let body = body.await?.ok_or(GdprError::NotExecuted(row.state))?;
+        let _receipt = word
+            .settle(200, |record| {
                 record.count = 1;
                 record.object = Some(id.0);
                 record.subject_key = row.subject_key;
             })
             .await?;
         Ok(body)
-    }
-
-    /// The certificate of an erasure of the tenant of `record`, on the word of the command line.
-    pub async fn certificate_of(
-        &self,
-        record: AuditRecord,
-        id: GdprRequestId,
-    ) -> Result<String, GdprError> {
-        let (row, body) = self.find_certificate(record.tenant, id).await?;
-        let record = AuditRecord {
-            action: Action::GdprRead,
-            object: Some(id.0),
-            subject_key: row.subject_key,
-            count: 1,
-            ..record
-        };
-        let _receipt = self.parts.audit.record(record).await?;
-        Ok(body)
-    }
-
-    /// An erasure and its certificate.
-    async fn find_certificate(
-        &self,
-        tenant: TenantId,
-        id: GdprRequestId,
-    ) -> Result<(RequestRow, String), GdprError> {
-        let store = &self.parts.store;
-        let row = self.find_request(tenant, id).await?;
-        if row.kind != RequestKind::Erase {
-            return Err(GdprError::NotFound);
-        }
-        let body = store.read("find the certificate of an erasure", tenant, async |mut tx| {
-            history::find_certificate(&mut tx, id).await
-        });
-        let body = body.await?.ok_or(GdprError::NotExecuted(row.state))?;
-        Ok((row, body))
     }
 
     /// One request of a tenant, sealed as it is.
@@ -216,60 +149,48 @@ impl Compliance {
         found.await?.ok_or(GdprError::NotFound)
     }
 
-    async fn show(
+    /// Opens requests after their reading is recorded. The record of the reading of one request is
+    /// a record about that request.
+    async fn open(
         &self,
-        call: &mut Call,
-        rows: Vec<Read>,
+        mut word: OnWord<'_>,
         status: u16,
+        requests: Vec<SealedRequest>,
     ) -> Result<Vec<RequestView>, GdprError> {
-        let keys = self.parts.keyring.tenant_keys(call.caller.tenant).await?;
-        let receipt = call
-            .settle(|record| {
-                record.status = status;
-                complete(record, &rows);
+        let keys = self.parts.keyring.tenant_keys(word.tenant()).await?;
+        let receipt = word
+            .settle(status, |record| {
+                record.count = i64::try_from(requests.len()).unwrap_or(i64::MAX);
+                if let [only] = &requests[..] {
+                    record.object = Some(only.row.id.0);
+                    record.subject_key = only.row.subject_key;
+                }
             })
             .await?;
-        Ok(open_requests(receipt, &keys, &rows)?)
-    }
-
-    async fn show_recorded(
-        &self,
-        mut record: AuditRecord,
-        rows: Vec<Read>,
-    ) -> Result<Vec<RequestView>, GdprError> {
-        let keys = self.parts.keyring.tenant_keys(record.tenant).await?;
-        complete(&mut record, &rows);
-        let receipt = self.parts.audit.record(record).await?;
-        Ok(open_requests(receipt, &keys, &rows)?)
+        Ok(open_requests(receipt, &keys, &requests)?)
     }
 }
 
-/// A request and what became of it, as they are sealed.
-type Read = (RequestRow, Vec<EventRow>);
-
-/// What the record of a reading says of it. Telling of one request is a record about it.
-fn complete(record: &mut AuditRecord, rows: &[Read]) {
-    record.outcome = Outcome::Done;
-    record.count = i64::try_from(rows.len()).unwrap_or(i64::MAX);
-    if let [(only, _)] = rows {
-        record.object = Some(only.id.0);
-        record.subject_key = only.subject_key;
-    }
+/// A request and its history, with their texts still sealed.
+pub(super) struct SealedRequest {
+    pub(super) row: RequestRow,
+    pub(super) events: Vec<EventRow>,
 }
 
 /// Requests and their histories in the clear, for the receipt of their reading.
 pub(super) fn open_requests(
     receipt: Receipt,
     keys: &TenantKeys,
-    rows: &[Read],
+    requests: &[SealedRequest],
 ) -> Result<Vec<RequestView>, ServiceError> {
-    let texts: Vec<(TextPlace, &Sealed)> = rows.iter().flat_map(texts_of).collect();
+    let texts: Vec<(TextPlace, &Sealed)> = requests.iter().flat_map(texts_of).collect();
     let mut opened = open_texts(receipt, keys, &texts)?.into_iter();
-    rows.iter().map(|(row, events)| view_of(row, events, &mut opened)).collect()
+    requests.iter().map(|request| view_of(request, &mut opened)).collect()
 }
 
 /// The sealed texts of a request, in the order that [`view_of`] takes them.
-fn texts_of((row, events): &Read) -> impl Iterator<Item = (TextPlace, &Sealed)> {
+fn texts_of(request: &SealedRequest) -> impl Iterator<Item = (TextPlace, &Sealed)> {
+    let SealedRequest { row, events } = request;
     let at = |kind, object| TextPlace { kind, object };
     let details = (at(TextKind::RequestDetails, row.id.0), &row.details);
     let subject = row.subject_sealed.iter();
@@ -281,10 +202,10 @@ fn texts_of((row, events): &Read) -> impl Iterator<Item = (TextPlace, &Sealed)> 
 }
 
 fn view_of(
-    row: &RequestRow,
-    events: &[EventRow],
+    request: &SealedRequest,
     texts: &mut impl Iterator<Item = Plaintext>,
 ) -> Result<RequestView, ServiceError> {
+    let SealedRequest { row, events } = request;
     let details = texts.next().ok_or(ServiceError::Malformed)?;
     let details: OpenedDetails =
         serde_json::from_slice(details.as_bytes()).map_err(|_| ServiceError::Malformed)?;

@@ -8,7 +8,8 @@ use chrono::TimeDelta;
 
 use crate::call::ServiceError;
 use crate::compliance::Compliance;
-use crate::domain::audit_record::{Action, AuditRecord};
+use crate::domain::action::Action;
+use crate::domain::audit_record::AuditRecord;
 use crate::domain::gdpr::{RequestEvent, RequestKind};
 use crate::domain::ids::{GdprRequestId, RequestId, TenantId};
 use crate::store::gdpr::work::{self, Lease, Progress};
@@ -137,7 +138,7 @@ impl Compliance {
             work::update_begun_anew(&mut tx, id).await?;
             Ok(Ending::Commit(recorded, ()))
         });
-        done.await.map_err(into_service)?;
+        done.await.map_err(into_service_error)?;
         self.wake_worker();
         Ok(())
     }
@@ -156,7 +157,7 @@ impl Compliance {
             work::take_waiting(&mut tx, lease, now).await
         });
         if again.await? {
-            let row = self.find_request(tenant, id).await.map_err(into_service)?;
+            let row = self.find_request(tenant, id).await.map_err(into_service_error)?;
             return Ok(Some(Execution { tenant, row, lease, request }));
         }
         let taken = store.change("take a request up", tenant, async |mut tx| {
@@ -169,7 +170,7 @@ impl Compliance {
             work::update_lease(&mut tx, lease).await?;
             Ok(Ending::Commit(recorded, Some(RequestRow { state, ..row })))
         });
-        let row = taken.await.map_err(into_service)?;
+        let row = taken.await.map_err(into_service_error)?;
         Ok(row.map(|row| Execution { tenant, row, lease, request }))
     }
 
@@ -211,7 +212,7 @@ impl Compliance {
             let failed = self.finish(execution, RequestEvent::Fail, &progress, None).await;
             return match failed {
                 Ok(()) | Err(ExecutionError::LeaseLost | ExecutionError::Outside(_)) => Ok(()),
-                Err(ExecutionError::Failed(error)) => Err(into_service(error)),
+                Err(ExecutionError::Failed(error)) => Err(into_service_error(error)),
             };
         }
         let growth = 4_i32.saturating_pow(u32::try_from(attempts - 1).unwrap_or(0));
@@ -305,7 +306,7 @@ impl Compliance {
     }
 }
 
-fn into_service(error: GdprError) -> ServiceError {
+fn into_service_error(error: GdprError) -> ServiceError {
     match error {
         GdprError::Service(error) => error,
         // Who changed it meanwhile has recorded that.

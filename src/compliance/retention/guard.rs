@@ -32,7 +32,8 @@ impl Share {
 pub(super) fn wait_reason(
     now: DateTime<Utc>,
     clocks: &Clocks,
-    (entries, records): (Share, Share),
+    entries: Share,
+    records: Share,
 ) -> Option<WaitReason> {
     if (now - clocks.server).abs() > APART {
         return Some(WaitReason::ClocksDiffer);

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
-use crate::domain::audit_record::{Action, AuditRecord, Outcome};
+use crate::domain::action::Action;
+use crate::domain::audit_record::{AuditRecord, Outcome};
 use crate::store::audit_parts;
 use crate::store::retention::{self, Clocks, NAMED_FOR, RunEnd};
 use crate::store::{StoreError, evictions};
@@ -56,7 +57,7 @@ impl From<StoreError> for PurgeError {
 }
 
 /// What is due, and what says whether it may go.
-struct Measured {
+struct MeasuredDue {
     report: PurgeReport,
     clocks: Clocks,
     entries: Share,
@@ -96,12 +97,12 @@ impl Compliance {
         if how != Purge::DryRun && !self.claim_purge(run, None).await? {
             return Err(PurgeError::UnderWay);
         }
-        let service = Arc::clone(self);
+        let compliance = Arc::clone(self);
         // Cut off by a stop, between two batches or with one taken back; the next run goes on.
         let task = async move {
             tokio::select! {
-                () = service.parts.lifecycle.stopping() => Err(ServiceError::TaskLost),
-                done = service.run_purge(run, how, record) => done,
+                () = compliance.parts.lifecycle.stopping() => Err(ServiceError::TaskLost),
+                done = compliance.run_purge(run, how, record) => done,
             }
         };
         let done = self.parts.lifecycle.spawn(task).await;
@@ -115,7 +116,7 @@ impl Compliance {
     ) -> Result<bool, StoreError> {
         let (store, now) = (&self.parts.store, self.parts.clock.now());
         let claimed = store.system("claim the retention purge", async |mut tx| {
-            retention::claim(&mut tx, (run, now), since).await
+            retention::claim(&mut tx, run, now, since).await
         });
         claimed.await
     }
@@ -127,9 +128,9 @@ impl Compliance {
         record: AuditRecord,
     ) -> Result<PurgeReport, ServiceError> {
         let begun = self.parts.clock.now();
-        let Measured { mut report, clocks, entries, records } = self.measure(run).await?;
+        let MeasuredDue { mut report, clocks, entries, records } = self.measure(run).await?;
         if how == Purge::Guarded {
-            report.reason = wait_reason(begun, &clocks, (entries, records));
+            report.reason = wait_reason(begun, &clocks, entries, records);
         }
         report.state = match (how, report.reason) {
             (Purge::DryRun, _) => PurgeState::DryRun,
@@ -164,21 +165,21 @@ impl Compliance {
     }
 
     /// What is due now.
-    async fn measure(&self, run: Uuid) -> Result<Measured, StoreError> {
+    async fn measure(&self, run: Uuid) -> Result<MeasuredDue, StoreError> {
         let store = self.parts.store.within(audit_parts::LIMIT);
         let now = self.parts.clock.now();
         let measured = store.system("measure what is past its retention", async |mut tx| {
             let clocks = retention::read_clocks(&mut tx).await?;
-            let times = (now, now - NAMED_FOR);
-            let due = retention::list_due(&mut tx, times, self.parts.retention_days).await?;
+            let (named, days) = (now - NAMED_FOR, self.parts.retention_days);
+            let due = retention::list_due(&mut tx, now, named, days).await?;
             let counted = evictions::count(&mut tx, run.as_bytes()[15]).await?;
             let parts = audit_parts::list(&mut tx, now).await?;
-            let report = PurgeReport::of((run, now), due, &parts);
+            let report = PurgeReport::of(run, now, due, &parts);
             let all = counted.iter().map(|tenant| tenant.entries).sum();
             let entries = Share { due: report.amounts.entries, all };
             let all = parts.iter().map(|part| part.rows).sum();
             let records = Share { due: report.records, all };
-            Ok(Measured { report, clocks, entries, records })
+            Ok(MeasuredDue { report, clocks, entries, records })
         });
         measured.await
     }
@@ -192,15 +193,17 @@ impl Compliance {
         }
         let (store, now) = (self.parts.store.long(), self.parts.clock.now());
         let end = RunEnd {
+            id: report.run_id,
+            begun_at: report.begun_at,
+            ended_at: now,
             state: report.state.name(),
             reason: report.reason.map(WaitReason::name),
             report: &json,
         };
         let kept = store.system("keep the report of a purge", async |mut tx| {
-            let run = (report.run_id, report.begun_at, now);
-            retention::end(&mut tx, run, &end).await?;
+            retention::end(&mut tx, &end).await?;
             for (tenant, text) in &tenants {
-                retention::insert_report(&mut tx, (*tenant, report.run_id), text).await?;
+                retention::insert_report(&mut tx, *tenant, report.run_id, text).await?;
             }
             Ok::<_, StoreError>(())
         });

@@ -8,7 +8,8 @@ use uuid::Uuid;
 use crate::audit::make_partitions;
 use crate::call::ServiceError;
 use crate::compliance::Compliance;
-use crate::domain::audit_record::{Action, AuditRecord};
+use crate::domain::action::Action;
+use crate::domain::audit_record::AuditRecord;
 use crate::domain::ids::{RequestId, TenantId};
 use crate::domain::selector::{Change, Selector};
 use crate::store::retention::{self, NAMED_FOR};
@@ -27,7 +28,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// What is removed of a tenant's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum PurgedKind {
     Entries,
     Metrics,
     Exports,
@@ -35,7 +36,7 @@ enum Kind {
     Requests,
 }
 
-impl Kind {
+impl PurgedKind {
     const ALL: [Self; 5] =
         [Self::Entries, Self::Metrics, Self::Exports, Self::Subjects, Self::Requests];
 
@@ -82,7 +83,7 @@ impl Compliance {
         tenant: &mut TenantReport,
         request: RequestId,
     ) -> Result<(), ServiceError> {
-        for kind in Kind::ALL {
+        for kind in PurgedKind::ALL {
             if std::mem::take(kind.of(&mut tenant.amounts)) == 0 {
                 continue;
             }
@@ -112,22 +113,24 @@ impl Compliance {
         &self,
         tenant: TenantId,
         cutoff: DateTime<Utc>,
-        kind: Kind,
+        kind: PurgedKind,
         request: RequestId,
     ) -> Result<u64, StoreError> {
         let (store, now) = (self.parts.store.long(), self.parts.clock.now());
         let removed = store.change("remove what is past its retention", tenant, async |mut tx| {
-            invalidations::lock_for_invalidation(&mut tx, false, now).await?;
+            invalidations::lock_for_invalidation(&mut tx, now).await?;
             let most = kind.batch();
-            let times = (cutoff, now);
             let gone = match kind {
-                Kind::Entries => self.remove_entries(&mut tx, cutoff, now).await?,
-                Kind::Metrics => retention::delete_metrics(&mut tx, times, most).await?,
-                Kind::Exports => retention::delete_exports(&mut tx, now, most).await?,
-                Kind::Requests => retention::delete_requests(&mut tx, times, most).await?,
-                Kind::Subjects => {
-                    let times = (now - NAMED_FOR, now);
-                    retention::update_unnamed(&mut tx, times, most).await?
+                PurgedKind::Entries => self.remove_entries(&mut tx, cutoff, now).await?,
+                PurgedKind::Metrics => {
+                    retention::delete_metrics(&mut tx, cutoff, now, most).await?
+                }
+                PurgedKind::Exports => retention::delete_exports(&mut tx, now, most).await?,
+                PurgedKind::Requests => {
+                    retention::delete_requests(&mut tx, cutoff, now, most).await?
+                }
+                PurgedKind::Subjects => {
+                    retention::update_unnamed(&mut tx, now - NAMED_FOR, now, most).await?
                 }
             };
             if gone == 0 {
@@ -150,7 +153,7 @@ impl Compliance {
         cutoff: DateTime<Utc>,
         now: DateTime<Utc>,
     ) -> Result<u64, StoreError> {
-        let gone = retention::delete_entries(tx, (cutoff, now), BATCH).await?;
+        let gone = retention::delete_entries(tx, cutoff, now, BATCH).await?;
         let useless = now - self.parts.usable_for;
         for (id, key, expires_at) in &gone {
             if *expires_at > useless {

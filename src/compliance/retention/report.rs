@@ -182,7 +182,8 @@ pub struct PurgeReport {
 impl PurgeReport {
     /// What is due.
     pub(super) fn of(
-        (run_id, begun_at): (Uuid, DateTime<Utc>),
+        run_id: Uuid,
+        begun_at: DateTime<Utc>,
         due: Vec<TenantDue>,
         parts: &[AuditPart],
     ) -> Self {

@@ -8,9 +8,10 @@ use futures_util::stream::{self, Stream};
 use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
 
-use crate::call::ServiceError;
+use crate::call::{OnWord, ServiceError};
 use crate::compliance::{TrailExport, TrailQuery};
-use crate::domain::audit_record::{Action, Actor};
+use crate::domain::action::Action;
+use crate::domain::audit_record::Actor;
 use crate::domain::audit_row::{AuditRow, ndjson};
 use crate::domain::ids::{AuditId, EntryId, RequestId, TokenId};
 use crate::domain::query::SubjectId;
@@ -105,7 +106,7 @@ pub async fn list_audit(
     let limit = parameters.parsed("limit", "a whole number from 1 to 1000", limit).unwrap_or(PAGE);
     let before = parameters.parsed("cursor", "the nextCursor of a page", AuditId::parse);
     parameters.finish()?;
-    let page = state.compliance.read_trail(current.call()?, &query, (before, limit)).await?;
+    let page = state.compliance.read_trail(current.call()?, &query, before, limit).await?;
     Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(AuditPageBody {
         records: page.rows,
         next_cursor: page.next.map(|id| id.to_string()),
@@ -132,7 +133,7 @@ pub async fn export_audit(
     let mut parameters = Parameters::of(&request)?;
     let query = filters(&mut parameters);
     parameters.finish()?;
-    let export = state.compliance.export_trail(current.call()?, &query).await?;
+    let export = state.compliance.export_trail(OnWord::Call(current.call()?), &query).await?;
     Ok(HttpResponse::Ok()
         .content_type("application/x-ndjson")
         .insert_header((CACHE_CONTROL, "no-store"))

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use crate::administration::{EntryQuery, EntryView};
 use crate::call::{Invalidated, Invalidation};
-use crate::domain::audit_record::Action;
+use crate::domain::action::Action;
 use crate::domain::ids::EntryId;
 use crate::domain::operation::Operation;
 use crate::http::State;

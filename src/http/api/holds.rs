@@ -7,7 +7,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::compliance::{HoldView, NewHoldText};
-use crate::domain::audit_record::Action;
+use crate::domain::action::Action;
 use crate::domain::fields::Fields;
 use crate::domain::ids::HoldId;
 use crate::domain::json::Json;

@@ -5,7 +5,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::call::{Invalidated, Invalidation};
-use crate::domain::audit_record::Action;
+use crate::domain::action::Action;
 use crate::domain::fields::Fields;
 use crate::domain::ids::EntryId;
 use crate::domain::json::Json;

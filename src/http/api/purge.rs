@@ -7,7 +7,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::compliance::{Amounts, PartReport, Purge, PurgeReport, TenantReport};
-use crate::domain::audit_record::Action;
+use crate::domain::action::Action;
 use crate::domain::fields::Fields;
 use crate::domain::json::Json;
 use crate::http::State;

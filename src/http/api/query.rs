@@ -8,7 +8,7 @@ use actix_web::{HttpRequest, HttpResponse, post, web};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::answering::{Answered, Source};
+use crate::answering::{AnswerSource, Answered};
 use crate::domain::ids::RequestId;
 use crate::domain::query::QueryRequest;
 use crate::http::State;
@@ -154,8 +154,10 @@ pub async fn post_query(
 
 fn reply(answered: &Answered, request: RequestId) -> HttpResponse {
     let (cached, source) = match answered.source {
-        Source::Tier(tier) | Source::Stale { tier, .. } => (true, tier.name()),
-        Source::Upstream { .. } | Source::Nowhere => (false, answered.upstream.as_str()),
+        AnswerSource::Tier(tier) | AnswerSource::Stale { tier, .. } => (true, tier.name()),
+        AnswerSource::Upstream { .. } | AnswerSource::Nowhere => {
+            (false, answered.upstream.as_str())
+        }
     };
     let data = answered.data.as_ref().map_or(b"null".as_slice(), |data| data.as_bytes());
     let mut tail = String::with_capacity(320);
@@ -166,7 +168,7 @@ fn reply(answered: &Answered, request: RequestId) -> HttpResponse {
          \"stale\":{},\"match\":{},\"entryId\":",
         answered.age_seconds,
         answered.expires_in_seconds.max(0),
-        matches!(answered.source, Source::Stale { .. }),
+        matches!(answered.source, AnswerSource::Stale { .. }),
         if cached { "\"exact\"" } else { "null" },
     );
     let _infallible = match answered.entry {
@@ -196,27 +198,27 @@ fn reply(answered: &Answered, request: RequestId) -> HttpResponse {
 fn cache_status(answered: &Answered) -> String {
     let left = answered.expires_in_seconds;
     match answered.source {
-        Source::Tier(tier) | Source::Stale { tier, asked: false } => {
+        AnswerSource::Tier(tier) | AnswerSource::Stale { tier, asked: false } => {
             format!("ai-cache; hit; ttl={left}; detail={}", tier.name())
         }
-        Source::Stale { tier, asked: true } => {
+        AnswerSource::Stale { tier, asked: true } => {
             format!("ai-cache; fwd=stale; ttl={left}; detail={}", tier.name())
         }
-        Source::Upstream { bypassed: true, .. } => "ai-cache; fwd=bypass".to_owned(),
-        Source::Upstream { stored, collapsed, bypassed: false } => {
+        AnswerSource::Upstream { bypassed: true, .. } => "ai-cache; fwd=bypass".to_owned(),
+        AnswerSource::Upstream { stored, collapsed, bypassed: false } => {
             let stored = if stored { "; stored" } else { "" };
             let collapsed = if collapsed { "; collapsed" } else { "" };
             format!("ai-cache; fwd=miss{stored}{collapsed}")
         }
-        Source::Nowhere => "ai-cache; fwd=miss".to_owned(),
+        AnswerSource::Nowhere => "ai-cache; fwd=miss".to_owned(),
     }
 }
 
-const fn x_cache(source: Source) -> &'static str {
+const fn x_cache(source: AnswerSource) -> &'static str {
     match source {
-        Source::Tier(_) => "HIT",
-        Source::Stale { .. } => "STALE",
-        Source::Upstream { bypassed: true, .. } => "BYPASS",
-        Source::Upstream { .. } | Source::Nowhere => "MISS",
+        AnswerSource::Tier(_) => "HIT",
+        AnswerSource::Stale { .. } => "STALE",
+        AnswerSource::Upstream { bypassed: true, .. } => "BYPASS",
+        AnswerSource::Upstream { .. } | AnswerSource::Nowhere => "MISS",
     }
 }

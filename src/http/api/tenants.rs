@@ -7,7 +7,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::administration::TenantSlug;
-use crate::domain::audit_record::Action;
+use crate::domain::action::Action;
 use crate::domain::caller::Role;
 use crate::domain::deadline::Zone;
 use crate::domain::fields::Fields;

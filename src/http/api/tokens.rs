@@ -6,8 +6,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::administration::{Grant, NewTokenText};
-use crate::domain::audit_record::Action;
+use crate::administration::{Grant, NewTokenText, TokenRequest};
+use crate::domain::action::Action;
 use crate::domain::caller::{Role, Roles};
 use crate::domain::fields::Fields;
 use crate::domain::ids::{TenantId, TokenId};
@@ -87,13 +87,13 @@ impl From<Vec<TokenRow>> for TokenListBody {
 }
 
 /// The token that a request asks for.
-pub(super) struct NewToken {
+pub(super) struct AskedToken {
     roles: Roles,
     expires_in: Option<TimeDelta>,
 }
 
 /// Reads the body of a request for a token.
-pub(super) fn parse(body: Json) -> Result<NewToken, Problem> {
+pub(super) fn parse(body: Json) -> Result<AskedToken, Problem> {
     let mut fields = Fields::root(body)?;
     let names = fields.texts("roles", 4, 1..=32).unwrap_or_default();
     let roles: Option<Roles> = names.iter().map(|name| Role::parse(name)).collect();
@@ -103,7 +103,7 @@ pub(super) fn parse(body: Json) -> Result<NewToken, Problem> {
     let seconds = fields.number("expiresInSeconds", 1..=MAX_LIFE_SECONDS);
     fields.finish()?;
     let expires_in = seconds.and_then(|seconds| i64::try_from(seconds).ok());
-    Ok(NewToken {
+    Ok(AskedToken {
         roles: roles.unwrap_or_default(),
         expires_in: expires_in.map(TimeDelta::seconds),
     })
@@ -116,13 +116,14 @@ pub(super) async fn make(
     current: &mut Current,
     tenant: TenantId,
     role: Role,
-    new: &NewToken,
+    new: &AskedToken,
 ) -> Result<NewTokenText, Problem> {
     let call = current.call()?;
     let grant = Grant::By(call.caller.token, [role].into_iter().collect());
     let record = call.change(tenant, Action::TokenCreate);
     let expires_at = new.expires_in.map(|life| state.clock.now() + life);
-    Ok(state.administration.create_token(tenant, new.roles, expires_at, (grant, record)).await?)
+    let request = TokenRequest { tenant, roles: new.roles, expires_at };
+    Ok(state.administration.create_token(request, grant, record).await?)
 }
 
 /// The reply that shows a new token. No cache may keep it.

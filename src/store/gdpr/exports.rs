@@ -106,7 +106,8 @@ pub async fn list_held_entries(
 pub async fn insert_part(
     tx: &mut WriteTx,
     request: GdprRequestId,
-    (part, sealed): (i32, &Sealed),
+    part: i32,
+    sealed: &Sealed,
     key: Option<SubjectKeyId>,
 ) -> Result<(), StoreError> {
     let tenant = tx.tenant().0;

@@ -298,13 +298,24 @@ pub async fn list_of_subject(
     rows.into_iter().map(RawRequest::parse).collect()
 }
 
-/// Puts a request from one state into another; `false`: it was not in the first any more.
+/// A change of the state of a request.
+#[derive(Debug, Clone, Copy)]
+pub struct Transition {
+    /// The state that the request is in.
+    pub from: RequestState,
+    /// The state that the request goes into.
+    pub to: RequestState,
+    /// When it does.
+    pub at: DateTime<Utc>,
+}
+
+/// Puts a request into another state. Returns false if the request is no longer in the first one.
 pub async fn update_state(
     tx: &mut WriteTx,
     id: GdprRequestId,
-    (from, to): (RequestState, RequestState),
-    at: DateTime<Utc>,
+    transition: Transition,
 ) -> Result<bool, StoreError> {
+    let Transition { from, to, at } = transition;
     let tenant = tx.tenant().0;
     let done = sqlx::query!(
         "UPDATE ai_cache_gdpr_requests

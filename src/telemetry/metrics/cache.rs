@@ -37,7 +37,7 @@ impl Eviction {
 }
 
 /// Labels of answers, prepared: they are recorded with every one.
-struct Labels {
+struct AnswerAttributes {
     tiers: [[KeyValue; 1]; Tier::ALL.len()],
     hit: [KeyValue; 1],
     miss: [KeyValue; 1],
@@ -46,7 +46,7 @@ struct Labels {
 
 /// Its instruments.
 pub(super) struct CacheSeries {
-    labels: Labels,
+    labels: AnswerAttributes,
     answered_hits: Arc<AtomicU64>,
     answered_misses: Arc<AtomicU64>,
     hits: Counter<u64>,
@@ -74,7 +74,7 @@ impl CacheSeries {
         observe_hit_rate(meter, Arc::clone(&answered_hits), Arc::clone(&answered_misses));
         let label = |value: &'static str| [KeyValue::new(names::RESULT, value)];
         Self {
-            labels: Labels {
+            labels: AnswerAttributes {
                 tiers: Tier::ALL.map(|tier| [KeyValue::new(names::TIER, tier.name())]),
                 hit: label("hit"),
                 miss: label("miss"),

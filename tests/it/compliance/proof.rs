@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use ai_cache::app::App;
 use ai_cache::audit::verify::{FindingKind, Verification};
 use ai_cache::audit::{Audit, CheckpointFile};
-use ai_cache::domain::audit_record::{Action, Actor, AuditRecord, Outcome};
+use ai_cache::domain::action::Action;
+use ai_cache::domain::audit_record::{Actor, AuditRecord, Outcome, RecordHead};
 use ai_cache::domain::clock::{Clock as _, SystemClock};
 use ai_cache::domain::entry::Tier;
 use ai_cache::domain::ids::{
@@ -45,11 +46,17 @@ pub(super) fn builder(hurt: &Hurt, checkpoint: &Path) -> Builder {
 
 /// A record that says something in every column.
 pub(super) fn record(tenant: TenantId, now: DateTime<Utc>) -> AuditRecord {
-    let ids = (AuditId::fresh(&SystemIds, now), tenant);
     let request = RequestId::fresh(&SystemIds, now);
     let id = || SystemIds.next(now);
     let network = Network::parse("192.0.2.0/24");
-    let actor = Actor::Token { id: TokenId(id()), roles: "app".into(), network };
+    let head = RecordHead {
+        id: AuditId::fresh(&SystemIds, now),
+        tenant,
+        at: now,
+        request,
+        actor: Actor::Token { id: TokenId(id()), roles: "app".into(), network },
+        action: Action::Query,
+    };
     AuditRecord {
         outcome: Outcome::Hit,
         operation: Some(Operation::Chat),
@@ -61,7 +68,7 @@ pub(super) fn record(tenant: TenantId, now: DateTime<Utc>) -> AuditRecord {
         count: 1,
         duration_us: 1_234,
         cost: Usd(5_678),
-        ..AuditRecord::begun(ids, now, request, actor, Action::Query)
+        ..AuditRecord::begun(head)
     }
 }
 

@@ -3,9 +3,8 @@
 use std::collections::HashMap;
 
 use ai_cache::crypto::{KeyProvider, sha256};
-use ai_cache::domain::audit_record::{
-    Action, Actor, AuditRecord, Outcome, RetentionClass, WriterPlace,
-};
+use ai_cache::domain::action::Action;
+use ai_cache::domain::audit_record::{Actor, AuditRecord, Outcome, RetentionClass, WriterPlace};
 use ai_cache::domain::caller::Role;
 use ai_cache::domain::entry::Tier;
 use ai_cache::domain::ids::{

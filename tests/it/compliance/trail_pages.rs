@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ai_cache::domain::audit_record::Action;
+use ai_cache::domain::action::Action;
 use ai_cache::domain::audit_row::AuditRow;
 use ai_cache::domain::clock::{Clock, SystemClock};
 use ai_cache::domain::ids::TenantId;

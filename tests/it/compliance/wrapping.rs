@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use ai_cache::compliance::RotateError;
 use ai_cache::crypto::KeyProvider;
-use ai_cache::domain::audit_record::Action;
+use ai_cache::domain::action::Action;
 use ai_cache::domain::ids::{SubjectKeyId, TenantId};
 use ai_cache::domain::query::SubjectId;
 use ai_cache::embedded::SUPERUSER;

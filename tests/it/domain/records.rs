@@ -2,9 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use ai_cache::domain::audit_record::{
-    Action, Actor, AuditRecord, Outcome, RetentionClass, WriterPlace,
-};
+use ai_cache::domain::action::Action;
+use ai_cache::domain::audit_record::{Actor, AuditRecord, Outcome, RetentionClass, WriterPlace};
 use ai_cache::domain::cache_key::CacheKey;
 use ai_cache::domain::entry::{EntryMeta, Place, SealedField, Tier, Windows};
 use ai_cache::domain::ids::{

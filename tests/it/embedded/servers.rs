@@ -11,7 +11,9 @@ use std::str::FromStr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use ai_cache::embedded::{Lifetime, Listen, Postgres, PostgresOptions, Redis, RedisOptions};
+use ai_cache::embedded::{
+    Lifetime, Listen, PostgresOptions, PostgresServer, RedisOptions, RedisServer,
+};
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
 
@@ -37,11 +39,11 @@ async fn another_process_holds_a_server_until_it_is_killed() {
     postgres_options.lifetime = lifetime;
     redis_options.lifetime = lifetime;
     if server == "postgres" {
-        let held = Postgres::start(folder, postgres_options).await.unwrap();
+        let held = PostgresServer::start(folder, postgres_options).await.unwrap();
         println!("\nserver={}", held.pid().unwrap());
         std::future::pending::<()>().await;
     } else {
-        let held = Redis::start(folder, redis_options).await.unwrap();
+        let held = RedisServer::start(folder, redis_options).await.unwrap();
         println!("\nserver={}", held.pid());
         std::future::pending::<()>().await;
     }
@@ -98,7 +100,7 @@ pub(super) fn bound_redis(listen: Listen) -> RedisOptions {
     options
 }
 
-async fn client(postgres: &Postgres, user: &str, database: &str) -> ClientAndConnection {
+async fn client(postgres: &PostgresServer, user: &str, database: &str) -> ClientAndConnection {
     let config = tokio_postgres::Config::from_str(&postgres.url(user, database)).unwrap();
     let (client, connection) = config.connect(tokio_postgres::NoTls).await.unwrap();
     ClientAndConnection { client, connection: Box::pin(async { connection.await.unwrap() }) }
@@ -110,7 +112,7 @@ struct ClientAndConnection {
 }
 
 pub(super) async fn run(
-    postgres: &Postgres,
+    postgres: &PostgresServer,
     user: &str,
     database: &str,
     statement: &str,
@@ -122,7 +124,12 @@ pub(super) async fn run(
     }
 }
 
-pub(super) async fn ask(postgres: &Postgres, user: &str, database: &str, query: &str) -> String {
+pub(super) async fn ask(
+    postgres: &PostgresServer,
+    user: &str,
+    database: &str,
+    query: &str,
+) -> String {
     let ClientAndConnection { client, connection } = client(postgres, user, database).await;
     tokio::select! {
         row = client.query_one(query, &[]) => row.unwrap().get(0),

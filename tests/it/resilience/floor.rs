@@ -29,7 +29,7 @@ fn key() -> FloorKey {
 }
 
 async fn raise(redis: &Redis, position: i64, epoch: Uuid) -> Floor {
-    redis.raise_floor(&key(), (HISTORY, Position(position)), epoch).await.unwrap()
+    redis.raise_floor(&key(), HISTORY, Position(position), epoch).await.unwrap()
 }
 
 /// The floor, once Redis can tell.
@@ -65,7 +65,7 @@ async fn what_is_no_position_is_refused_and_what_is_no_floor_is_none() {
     let server = RedisProcess::start(&[]).await;
     let redis = client(vec![server.url()]);
     for position in [-1, 1_000_000_000_000_000, i64::MAX] {
-        let refused = redis.raise_floor(&key(), (HISTORY, Position(position)), EPOCHS[0]).await;
+        let refused = redis.raise_floor(&key(), HISTORY, Position(position), EPOCHS[0]).await;
         assert!(matches!(refused, Err(RedisError::PositionOutOfRange)), "{refused:?}");
     }
     assert_eq!(raise(&redis, 999_999_999_999_998, EPOCHS[0]).await.position.0, 999_999_999_999_998);
@@ -91,7 +91,7 @@ async fn another_history_begins_another_floor() {
     let server = RedisProcess::start(&[]).await;
     let redis = client(vec![server.url()]);
     let before = raise(&redis, 9, EPOCHS[0]).await;
-    let restored = redis.raise_floor(&key(), ("two", Position(5)), EPOCHS[1]).await.unwrap();
+    let restored = redis.raise_floor(&key(), "two", Position(5), EPOCHS[1]).await.unwrap();
     assert_eq!(restored.position, Position(5));
     assert_ne!(restored.origin, before.origin);
     assert_eq!(read(&redis).await, Some(restored));
@@ -129,7 +129,7 @@ async fn a_replica_tells_no_floor() {
     server.run::<()>(&["REPLICAOF", "127.0.0.1", "1"]).await;
     for refused in [
         redis.read_floor(&key()).await.map(|_| ()),
-        redis.raise_floor(&key(), (HISTORY, Position(1)), EPOCHS[1]).await.map(|_| ()),
+        redis.raise_floor(&key(), HISTORY, Position(1), EPOCHS[1]).await.map(|_| ()),
     ] {
         let read_only = matches!(&refused, Err(RedisError::Refused { code }) if code == "READONLY");
         assert!(read_only, "{refused:?}");

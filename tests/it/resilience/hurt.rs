@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use ai_cache::domain::clock::SystemClock;
 use ai_cache::domain::ids::SystemIds;
 use ai_cache::embedded::{
-    APP_ROLE, DATABASE, Lifetime, Listen, OWNER_ROLE, Postgres, PostgresOptions, Redis, SUPERUSER,
+    APP_ROLE, DATABASE, Lifetime, Listen, OWNER_ROLE, PostgresOptions, PostgresServer, RedisServer,
+    SUPERUSER,
 };
 use ai_cache::store::migrate;
 use nix::sys::signal::{Signal, kill};
@@ -20,7 +21,7 @@ use crate::support::wait_until;
 
 /// Makes a migrated Postgres in a folder and stops it.
 async fn make(folder: &Path) {
-    let postgres = Postgres::start(folder, options()).await.unwrap();
+    let postgres = PostgresServer::start(folder, options()).await.unwrap();
     postgres.ensure_roles_and_database().await.unwrap();
     let [owner, app] = [OWNER_ROLE, APP_ROLE].map(|role| postgres.url(role, DATABASE));
     migrate::migrate(&owner, Some(&app), &SystemClock, &SystemIds).await.unwrap();
@@ -49,8 +50,8 @@ fn options() -> PostgresOptions {
 /// A migrated Postgres in a folder of its own.
 pub struct Hurt {
     folder: PathBuf,
-    postgres: Option<Postgres>,
-    redis: Redis,
+    postgres: Option<PostgresServer>,
+    redis: RedisServer,
     observer: Observer,
 }
 
@@ -151,7 +152,7 @@ impl Hurt {
         let folder = self.folder.clone();
         let postgres = wait_until("Postgres starts", || {
             let folder = folder.clone();
-            async move { Postgres::start(&folder, options()).await.ok() }
+            async move { PostgresServer::start(&folder, options()).await.ok() }
         });
         self.postgres = Some(postgres.await);
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ai_cache::domain::caller::Role;
 use ai_cache::domain::clock::SystemClock;
-use ai_cache::embedded::{Listen, Redis};
+use ai_cache::embedded::{Listen, RedisServer};
 use ai_cache::upstream::{OpenAi, OpenAiSettings, Upstream};
 use deadpool_redis::redis::cmd;
 use futures_util::future::join_all;
@@ -31,7 +31,7 @@ const TERM: Duration = Duration::from_secs(3);
 
 /// Replicas over one database, one Redis and one upstream.
 struct Replicas {
-    redis: Redis,
+    redis: RedisServer,
     upstream: TestUpstream,
     apps: Vec<TestApp>,
     tenant: Tenant,
@@ -61,7 +61,7 @@ impl Replicas {
     }
 
     /// They reach Redis by `url`.
-    async fn start_on(redis: Redis, url: &str, count: usize) -> Self {
+    async fn start_on(redis: RedisServer, url: &str, count: usize) -> Self {
         let (upstream, db) = (TestUpstream::start().await, TestDb::new().await);
         upstream.answer_with(|message| format!("the answer to {message}"));
         let start = || async {
@@ -97,18 +97,18 @@ impl Replicas {
     }
 }
 
-async fn looks(redis: &Redis) -> usize {
+async fn looks(redis: &RedisServer) -> usize {
     let told: String = run(redis, cmd("INFO").arg("commandstats")).await;
     let line = told.lines().find_map(|line| line.strip_prefix("cmdstat_eval:calls="));
     line.map_or(0, |line| line.split(',').next().unwrap().parse().unwrap())
 }
 
-async fn leases(redis: &Redis) -> Vec<Vec<u8>> {
+async fn leases(redis: &RedisServer) -> Vec<Vec<u8>> {
     run(redis, cmd("KEYS").arg("ai-cache:lease:*")).await
 }
 
 /// Waits until a replica has asked twenty times more whether the holder has ended.
-async fn wait_for_waiting(redis: &Redis) {
+async fn wait_for_waiting(redis: &RedisServer) {
     let before = looks(redis).await;
     wait_until("another replica waits", || async {
         (looks(redis).await >= before + 20).then_some(())

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ai_cache::domain::caller::Role;
 use ai_cache::domain::token::BearerToken;
-use ai_cache::loadgen::{self, Address, Amount, Plan, Progress, Request};
+use ai_cache::loadgen::{self, Address, Amount, LoadPlan, LoadProgress, Request};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
@@ -142,14 +142,14 @@ async fn refused_requests_are_all_counted_in_few_records() {
 }
 
 /// A load of one question of a tenant.
-async fn load(app: &TestApp, tenant: &Tenant, callers: usize, amount: Amount) -> Plan {
+async fn load(app: &TestApp, tenant: &Tenant, callers: usize, amount: Amount) -> LoadPlan {
     let base = app.base();
     let address = Address::parse(&base).unwrap();
     let token = BearerToken::parse(&app.token(tenant.id, &[Role::App]).await).unwrap();
     let path = "/api/ai-cache/query";
     let request = Request::post_json(&address, path, Some(&token), br#"{"query":"a question"}"#);
     let target = base.strip_prefix("http://").unwrap().parse().unwrap();
-    Plan::new(target, NonZeroUsize::new(callers).unwrap(), amount, Arc::from([request]))
+    LoadPlan::new(target, NonZeroUsize::new(callers).unwrap(), amount, Arc::from([request]))
 }
 
 /// Issue 4: 64 callers of a tenant with a limit flood, coming back at once when refused; another tenant's
@@ -166,12 +166,12 @@ async fn the_flood_of_one_tenant_is_not_anothers_trouble() {
     let flood = load(&app, &noisy, 64, hour).await;
     // The minute it may have at once is spent before.
     limit(&app, "noisy", 600).await;
-    let minute = Plan { amount: Amount::Requests(650), ..flood.clone() };
+    let minute = LoadPlan { amount: Amount::Requests(650), ..flood.clone() };
     loadgen::run(minute, Arc::default()).await.unwrap();
     loadgen::run(hits.clone(), Arc::default()).await.unwrap();
 
     let before = loadgen::run(hits.clone(), Arc::default()).await.unwrap();
-    let progress = Arc::new(Progress::default());
+    let progress = Arc::new(LoadProgress::default());
     let during = tokio::select! {
         _ = loadgen::run(flood, Arc::clone(&progress)) => panic!("the flood ended first"),
         during = loadgen::run(hits, Arc::default()) => during.unwrap(),

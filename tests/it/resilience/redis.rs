@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ai_cache::domain::caller::Role;
-use ai_cache::embedded::{Lifetime, Redis, RedisOptions};
+use ai_cache::embedded::{Lifetime, RedisOptions, RedisServer};
 use ai_cache::redis::RedisSettings;
 use deadpool_redis::redis::{Client as RedisClient, Cmd, FromRedisValue, cmd};
 use futures_util::future::join_all;
@@ -24,34 +24,34 @@ use crate::support::{Client, Reply, TestApp, TestDb, wait_until};
 const LIMIT: Duration = Duration::from_millis(400);
 
 /// A Redis in a folder: started there again, it has the same URL.
-async fn redis_in(folder: &Path) -> Redis {
+async fn redis_in(folder: &Path) -> RedisServer {
     let options =
         RedisOptions { lifetime: Lifetime::Disposable, ..RedisOptions::new(search_path()) };
-    Redis::start(folder, options).await.unwrap()
+    RedisServer::start(folder, options).await.unwrap()
 }
 
-pub async fn own_redis() -> Redis {
+pub async fn own_redis() -> RedisServer {
     redis_in(&scratch("redis")).await
 }
 
 /// Asks Redis itself, beside the service.
-pub async fn run<T: FromRedisValue>(redis: &Redis, command: &Cmd) -> T {
+pub async fn run<T: FromRedisValue>(redis: &RedisServer, command: &Cmd) -> T {
     let client = RedisClient::open(redis.url()).unwrap();
     let mut connection = client.get_multiplexed_async_connection().await.unwrap();
     command.query_async(&mut connection).await.unwrap()
 }
 
 /// How many sealed answers it holds.
-pub async fn count_values(redis: &Redis) -> usize {
+pub async fn count_values(redis: &RedisServer) -> usize {
     run(redis, cmd("EVAL").arg(COUNT_VALUES).arg(0)).await
 }
 
 /// Their names.
-pub async fn list_values(redis: &Redis) -> Vec<Vec<u8>> {
+pub async fn list_values(redis: &RedisServer) -> Vec<Vec<u8>> {
     run(redis, cmd("EVAL").arg(LIST_VALUES).arg(0)).await
 }
 
-pub async fn wait_for_keys(redis: &Redis, count: usize) {
+pub async fn wait_for_keys(redis: &RedisServer, count: usize) {
     wait_until("every value is in Redis", || async {
         (count_values(redis).await == count).then_some(())
     })
@@ -92,7 +92,7 @@ async fn start(db: TestDb, redis_url: &str) -> TestApp {
 
 impl Process {
     /// Another process over the same database and Redis, which remembers nothing.
-    pub async fn another(&self, redis: &Redis) -> Self {
+    pub async fn another(&self, redis: &RedisServer) -> Self {
         self.another_at(&redis.url()).await
     }
 
@@ -204,7 +204,7 @@ impl Tally {
 struct Hung(Pid);
 
 impl Hung {
-    async fn new(redis: &Redis) -> Self {
+    async fn new(redis: &RedisServer) -> Self {
         let hung = Self(Pid::from_raw(redis.pid()));
         kill(hung.0, Signal::SIGSTOP).unwrap();
         wait_until("Redis stands still", || async {

@@ -1,7 +1,7 @@
 //! A Redis that answers, but not what was put there: flushed, read-only, full of garbage.
 
 use ai_cache::domain::caller::Role;
-use ai_cache::embedded::Redis;
+use ai_cache::embedded::RedisServer;
 use deadpool_redis::redis::{Cmd, cmd};
 use rstest::rstest;
 use serde_json::{Value, json};
@@ -17,7 +17,7 @@ const COST: usize = 71;
 
 const VERY_LONG: usize = 4 * 1024 * 1024;
 
-async fn stop(processes: impl IntoIterator<Item = Process>, redis: Redis) {
+async fn stop(processes: impl IntoIterator<Item = Process>, redis: RedisServer) {
     for process in processes {
         process.app.stop().await;
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ai_cache::domain::token::BearerToken;
-use ai_cache::loadgen::{self, Address, Amount, Outcome, Plan, Progress, Request};
+use ai_cache::loadgen::{self, Address, Amount, LoadOutcome, LoadPlan, LoadProgress, Request};
 use serde_json::{Value, json};
 
 use super::hurt::Hurt;
@@ -67,8 +67,8 @@ fn median(values: &[u64]) -> u64 {
 
 /// Loads, and reads a process's memory now and then.
 #[expect(clippy::print_stdout, reason = "who runs a soak follows it")]
-async fn watch(plan: Plan, each: Duration, pid: u32) -> (Outcome, Vec<u64>) {
-    let progress = Arc::new(Progress::default());
+async fn watch(plan: LoadPlan, each: Duration, pid: u32) -> (LoadOutcome, Vec<u64>) {
+    let progress = Arc::new(LoadProgress::default());
     let load = loadgen::run(plan, Arc::clone(&progress));
     tokio::pin!(load);
     let mut ticks = tokio::time::interval(each);
@@ -115,7 +115,7 @@ async fn memory_is_flat_under_full_load() {
     let target = serving.base().strip_prefix("http://").unwrap().parse().unwrap();
     let amount = Amount::For { warm_up: Duration::ZERO, measured: whole };
     let concurrency = NonZeroUsize::new(64).unwrap();
-    let plan = Plan::new(target, concurrency, amount, requests(&address, &app, &admin));
+    let plan = LoadPlan::new(target, concurrency, amount, requests(&address, &app, &admin));
     let (outcome, resident) = watch(plan, each, serving.pid()).await;
     let thirds: Vec<u64> = resident.chunks(resident.len().div_ceil(3)).map(median).collect();
     let entries = hurt.count("SELECT count(*) FROM ai_cache_entries").await;

@@ -8,7 +8,7 @@ use ai_cache::domain::clock::{Clock as _, SystemClock};
 use ai_cache::domain::entry::Place;
 use ai_cache::domain::ids::TenantId;
 use ai_cache::domain::selector::Generation;
-use ai_cache::embedded::{Lifetime, Redis, RedisOptions};
+use ai_cache::embedded::{Lifetime, RedisOptions, RedisServer};
 use ai_cache::tiers::{Stack, StoredAnswer, Wanted, WarmName};
 use chrono::TimeDelta;
 use deadpool_redis::redis::cmd;
@@ -43,7 +43,12 @@ fn numbers(many: i64, count: i64) -> impl Iterator<Item = i64> {
 }
 
 /// Puts an answer under every key into memory and Redis.
-async fn fill(stack: &Stack, (redis, mac): (&Redis, &MacKey), stored: &StoredAnswer, many: i64) {
+async fn fill(
+    stack: &Stack,
+    (redis, mac): (&RedisServer, &MacKey),
+    stored: &StoredAnswer,
+    many: i64,
+) {
     let before: i64 = run(redis, &cmd("DBSIZE")).await;
     for number in 1..=many {
         let mut stored = stored.clone();
@@ -77,7 +82,7 @@ async fn a_look_up_finds_in_every_tier_and_its_cost_is_told() {
         max_memory_mb: 2_048,
         ..RedisOptions::new(search_path())
     };
-    let redis = Redis::start(&scratch("redis"), options).await.unwrap();
+    let redis = RedisServer::start(&scratch("redis"), options).await.unwrap();
     let app = TestApp::builder()
         .redis_url(&redis.url())
         .settings(|settings| settings.memory_bytes = 2_048 * 1_024 * 1_024)

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use ai_cache::domain::audit_record::{Action, AuditRecord};
+use ai_cache::domain::action::Action;
+use ai_cache::domain::audit_record::AuditRecord;
 use ai_cache::domain::caller::Role;
 use ai_cache::domain::clock::{Clock as _, SystemClock};
 use ai_cache::domain::ids::{TenantId, TokenId};

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use ai_cache::embedded::Redis;
+use ai_cache::embedded::RedisServer;
 use futures_util::future::join_all;
 use serde_json::json;
 
@@ -62,7 +62,7 @@ async fn ask_all(tenant: &Tenant, each: usize) -> Served {
 }
 
 /// A memory tier that holds about a fourth of the entries.
-async fn start(hurt: &Hurt, redis: &Redis) -> TestApp {
+async fn start(hurt: &Hurt, redis: &RedisServer) -> TestApp {
     let url = hurt.url();
     TestApp::builder()
         .redis_url(&redis.url())
@@ -129,7 +129,7 @@ async fn every_hit_is_counted_once_whatever_breaks_in_between() {
 async fn a_batch_given_twice_counts_once() {
     use ai_cache::domain::clock::{Clock as _, SystemClock};
     use ai_cache::domain::ids::{EntryId, Ids as _, SystemIds};
-    use ai_cache::store::uses::{self, UseBatch, Uses};
+    use ai_cache::store::uses::{self, EntryUses, UseBatch};
 
     let app = TestApp::start().await;
     let tenant = app.tenant("acme").await;
@@ -141,7 +141,7 @@ async fn a_batch_given_twice_counts_once() {
     for number in [1, 1, 2, 2, 1] {
         let counted = store.count_uses(tenant.id, async |mut tx| {
             let batch = UseBatch { writer, number, at };
-            uses::add(&mut tx, batch, &[Uses { entry, count: 5, last: at }]).await
+            uses::add(&mut tx, batch, &[EntryUses { entry, count: 5, last: at }]).await
         });
         counted.await.unwrap();
     }

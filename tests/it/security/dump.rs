@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use ai_cache::domain::token::BearerToken;
-use ai_cache::embedded::{Lifetime, Listen, Redis, RedisOptions, SUPERUSER};
+use ai_cache::embedded::{Lifetime, Listen, RedisOptions, RedisServer, SUPERUSER};
 use serde_json::{Value, json};
 
 use crate::cli::program::{Program, Serving};
@@ -55,7 +55,7 @@ fn files(folder: &Path) -> Vec<u8> {
 /// The world that is searched.
 struct World {
     db: TestDb,
-    redis: Redis,
+    redis: RedisServer,
     redis_folder: PathBuf,
     upstream: TestUpstream,
     program: Program,
@@ -69,7 +69,7 @@ impl World {
             listen: Listen::Unix,
             ..RedisOptions::new(search_path())
         };
-        let redis = Redis::start(&redis_folder, options).await.unwrap();
+        let redis = RedisServer::start(&redis_folder, options).await.unwrap();
         let upstream = TestUpstream::start().await;
         upstream.answer_with(|asked| {
             let (_, rest) = asked.split_once(&format!("{MARK}-query-")).unwrap();

@@ -12,7 +12,7 @@ mod rows;
 mod swaps;
 mod swaps_redis;
 
-use ai_cache::embedded::Redis;
+use ai_cache::embedded::RedisServer;
 use deadpool_redis::redis::aio::MultiplexedConnection;
 use deadpool_redis::redis::cmd;
 use serde_json::Value;
@@ -20,7 +20,7 @@ use serde_json::Value;
 use crate::support::services::LIST_VALUES;
 use crate::support::{Reply, wait_until};
 
-async fn connect(redis: &Redis) -> MultiplexedConnection {
+async fn connect(redis: &RedisServer) -> MultiplexedConnection {
     let client = deadpool_redis::redis::Client::open(redis.url()).unwrap();
     client.get_multiplexed_async_connection().await.unwrap()
 }

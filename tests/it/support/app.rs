@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ai_cache::administration::{Grant, TenantSlug};
+use ai_cache::administration::{Grant, TenantSlug, TokenRequest};
 use ai_cache::answering::Switch;
 use ai_cache::app::{App, AppError, AppSettings, Auditing, Deps, Process, Running};
 use ai_cache::audit::SpoolSettings;
@@ -261,10 +261,11 @@ impl TestApp {
     /// A new token of a tenant.
     pub async fn token(&self, tenant: TenantId, roles: &[Role]) -> String {
         let roles = roles.iter().copied().collect();
-        let grant = (Grant::CommandLine, self.rooms().calls.command_line_record());
-        let made =
-            self.rooms().administration.create_token(tenant, roles, None, grant).await.unwrap();
-        made.text.to_string()
+        let App { administration, calls, .. } = self.rooms();
+        let request = TokenRequest { tenant, roles, expires_at: None };
+        let record = calls.command_line_record();
+        let made = administration.create_token(request, Grant::CommandLine, record).await;
+        made.unwrap().text.to_string()
     }
 
     /// Stops it; every task must end by itself.

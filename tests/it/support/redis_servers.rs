@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 
-use ai_cache::embedded::Redis;
+use ai_cache::embedded::RedisServer;
 use deadpool_redis::redis::aio::MultiplexedConnection;
 use deadpool_redis::redis::{Client, Cmd, FromRedisValue, RedisResult};
 use nix::sys::signal::{Signal, kill};
@@ -43,7 +43,7 @@ pub fn own_port() -> u16 {
 
 fn spawn(folder: &Path, arguments: &[String]) -> Child {
     let log = File::options().create(true).append(true).open(folder.join("log")).unwrap();
-    Command::new(Redis::find_program(&search_path()).unwrap())
+    Command::new(RedisServer::find_program(&search_path()).unwrap())
         .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--daemonize", "no"])
         .arg("--dir")
         .arg(folder)

@@ -8,8 +8,8 @@ use std::sync::{Arc, LazyLock};
 use ai_cache::domain::clock::SystemClock;
 use ai_cache::domain::ids::SystemIds;
 use ai_cache::embedded::{
-    APP_ROLE, Lifetime, Listen, OWNER_ROLE, Postgres, PostgresOptions, Redis, RedisOptions,
-    SUPERUSER,
+    APP_ROLE, Lifetime, Listen, OWNER_ROLE, PostgresOptions, PostgresServer, RedisOptions,
+    RedisServer, SUPERUSER,
 };
 use ai_cache::store::migrate;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -20,7 +20,7 @@ use super::folders::scratch;
 
 const TEMPLATE: &str = "template_ai_cache";
 
-static POSTGRES: OnceCell<Postgres> = OnceCell::const_new();
+static POSTGRES: OnceCell<PostgresServer> = OnceCell::const_new();
 static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| scratch("postgres"));
 static DATABASES: AtomicU64 = AtomicU64::new(0);
 
@@ -30,7 +30,7 @@ pub fn search_path() -> String {
 }
 
 /// The run's Postgres.
-pub async fn postgres() -> &'static Postgres {
+pub async fn postgres() -> &'static PostgresServer {
     POSTGRES
         .get_or_init(|| async {
             let options = PostgresOptions {
@@ -38,7 +38,7 @@ pub async fn postgres() -> &'static Postgres {
                 max_connections: 400,
                 ..PostgresOptions::new(search_path())
             };
-            let postgres = Postgres::start(&FOLDER, options).await.unwrap();
+            let postgres = PostgresServer::start(&FOLDER, options).await.unwrap();
             postgres.ensure_roles_and_database().await.unwrap();
             let admin = connect(&postgres.url(SUPERUSER, "postgres")).await;
             let make = format!("CREATE DATABASE {TEMPLATE} OWNER {OWNER_ROLE}");
@@ -54,7 +54,7 @@ pub fn postgres_log() -> Vec<u8> {
     std::fs::read(FOLDER.join("postgres.log")).unwrap()
 }
 
-async fn migrate_template(postgres: &Postgres) {
+async fn migrate_template(postgres: &PostgresServer) {
     let owner = connect(&postgres.url(SUPERUSER, TEMPLATE)).await;
     let own = format!("ALTER SCHEMA public OWNER TO {OWNER_ROLE}");
     owner.batch_execute(&own).await.unwrap();
@@ -64,10 +64,10 @@ async fn migrate_template(postgres: &Postgres) {
 }
 
 /// A Redis for one test alone.
-pub async fn start_redis(listen: Listen) -> Redis {
+pub async fn start_redis(listen: Listen) -> RedisServer {
     let options =
         RedisOptions { lifetime: Lifetime::Disposable, listen, ..RedisOptions::new(search_path()) };
-    Redis::start(&scratch("redis"), options).await.unwrap()
+    RedisServer::start(&scratch("redis"), options).await.unwrap()
 }
 
 /// Names of sealed answers in Redis, which holds a floor and leases besides.

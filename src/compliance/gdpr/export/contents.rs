@@ -19,7 +19,10 @@ use super::package::Package;
 use super::readme::Readme;
 
 /// An entry that did not open.
-pub type Unreadable = (EntryId, KeyringError);
+pub struct Unreadable {
+    pub entry: EntryId,
+    pub error: KeyringError,
+}
 
 /// A package and what is known of what is in it.
 pub struct Contents {
@@ -55,7 +58,7 @@ impl Contents {
                 Err(error) => {
                     self.facts.counts.unreadable += 1;
                     self.facts.unreadable.push(entry.meta.id);
-                    unreadable.push((entry.meta.id, error));
+                    unreadable.push(Unreadable { entry: entry.meta.id, error });
                 }
             }
         }

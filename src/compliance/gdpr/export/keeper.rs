@@ -8,20 +8,21 @@ use crate::compliance::Compliance;
 use crate::compliance::gdpr::GdprError;
 use crate::compliance::gdpr::work::{Execution, ExecutionError};
 use crate::crypto::Sealed;
-use crate::domain::audit_record::{Action, AuditRecord, Outcome};
+use crate::domain::action::Action;
+use crate::domain::audit_record::{AuditRecord, Outcome};
 use crate::domain::entry::Tier;
 use crate::domain::gdpr_execution::PackageSize;
 use crate::keyring::EntryKey;
 use crate::store::gdpr::exports;
 use crate::store::gdpr::work::Progress;
-use crate::store::keys::{self, Standing};
+use crate::store::keys::{self, SubjectStanding};
 use crate::store::{self, Ending};
 
 use super::contents::Unreadable;
 
 /// Stores parts for an execution that still has its request.
 pub struct Keeper<'a> {
-    pub service: &'a Arc<Compliance>,
+    pub compliance: &'a Arc<Compliance>,
     pub execution: &'a Execution,
     pub key: EntryKey,
     /// What is stored by now.
@@ -29,30 +30,28 @@ pub struct Keeper<'a> {
 }
 
 impl<'a> Keeper<'a> {
-    pub fn new(service: &'a Arc<Compliance>, execution: &'a Execution, key: EntryKey) -> Self {
-        Self { service, execution, key, kept: PackageSize::default() }
+    pub fn new(compliance: &'a Arc<Compliance>, execution: &'a Execution, key: EntryKey) -> Self {
+        Self { compliance, execution, key, kept: PackageSize::default() }
     }
 
     /// What is opened is recorded before.
     pub async fn record_reading(&self, count: usize) -> Result<Receipt, ExecutionError> {
         let count = i64::try_from(count).unwrap_or(i64::MAX);
-        let record = self.service.execution_record(self.execution, Action::GdprExport);
-        Ok(self.service.parts.audit.record(AuditRecord { count, ..record }).await?)
+        let record = self.compliance.execution_record(self.execution, Action::GdprExport);
+        Ok(self.compliance.parts.audit.record(AuditRecord { count, ..record }).await?)
     }
 
     /// An entry that does not open is a finding, and left out of the package by name.
-    pub async fn record_unreadable(
-        &self,
-        (entry, error): Unreadable,
-    ) -> Result<(), ExecutionError> {
-        let (tenant, parts) = (self.execution.tenant, &self.service.parts);
+    pub async fn record_unreadable(&self, unreadable: Unreadable) -> Result<(), ExecutionError> {
+        let Unreadable { entry, error } = unreadable;
+        let (tenant, parts) = (self.execution.tenant, &self.compliance.parts);
         tracing::error!(%tenant, %entry, %error, "a stored value does not open");
         parts.metrics.integrity_failure();
         let record = AuditRecord {
             outcome: Outcome::IntegrityFailure,
             tier: Some(Tier::Cold),
             entry: Some(entry),
-            ..self.service.execution_record(self.execution, Action::GdprExport)
+            ..self.compliance.execution_record(self.execution, Action::GdprExport)
         };
         let _receipt = parts.audit.record(record).await?;
         Ok(())
@@ -60,24 +59,24 @@ impl<'a> Keeper<'a> {
 
     /// Prolongs the lease.
     pub async fn stay_alive(&self) -> Result<(), ExecutionError> {
-        self.service.prolong(self.execution).await
+        self.compliance.prolong(self.execution).await
     }
 
     /// Stores a part: not without the request, and not after the person's key was destroyed, so that
     /// nothing is left behind that nobody removes.
     pub async fn keep(&mut self, part: &Sealed) -> Result<(), ExecutionError> {
-        let Self { service, execution, key, kept } = &*self;
-        let record = service.execution_record(execution, Action::GdprStep);
-        let (store, stamped) = (&service.parts.store, service.parts.audit.stamp(record));
+        let Self { compliance, execution, key, kept } = &*self;
+        let record = compliance.execution_record(execution, Action::GdprStep);
+        let (store, stamped) = (&compliance.parts.store, compliance.parts.audit.stamp(record));
         let stored = store.change("store a part of a package", execution.tenant, async |mut tx| {
-            service.note_progress(&mut tx, execution, &Progress::default()).await?;
+            compliance.note_progress(&mut tx, execution, &Progress::default()).await?;
             if let Some(id) = key.subject()
-                && keys::hold_subject_key(&mut tx, id).await? == Standing::Destroyed
+                && keys::hold_subject_key(&mut tx, id).await? == SubjectStanding::Destroyed
             {
                 return Ok::<_, ExecutionError>(Ending::RollBack(false));
             }
-            let numbered = (kept.parts, part);
-            exports::insert_part(&mut tx, execution.row.id, numbered, key.subject()).await?;
+            let (request, number) = (execution.row.id, kept.parts);
+            exports::insert_part(&mut tx, request, number, part, key.subject()).await?;
             let recorded = store::audit::insert(&mut tx, &stamped).await?;
             Ok(Ending::Commit(recorded, true))
         });

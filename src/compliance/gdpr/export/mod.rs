@@ -15,7 +15,7 @@ use std::sync::Arc;
 use chrono::TimeDelta;
 
 use crate::compliance::Compliance;
-use crate::domain::audit_record::Action;
+use crate::domain::action::Action;
 use crate::domain::gdpr::RequestEvent;
 use crate::domain::gdpr_execution::{Counts, ExecutionStep, PackageCounts};
 use crate::domain::ids::SubjectKeyId;

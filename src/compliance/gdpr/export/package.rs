@@ -48,7 +48,7 @@ pub struct FileSummary {
 }
 
 /// The file that is being written.
-struct Tally {
+struct FileTally {
     name: &'static str,
     lines: u64,
     bytes: u64,
@@ -59,7 +59,7 @@ struct Tally {
 pub struct Package {
     zip: ZipWriter<StreamWriter<Parts>>,
     options: SimpleFileOptions,
-    file: Option<Tally>,
+    file: Option<FileTally>,
     files: Vec<FileSummary>,
 }
 
@@ -86,7 +86,7 @@ impl Package {
     /// Begins a file; the one before must have ended.
     pub fn begin(&mut self, name: &'static str) -> Result<(), PackingError> {
         self.zip.start_file(name, self.options)?;
-        self.file = Some(Tally { name, lines: 0, bytes: 0, hash: Sha256::new() });
+        self.file = Some(FileTally { name, lines: 0, bytes: 0, hash: Sha256::new() });
         Ok(())
     }
 
@@ -111,7 +111,7 @@ impl Package {
 
     /// Ends the file.
     pub fn end(&mut self) {
-        if let Some(Tally { name, lines, bytes, hash }) = self.file.take() {
+        if let Some(FileTally { name, lines, bytes, hash }) = self.file.take() {
             let sha256 = hex::encode(hash.finalize());
             self.files.push(FileSummary { name, lines, bytes, sha256 });
         }

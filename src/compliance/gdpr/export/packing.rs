@@ -7,7 +7,7 @@ use std::sync::mpsc::Receiver;
 use chrono::{DateTime, Utc};
 
 use crate::call::ServiceError;
-use crate::compliance::gdpr::view::open_requests;
+use crate::compliance::gdpr::view::{SealedRequest, open_requests};
 use crate::compliance::gdpr::work::ExecutionError;
 use crate::compliance::trail_search::TrailSearch;
 use crate::crypto::Sealed;
@@ -100,7 +100,7 @@ impl<'a> Packing<'a> {
             for row in rows.by_ref().take(REQUESTS) {
                 let events =
                     self.snapshot.read(async |tx| history::list_events(tx, row.id).await).await?;
-                some.push((row, events));
+                some.push(SealedRequest { row, events });
             }
             if some.is_empty() {
                 break;
@@ -119,7 +119,7 @@ impl<'a> Packing<'a> {
         expires_at: DateTime<Utc>,
     ) -> Result<Packed, ExecutionError> {
         let Self { mut keeper, snapshot, contents, sealed } = self;
-        let parts = &keeper.service.parts;
+        let parts = &keeper.compliance.parts;
         snapshot.end().await?;
         let contents = contents.ok_or(ServiceError::TaskLost)?;
         let finish = move || contents.finish(made_at, expires_at);
@@ -146,7 +146,7 @@ impl<'a> Packing<'a> {
         write: impl FnOnce(&mut Contents) -> Result<T, ServiceError> + Send + 'static,
     ) -> Result<T, ExecutionError> {
         let mut contents = self.contents.take().ok_or(ServiceError::TaskLost)?;
-        let written = self.keeper.service.parts.lifecycle.spawn_blocking(move || {
+        let written = self.keeper.compliance.parts.lifecycle.spawn_blocking(move || {
             let done = write(&mut contents);
             (contents, done)
         });

@@ -6,7 +6,7 @@ use actix_web::{HttpResponse, get};
 use futures_util::stream::{self, Stream};
 use utoipa::ToSchema;
 
-use crate::call::ServiceError;
+use crate::call::{OnWord, ServiceError};
 use crate::compliance::ExportDownload;
 use crate::http::State;
 use crate::http::current::Current;
@@ -39,7 +39,7 @@ pub async fn get_export(
     path: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
     let id = id_of(&path)?;
-    let download = state.compliance.download_export(current.call()?, id).await?;
+    let download = state.compliance.download_export(OnWord::Call(current.call()?), id).await?;
     Ok(HttpResponse::Ok()
         .content_type("application/zip")
         .insert_header((CONTENT_DISPOSITION, format!("attachment; filename=\"export-{id}.zip\"")))

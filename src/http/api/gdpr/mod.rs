@@ -7,8 +7,9 @@ use actix_web::http::header::{CACHE_CONTROL, LOCATION};
 use actix_web::{HttpRequest, HttpResponse, get, post, web};
 use chrono::{DateTime, Utc};
 
+use crate::call::OnWord;
 use crate::compliance::{Decision, Filing};
-use crate::domain::audit_record::Action;
+use crate::domain::action::Action;
 use crate::domain::fields::Fields;
 use crate::domain::gdpr::{RequestKind, RequestState};
 use crate::domain::ids::GdprRequestId;
@@ -96,7 +97,7 @@ pub async fn post_request(
     let call = current.call()?;
     let record = call.change(call.caller.tenant, Action::GdprFile);
     let filed = state.compliance.file_request(&filing, record).await?;
-    let shown = state.compliance.show_request(call, filed.id, 202).await?;
+    let shown = state.compliance.show_request(OnWord::Call(call), filed.id, 202).await?;
     Ok(HttpResponse::Accepted()
         .insert_header((LOCATION, format!("{}/{}", request.path(), filed.id)))
         .insert_header((CACHE_CONTROL, "no-store"))
@@ -131,7 +132,8 @@ pub async fn list_requests(
     let limit = |text: &str| text.parse().ok().filter(|limit| (1..=MAX_PAGE).contains(limit));
     let limit = parameters.parsed("limit", "a whole number from 1 to 200", limit).unwrap_or(PAGE);
     parameters.finish()?;
-    let page = state.compliance.list_requests(current.call()?, &filter, limit).await?;
+    let page =
+        state.compliance.list_requests(OnWord::Call(current.call()?), &filter, limit).await?;
     Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(GdprRequestPageBody {
         requests: page.requests.into_iter().map(GdprRequestBody::from).collect(),
         next_cursor: page.next.map(|id| id.to_string()),
@@ -150,7 +152,8 @@ pub async fn get_request(
     mut current: Current,
     path: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
-    let shown = state.compliance.show_request(current.call()?, id_of(&path)?, 200).await?;
+    let word = OnWord::Call(current.call()?);
+    let shown = state.compliance.show_request(word, id_of(&path)?, 200).await?;
     Ok(HttpResponse::Ok()
         .insert_header((CACHE_CONTROL, "no-store"))
         .json(GdprRequestBody::from(shown)))
@@ -170,7 +173,7 @@ pub async fn get_certificate(
     mut current: Current,
     path: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
-    let body = state.compliance.certificate(current.call()?, id_of(&path)?).await?;
+    let body = state.compliance.certificate(OnWord::Call(current.call()?), id_of(&path)?).await?;
     Ok(HttpResponse::Ok().content_type("application/json").body(body))
 }
 
@@ -198,7 +201,7 @@ async fn decide(
     let call = current.call()?;
     let record = call.change(call.caller.tenant, decision.event().action());
     state.compliance.decide_request(id, decision, reason.as_deref(), record).await?;
-    let shown = state.compliance.show_request(call, id, 200).await?;
+    let shown = state.compliance.show_request(OnWord::Call(call), id, 200).await?;
     Ok(HttpResponse::Ok()
         .insert_header((CACHE_CONTROL, "no-store"))
         .json(GdprRequestBody::from(shown)))
