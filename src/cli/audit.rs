@@ -1,4 +1,4 @@
-//! `ai-cache audit …`.
+//! Owns the command `ai-cache audit`, which verifies and exports the audit trail.
 
 use crate::domain::action::Action;
 use std::fs::File;
@@ -24,7 +24,7 @@ use super::failure::Failure;
 use super::output::{self, Style};
 use super::tenant::{parse_slug, with_app};
 
-/// Nothing was there to be verified.
+/// The exit code if there was nothing to verify.
 const NOTHING_TO_CHECK: u8 = 2;
 
 #[derive(Subcommand)]
@@ -76,7 +76,6 @@ pub(super) fn parse_time(text: &str) -> Result<DateTime<Utc>, String> {
     fields::parse_time(text).ok_or_else(|| format!("must be {TIME_RULE}"))
 }
 
-/// Runs the command.
 pub(super) async fn run(
     command: &AuditCommand,
     config: &Config,

@@ -1,5 +1,5 @@
-//! What every command stands on: the database that is configured, or the embedded servers of the
-//! data folder, and the parts of the service over them.
+//! Opens the parts that every command needs: the configured database or the embedded servers of the
+//! data folder, and the parts of the service that use them.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -27,40 +27,40 @@ use crate::upstream::{Demo, Nothing, OpenAi, OpenAiSettings, Upstream};
 
 use super::failure::Failure;
 
-/// Longest wait for one unit of work of Postgres.
+/// The longest time that one unit of work of Postgres may take.
 const STORE_LIMIT: Duration = Duration::from_secs(2);
 
-/// Longest time a stop waits for replies and records under way.
+/// The longest time that a stop waits for replies and records under way.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// Time a client has to send a body.
+/// The time that a client has to send a whole body.
 const BODY_LIMIT: Duration = Duration::from_secs(15);
 
-/// Size of a demonstration answer in bytes.
+/// The size of a demonstration answer in bytes.
 pub(super) const DEMO_ANSWER_BYTES: usize = 400;
 
-/// The key file of the data folder.
+/// The name of the file with the master keys in the data folder.
 const KEY_FILE: &str = "master.key";
 
-/// Who may use the data folder's embedded servers.
+/// The kind of process that uses the database and the embedded servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum FolderUse {
-    /// The one service of the folder.
+    /// The only service of the data folder.
     Alone,
-    /// A command, beside the service if one runs.
+    /// A command that may run beside the service.
     Shared,
-    /// A command on a database that may have been restored.
+    /// A command for a database that may have been restored.
     Restoring,
 }
 
-/// The embedded servers, where they are used.
+/// The embedded servers. A server that is not used is `None`.
 #[derive(Default)]
 pub(super) struct EmbeddedServers {
     postgres: Option<PostgresServer>,
     redis: Option<RedisServer>,
 }
 
-/// Database and Redis, ready to be connected to.
+/// The database and Redis, to which the service can connect.
 pub(super) struct Backend {
     pub(super) servers: EmbeddedServers,
     hold: FolderUse,
@@ -69,7 +69,7 @@ pub(super) struct Backend {
 }
 
 impl EmbeddedServers {
-    /// Stops what was started here.
+    /// Stops the embedded servers. A server that another ai-cache holds keeps running.
     pub(super) async fn stop(self) {
         if let Some(redis) = self.redis
             && let Err(error) = redis.stop().await
@@ -83,13 +83,14 @@ impl EmbeddedServers {
         }
     }
 
-    /// The command line that opens the embedded database.
+    /// Returns the command line that opens the embedded database. Returns `None` if the database is
+    /// not embedded.
     pub(super) fn psql_command(&self) -> Option<String> {
         self.postgres.as_ref().map(|postgres| postgres.psql_command(OWNER_ROLE, DATABASE))
     }
 }
 
-/// Logs as configured from now on.
+/// Starts logging as the settings say.
 pub(super) fn init_logging(config: &Config) -> Result<(), Failure> {
     let format = match config.log.format {
         crate::config::LogFormat::Text => Format::Text,
@@ -100,7 +101,7 @@ pub(super) fn init_logging(config: &Config) -> Result<(), Failure> {
 }
 
 impl Backend {
-    /// Finds or starts the database and Redis; an embedded database is brought up to date.
+    /// Finds or starts the database and Redis, and migrates an embedded database.
     pub(super) async fn open(
         config: &Config,
         source: &Source,
@@ -217,7 +218,8 @@ async fn start_redis(
     Ok(Some(RedisServer::start(folder, options).await?))
 }
 
-/// The master keys that are configured, or the data folder's.
+/// Returns the configured master keys. If none are configured, the embedded mode uses the key file
+/// of the data folder and makes it if it is missing.
 pub(super) fn master_keys(config: &Config) -> Result<KeyProvider, Failure> {
     match &config.keys {
         KeysConfig::Text(text) => KeyProvider::from_text(text.reveal())
@@ -234,7 +236,7 @@ pub(super) fn master_keys(config: &Config) -> Result<KeyProvider, Failure> {
     }
 }
 
-/// The upstream that is configured.
+/// Makes the configured upstream.
 pub(super) fn upstream(config: &UpstreamConfig) -> Result<Arc<dyn Upstream>, Failure> {
     let UpstreamConfig { kind, name, api_key, model, timeout, prices } = config.clone();
     Ok(match kind {

@@ -1,5 +1,6 @@
-//! `ai-cache bench`: primes a set of questions, then measures how fast they are answered from the
-//! cache, with `--floor` beside a bare handler in slices by turns, so that drift hits both.
+//! Owns the command `ai-cache bench`: it primes a set of questions and then measures how fast they
+//! are answered from the cache. With `--floor` it measures a bare handler too. The slices of both
+//! alternate, so that drift affects both.
 
 mod meter;
 mod report;
@@ -59,40 +60,40 @@ pub struct BenchArgs {
 /// The service to measure.
 #[derive(Debug, Clone)]
 pub struct BenchTarget {
-    /// Where it listens.
+    /// The address at which it listens.
     pub address: Address,
     /// A token of the role app.
     pub token: BearerToken,
 }
 
-/// Why there is no measurement.
+/// The reason why there is no measurement.
 #[derive(Debug, thiserror::Error)]
 pub enum BenchError {
-    /// `--url` names nothing that can be measured.
+    /// The service that `--url` names cannot be measured.
     #[error("--url: {0}")]
     Address(#[from] AddressError),
-    /// Nothing answers there.
+    /// No service answers at the address.
     #[error("{address} is out of reach: {reason}")]
     Unreachable {
-        /// Where nothing answers.
+        /// The address.
         address: Address,
-        /// What the first attempt said.
+        /// The text of the first failure.
         reason: String,
     },
-    /// The questions could not be asked once each.
+    /// A question of the priming was not answered.
     #[error("{address} did not answer the first questions ({kind}: {reason})")]
     Priming {
-        /// Who was asked.
+        /// The address of the service.
         address: Address,
-        /// How it failed.
+        /// The kind of the first failure.
         kind: FailureKind,
-        /// What the first failure said.
+        /// The text of the first failure.
         reason: String,
     },
     /// The load could not be made.
     #[error("the load could not be made")]
     Load(#[from] LoadError),
-    /// The bare handler did not start or end.
+    /// The bare handler did not start, or its stop failed.
     #[error("the bare handler for --floor failed")]
     Floor(#[source] io::Error),
     /// The result could not be put into JSON.
@@ -104,7 +105,7 @@ pub enum BenchError {
 }
 
 impl BenchError {
-    /// The process's exit code.
+    /// Returns the exit code of the process.
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
             Self::Address(AddressError::Https(_) | AddressError::Form(_)) => 2,
@@ -119,8 +120,8 @@ impl BenchError {
 }
 
 impl BenchArgs {
-    /// The service named by `--url` and `--token`; none when one is to be started. Waits for the
-    /// resolver.
+    /// Returns the service that `--url` and `--token` name. Returns `None` if they are absent and a
+    /// service must be started. Blocks until the resolver answers.
     pub fn target(&self) -> Result<Option<BenchTarget>, BenchError> {
         match (&self.url, &self.token) {
             (Some(url), Some(token)) => {
@@ -131,8 +132,7 @@ impl BenchArgs {
     }
 }
 
-/// Measures `target`, prints the result, and says by the exit code whether every request was
-/// answered.
+/// Measures `target` and prints the result. The exit code is 0 if every request was answered.
 pub async fn run(args: &BenchArgs, target: &BenchTarget) -> Result<ExitCode, BenchError> {
     let cache = Side::new("cache", &target.address, &target.token);
     prime(target, &cache).await?;
@@ -152,20 +152,20 @@ pub async fn run(args: &BenchArgs, target: &BenchTarget) -> Result<ExitCode, Ben
     Ok(if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// All that was measured.
+/// All outcomes of a measurement.
 struct Measured {
     cache: LoadOutcome,
     compared: Option<Compared>,
 }
 
-/// What is measured only with `--floor`.
+/// The outcomes that are measured only with `--floor`.
 struct Compared {
     floor: LoadOutcome,
     cache_single: LoadOutcome,
     floor_single: LoadOutcome,
 }
 
-/// One of the two servers that are measured by turns.
+/// One of the two servers that are measured in turn.
 struct Side {
     name: &'static str,
     plan: LoadPlan,
@@ -197,8 +197,8 @@ fn question(number: u32) -> String {
     .to_string()
 }
 
-/// Asks each question once, so that the cache has it. A failure ends the run: what would be
-/// measured is not the cache.
+/// Asks each question once, so that the cache holds its answer. A failure ends the benchmark,
+/// because it would not measure the cache.
 async fn prime(target: &BenchTarget, cache: &Side) -> Result<LoadOutcome, BenchError> {
     let concurrency = NonZeroUsize::MIN.saturating_add(PRIMING_CONCURRENCY_MAX - 1);
     let plan = LoadPlan { concurrency, request_timeout: PRIMING_TIMEOUT, ..cache.plan.clone() };
@@ -212,15 +212,16 @@ async fn prime(target: &BenchTarget, cache: &Side) -> Result<LoadOutcome, BenchE
     }
 }
 
-/// Mean size of a reply's body now that the questions are cached.
+/// Asks each question once more and returns the mean size of a cached reply's body, in bytes.
 async fn reply_size(target: &BenchTarget, cache: &Side) -> Result<usize, BenchError> {
     let cached = prime(target, cache).await?;
     let mean = cached.body_bytes.checked_div(cached.replies).unwrap_or(0);
     Ok(usize::try_from(mean).unwrap_or(usize::MAX))
 }
 
-/// The bare server, answering a JSON string of exactly `body_bytes` (two at least). It is asked the
-/// same as the cache, token and all, so that both read as many bytes.
+/// Starts the bare server, which answers a JSON string of exactly `body_bytes`, and of two bytes at
+/// least. It gets the same requests and the same token as the cache, so that both read the same
+/// number of bytes.
 fn start_floor(body_bytes: usize, target: &BenchTarget) -> Result<(FloorServer, Side), BenchError> {
     let body = format!("\"{}\"", "x".repeat(body_bytes.saturating_sub(2)));
     let server = floor::start(body.into_bytes()).map_err(BenchError::Floor)?;
@@ -254,7 +255,7 @@ async fn measure(
     Ok(Measured { cache: on_cache, compared: Some(compared) })
 }
 
-/// Equal slices of load, given to each side by turns.
+/// A plan of equal slices of load, which the sides get in turn.
 struct Turns {
     count: u32,
     slice: Duration,
@@ -263,14 +264,16 @@ struct Turns {
 }
 
 impl Turns {
-    /// `seconds` for each side, in slices of about five seconds.
+    /// Plans `seconds` of load for each side. A slice lasts 5 to 10 seconds, or less if `seconds`
+    /// is less.
     fn of(seconds: u32, concurrency: NonZeroUsize) -> Self {
         let count = (seconds / SLICE_SECONDS).max(1);
         let slice = Duration::from_secs(seconds.into()) / count;
         Self { count, slice, first_warm_up: FIRST_WARM_UP.min(slice), concurrency }
     }
 
-    /// A few seconds of one caller for each side, after load that has warmed both.
+    /// Plans a few seconds of load by one caller for each side. Earlier load must have warmed both
+    /// sides.
     fn single_caller(seconds: u32) -> Self {
         let seconds = seconds.min(SINGLE_CALLER_SECONDS_MAX);
         Self {
@@ -281,12 +284,12 @@ impl Turns {
         }
     }
 
-    /// Time one side takes, warm-ups included.
+    /// Returns the time that one side takes, with its warm-ups.
     fn length(&self) -> Duration {
         self.first_warm_up + LATER_WARM_UP * (self.count - 1) + self.slice * self.count
     }
 
-    /// Adds what each side did to its total.
+    /// Runs the slices and adds the outcome of each to the total of its side.
     async fn run(
         &self,
         sides: &mut [(&Side, &mut LoadOutcome)],

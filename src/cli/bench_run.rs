@@ -1,5 +1,5 @@
-//! Gives `bench` a service to measure: the one that is named, or one started for the purpose with
-//! servers of its own, instant demonstration answers and nothing left behind.
+//! Gives `bench` a service to measure: the named one, or a new one that has its own servers and
+//! gives demonstration answers at once. A new service must leave nothing behind.
 
 use std::net::TcpListener;
 use std::process::ExitCode;
@@ -23,10 +23,10 @@ use super::bench::{self, BenchArgs, BenchTarget};
 use super::failure::Failure;
 use super::output;
 
-/// Size of an answer in bytes.
+/// The size of an answer in bytes.
 const ANSWER_BYTES: usize = 2_048;
 
-/// Runs the benchmark.
+/// Finds or starts the service and measures it.
 pub(super) async fn run(args: &BenchArgs, source: &Source) -> Result<ExitCode, Failure> {
     match args.target() {
         Err(error) => Ok(refuse(&error)),

@@ -1,4 +1,4 @@
-//! `ai-cache config check`.
+//! Owns the command `ai-cache config check`, which prints the settings.
 
 use std::process::ExitCode;
 
@@ -19,7 +19,6 @@ pub(super) enum ConfigCommand {
     },
 }
 
-/// Runs the command.
 pub(super) fn run(command: &ConfigCommand, source: &Source) -> Result<ExitCode, Failure> {
     let ConfigCommand::Check { json } = command;
     let config = Config::load(source).map_err(Failure::usage)?;

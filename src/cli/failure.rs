@@ -1,4 +1,4 @@
-//! Why a command did not do its work: one line, and an exit code.
+//! Owns the failure of a command and maps the errors of the service to it.
 
 use std::fmt;
 use std::process::ExitCode;
@@ -14,18 +14,18 @@ use crate::store::StoreError;
 use crate::store::guard::GuardError;
 use crate::store::migrate::MigrateError;
 
-/// What kind of failure.
+/// The kind of a failure. It decides the exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum CommandFailureKind {
-    /// What was asked about is not so, or could not be done.
+    /// The command's answer is no, or its work could not be done.
     NotSo,
-    /// Bad usage or settings.
+    /// The arguments or the settings are wrong.
     Usage,
     /// A needed service is out of reach.
     OutOfReach,
 }
 
-/// Why a command did not do its work.
+/// The reason why a command did not do its work.
 #[derive(Debug)]
 pub(super) struct Failure {
     kind: CommandFailureKind,
@@ -33,22 +33,22 @@ pub(super) struct Failure {
 }
 
 impl Failure {
-    /// Bad usage or settings.
+    /// Makes a failure for wrong arguments or settings.
     pub(super) fn usage(line: impl fmt::Display) -> Self {
         Self { kind: CommandFailureKind::Usage, line: line.to_string() }
     }
 
-    /// What was asked about is not so.
+    /// Makes a failure for a command whose answer is no or whose work could not be done.
     pub(super) fn not_so(line: impl fmt::Display) -> Self {
         Self { kind: CommandFailureKind::NotSo, line: line.to_string() }
     }
 
-    /// A needed service is out of reach.
+    /// Makes a failure for a needed service that is out of reach.
     pub(super) fn out_of_reach(line: impl fmt::Display) -> Self {
         Self { kind: CommandFailureKind::OutOfReach, line: line.to_string() }
     }
 
-    /// Something of this process failed.
+    /// Makes a failure for an error inside this process.
     pub(super) fn internal(error: impl fmt::Display) -> Self {
         Self::not_so(error)
     }

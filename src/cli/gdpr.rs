@@ -1,4 +1,4 @@
-//! `ai-cache gdpr …`.
+//! Owns the command `ai-cache gdpr`, which handles the requests of data subjects.
 
 use crate::domain::action::Action;
 use crate::domain::ids::TenantId;
@@ -28,7 +28,7 @@ use super::new_file::NewFile;
 use super::output::{self, Style};
 use super::tenant::{parse_slug, with_app};
 
-/// Most requests that are listed.
+/// The largest number of requests that are listed.
 const MOST: u16 = 200;
 
 #[derive(Subcommand)]
@@ -161,7 +161,7 @@ fn parse_id(text: &str) -> Result<GdprRequestId, Failure> {
     GdprRequestId::parse(text).ok_or_else(|| Failure::usage("that is no request's id"))
 }
 
-/// A text within the limits of the API.
+/// Returns `text` if it has 1 to `most` bytes, as the API demands.
 fn within(name: &str, text: &str, most: usize) -> Result<String, Failure> {
     if (1..=most).contains(&text.len()) {
         return Ok(text.to_owned());
@@ -169,7 +169,6 @@ fn within(name: &str, text: &str, most: usize) -> Result<String, Failure> {
     Err(Failure::usage(format!("--{name} must be 1 to {most} bytes")))
 }
 
-/// Runs the command.
 pub(super) async fn run(
     command: &GdprCommand,
     config: &Config,
@@ -208,7 +207,7 @@ pub(super) async fn run(
     }
 }
 
-/// Runs `work` for the tenant of this slug.
+/// Runs `work` for the tenant of this slug. Fails before that if erased data may be here again.
 async fn with_tenant<T>(
     slug: &str,
     config: &Config,
@@ -313,7 +312,7 @@ async fn download(
     })
 }
 
-/// Verifies a certificate; says what is wrong with it.
+/// Verifies a certificate and prints the result. The exit code is 1 if it is not genuine.
 fn verify(file: &Path, keys: &KeyProvider, style: Style) -> Result<ExitCode, Failure> {
     let text = std::fs::read(file)
         .map_err(|error| Failure::usage(format!("{}: {}", file.display(), error.kind())))?;

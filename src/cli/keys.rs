@@ -1,4 +1,4 @@
-//! `ai-cache keys …`.
+//! Owns the command `ai-cache keys`, which rotates keys.
 
 use std::process::ExitCode;
 
@@ -25,7 +25,6 @@ pub(super) enum KeysCommand {
     },
 }
 
-/// Runs the command.
 pub(super) async fn run(
     command: &KeysCommand,
     config: &Config,

@@ -1,4 +1,4 @@
-//! `ai-cache migrate`.
+//! Owns the command `ai-cache migrate`, which updates the schema of the database.
 
 use std::process::ExitCode;
 

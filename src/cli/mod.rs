@@ -1,4 +1,4 @@
-//! The command line: a file per subcommand. The only module that prints.
+//! Owns the command line, with one file per subcommand. It is the only module that prints.
 
 mod audit;
 mod backend;
@@ -77,14 +77,15 @@ enum Command {
     Openapi,
 }
 
-/// Parses the arguments, runs the command, says how it went by the exit code: 0 fine, 1 the thing
-/// asked about is not so, 2 bad usage or settings, 3 a needed service is out of reach.
+/// Parses the arguments and runs the command. The exit code is 0 if the command succeeded, 1 if its
+/// answer is no or its work could not be done, 2 if the arguments or settings are wrong, and 3 if a
+/// needed service is out of reach.
 pub fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(shown) => {
             let code = if shown.use_stderr() { 2 } else { 0 };
-            // A closed stdout is the reader's choice.
+            // An error is ignored, because the reader of stdout may have closed it.
             let _closed = shown.print();
             return ExitCode::from(code);
         }

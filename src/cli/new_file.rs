@@ -1,5 +1,5 @@
-//! A file that a command writes for its user alone: not there before, and not there when it is not
-//! whole.
+//! Owns a new file that only its owner can read. It must never replace an existing file, and never
+//! leave an incomplete one.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
@@ -8,7 +8,7 @@ use std::path::Path;
 
 use super::failure::Failure;
 
-/// A file being written. Dropped before [`NewFile::keep`], it is removed.
+/// A file that is being written. If it is dropped before [`NewFile::keep`], the file is removed.
 pub(super) struct NewFile<'a> {
     file: File,
     path: &'a Path,
@@ -17,7 +17,7 @@ pub(super) struct NewFile<'a> {
 }
 
 impl<'a> NewFile<'a> {
-    /// Only its owner reads it. Whatever is there already stays as it is.
+    /// Makes the file with mode 0600. Returns an error and changes nothing if `path` exists.
     pub(super) fn create(path: &'a Path) -> Result<Self, Failure> {
         let opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
         let file = opened.map_err(|error| match error.kind() {
@@ -35,7 +35,7 @@ impl<'a> NewFile<'a> {
         Ok(())
     }
 
-    /// Puts it on the disk; returns its length in bytes.
+    /// Makes the file durable on the disk and returns its length in bytes.
     pub(super) fn keep(mut self) -> Result<u64, Failure> {
         self.file.sync_all().map_err(|error| self.failed(&error))?;
         self.is_kept = true;

@@ -1,4 +1,4 @@
-//! `ai-cache openapi`.
+//! Owns the command `ai-cache openapi`, which prints the OpenAPI document.
 
 use std::process::ExitCode;
 
@@ -7,7 +7,6 @@ use crate::http::openapi;
 use super::failure::Failure;
 use super::output;
 
-/// Prints the document.
 pub(super) fn run() -> Result<ExitCode, Failure> {
     output::say(openapi::text().map_err(Failure::internal)?.trim_end());
     Ok(ExitCode::SUCCESS)

@@ -1,4 +1,5 @@
-//! The one place that writes to stdout and stderr.
+//! Prints the results and errors of commands to stdout and stderr. Only clap and `bench` print
+//! without it.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -7,29 +8,29 @@ use serde::Serialize;
 
 use super::failure::Failure;
 
-/// How a command prints.
+/// The style in which a command prints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Style {
-    /// For people.
+    /// Text for people.
     Text,
     /// One JSON value.
     Json,
 }
 
 impl Style {
-    /// The style a `--json` flag asks for.
+    /// Returns the style that the flag `--json` asks for.
     pub(super) const fn of(json: bool) -> Self {
         if json { Self::Json } else { Self::Text }
     }
 }
 
-/// Prints a line.
+/// Prints a line to stdout.
 #[expect(clippy::print_stdout, reason = "what a command has to say")]
 pub(super) fn say(text: &str) {
     println!("{text}");
 }
 
-/// Writes whole lines to stdout; who reads it may have closed it.
+/// Writes whole lines to stdout. Returns an error if the reader of stdout has closed it.
 pub(super) fn write_lines(lines: &[u8]) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(lines)?;
@@ -42,7 +43,7 @@ pub(super) fn complain(text: &str) {
     eprintln!("{text}");
 }
 
-/// Prints `value` as JSON, or `text`.
+/// Prints `value` as JSON or, if `style` is `Text`, the result of `text`.
 pub(super) fn show(
     style: Style,
     value: &impl Serialize,

@@ -1,4 +1,4 @@
-//! `ai-cache purge`.
+//! Owns the command `ai-cache purge`, which removes what is past its retention.
 
 use std::process::ExitCode;
 
@@ -25,7 +25,6 @@ pub(super) struct PurgeArgs {
     json: bool,
 }
 
-/// Runs the command.
 pub(super) async fn run(
     args: &PurgeArgs,
     config: &Config,

@@ -1,4 +1,4 @@
-//! `ai-cache restore …`.
+//! Owns the command `ai-cache restore`, which prepares a restored database for the service.
 
 use std::process::ExitCode;
 
@@ -26,7 +26,6 @@ pub(super) enum RestoreCommand {
     },
 }
 
-/// Runs the command.
 pub(super) async fn run(
     command: &RestoreCommand,
     config: &Config,

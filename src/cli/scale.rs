@@ -1,4 +1,5 @@
-//! `ai-cache scale`: a million small entries in the hot tier, and what they take of memory.
+//! Owns the command `ai-cache scale`: it puts a million small entries into the hot tier and
+//! measures the memory that they take.
 
 use std::process::ExitCode;
 
@@ -20,7 +21,7 @@ use crate::tiers::{Hot, StoredAnswer};
 use super::failure::Failure;
 use super::output::{self, Style};
 
-/// Sealed bytes of a small answer.
+/// The number of sealed bytes of a small answer.
 const SEALED_BYTES: usize = 200;
 
 /// Arguments of `scale`.
@@ -50,7 +51,8 @@ struct ScaleReport {
     within_budget: bool,
 }
 
-/// Fills a hot tier and measures this process.
+/// Fills a hot tier and measures the memory of this process. The exit code is 1 if the entries take
+/// more memory than the budget.
 pub(super) fn run(args: &ScaleArgs) -> Result<ExitCode, Failure> {
     let budget_bytes = u64::from(args.budget_mb) * 1024 * 1024;
     let before = resident_bytes()?;
@@ -104,7 +106,7 @@ fn small_entry(tenant: TenantId, index: u32) -> StoredAnswer {
     }
 }
 
-/// Resident memory of this process (proc(5), `VmRSS`).
+/// Returns the resident memory of this process in bytes (proc(5), `VmRSS`).
 fn resident_bytes() -> Result<u64, Failure> {
     let status = std::fs::read_to_string("/proc/self/status").map_err(Failure::internal)?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));

@@ -1,4 +1,4 @@
-//! `ai-cache serve`.
+//! Owns the command `ai-cache serve`, which runs the service.
 
 use std::fs;
 use std::io::{ErrorKind, Write as _};
@@ -22,14 +22,15 @@ use super::backend::{self, Backend, FolderUse};
 use super::failure::Failure;
 use super::output;
 
-/// The tenant that the embedded mode begins with, and where its token is kept.
+/// The slug of the tenant that the embedded mode makes.
 const DEMO_TENANT: &str = "demo";
+/// The name of the file in the data folder that holds the token of that tenant.
 const DEMO_TOKEN_FILE: &str = "demo.token";
 
 /// Serves until SIGTERM or SIGINT.
 pub(super) async fn run(config: &Config, source: &Source) -> Result<ExitCode, Failure> {
     backend::init_logging(config)?;
-    // Bound before anything else starts: a taken port is known at once.
+    // The port is bound before anything else starts, so that a taken port is reported at once.
     let listener = listen(config.server.bind)?;
     let backend = Backend::open(config, source, FolderUse::Alone, Lifetime::Independent).await?;
     let served = serve(config, &backend, listener).await;
@@ -103,8 +104,8 @@ fn announce(config: &Config, backend: &Backend, running: &Running, token: Option
     }
 }
 
-/// The demonstration tenant's token with the roles app, admin and compliance: the one of the last
-/// start, or a new one.
+/// Returns a token of the demonstration tenant with the roles app, admin and compliance. It is the
+/// token of the last start, or a new one if that token is lost or revoked.
 async fn demo_token(app: &App, folder: &Path) -> Result<Zeroizing<String>, Failure> {
     let slug = TenantSlug::parse(DEMO_TENANT).ok_or_else(|| Failure::internal("no slug"))?;
     let administration = &app.administration;
@@ -136,7 +137,7 @@ async fn demo_token(app: &App, folder: &Path) -> Result<Zeroizing<String>, Failu
     Ok(made.text)
 }
 
-/// Writes a file that only its owner can read, in place of whatever is under that name.
+/// Writes a file that only its owner can read. Replaces the file at `path` if there is one.
 fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
     let beside = path.with_extension("new");
     match fs::remove_file(&beside) {

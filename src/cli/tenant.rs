@@ -1,4 +1,5 @@
-//! `ai-cache tenant …`.
+//! Owns the command `ai-cache tenant`, which makes and lists tenants. Other commands use its
+//! `with_app`.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -57,7 +58,7 @@ pub(super) fn parse_slug(text: &str) -> Result<TenantSlug, Failure> {
     TenantSlug::parse(text).ok_or_else(rule)
 }
 
-/// Runs `work` on the parts of the service and stops them again.
+/// Starts the parts of the service, runs `work` with them, and stops them.
 pub(super) async fn with_app<T>(
     config: &Config,
     source: &Source,
@@ -66,7 +67,7 @@ pub(super) async fn with_app<T>(
     with_app_as(FolderUse::Shared, config, source, work).await
 }
 
-/// The same, as who uses the servers.
+/// Does the same as `with_app`, with the given hold on the servers.
 pub(super) async fn with_app_as<T>(
     hold: FolderUse,
     config: &Config,
@@ -87,7 +88,6 @@ pub(super) async fn with_app_as<T>(
     done
 }
 
-/// Runs the command.
 pub(super) async fn run(
     command: &TenantCommand,
     config: &Config,

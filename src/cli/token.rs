@@ -1,4 +1,4 @@
-//! `ai-cache token …`.
+//! Owns the command `ai-cache token`, which makes, lists and revokes tokens.
 
 use std::process::ExitCode;
 
@@ -111,7 +111,6 @@ fn parse_life(text: &str) -> Result<TimeDelta, String> {
     life.map(TimeDelta::seconds).ok_or_else(rule)
 }
 
-/// Runs the command.
 pub(super) async fn run(
     command: &TokenCommand,
     config: &Config,

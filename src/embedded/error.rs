@@ -1,11 +1,11 @@
-//! What can go wrong with the embedded servers, each as one line that says what to do.
-//! Never carries a driver's message: those may quote values.
+//! Owns the errors of the embedded servers. Each message is one line that says what to do.
+//! An error never carries a driver's message, because such a message may quote values.
 
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Why an embedded server is not there. Every message is a single line for people.
+/// The reason why an embedded server cannot be used. Every message is a single line for people.
 #[derive(Debug, thiserror::Error)]
 pub enum EmbeddedError {
     #[error(
@@ -76,13 +76,14 @@ pub enum EmbeddedError {
     #[error("{server} (process {pid}) does not stop")]
     NotStopping { server: &'static str, pid: i32 },
 
-    /// `code` is the SQLSTATE; the message stays out, it may quote values.
+    /// `code` is the SQLSTATE. The server's message is left out, because it may quote values.
     #[error("the embedded Postgres refused to {doing} (SQLSTATE {code})")]
     Refused { doing: &'static str, code: String },
 }
 
 impl EmbeddedError {
-    /// For `map_err`: an I/O error with what was being done to which path.
+    /// Returns a closure for `map_err`. The closure adds to an I/O error the path and what was
+    /// being done to it.
     pub(super) fn folder(
         doing: &'static str,
         path: impl Into<PathBuf>,

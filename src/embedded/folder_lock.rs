@@ -1,5 +1,6 @@
-//! One owner per data folder and server: an flock on a file that names the holder's process.
-//! The kernel drops it with the process, so a kill -9 leaves nothing to clean up.
+//! Owns the lock that gives each data folder and server one holder: an flock on a file that names
+//! the holder's process. The kernel releases the lock when the process ends, so a kill -9 leaves
+//! nothing to clean up.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
@@ -13,10 +14,10 @@ pub(super) struct FolderLock {
     file: File,
 }
 
-/// What came of trying to lock.
+/// The result of [`FolderLock::take`].
 pub(super) enum Taken {
     Mine(FolderLock),
-    /// Another process has it; its id when it had written it already.
+    /// Another process holds the lock. The id is `None` if that process has not written it yet.
     Other(Option<u32>),
 }
 
@@ -43,10 +44,10 @@ impl FolderLock {
 }
 
 impl Drop for FolderLock {
-    /// Unlocks by hand: a child forked elsewhere in this process may still hold a copy of the
-    /// descriptor for a moment, and closing ours would leave the lock with that copy.
+    /// Unlocks explicitly. A child forked elsewhere in this process may hold a copy of the
+    /// descriptor for a moment, and the copy would keep the lock if the file were only closed.
     fn drop(&mut self) {
-        // The lock ends with the process in any case; there is nobody to tell.
+        // An error is ignored, because the lock ends with the process in any case.
         drop(self.file.unlock());
     }
 }

@@ -1,6 +1,6 @@
-//! A private Postgres and a private Redis under a data folder, run from the system's programs.
-//! Owns their folders, sockets, processes and locks; never touches a server it did not start or
-//! adopt, never opens a port of Postgres, and never hands our environment to a server.
+//! Runs a private Postgres and a private Redis in a data folder, with the system's programs. Owns
+//! their folders, sockets, processes and locks. It never touches a server that it did not start or
+//! adopt, never opens a TCP port of Postgres, and never gives its own environment to a server.
 
 mod error;
 mod folder_lock;

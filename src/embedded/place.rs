@@ -1,5 +1,6 @@
-//! Where an embedded server lives and as whom it runs: its folder, its socket folder, its user.
-//! Never follows a link that another user could have laid, never uses a folder of another user.
+//! Chooses and makes the folder and the socket folder of an embedded server, and chooses the user
+//! that the server runs as. It never follows a link that another user could have made, and never
+//! uses a folder of another user.
 
 use std::fs::{self, DirBuilder};
 use std::os::unix::ffi::OsStrExt;
@@ -11,23 +12,26 @@ use sha2::{Digest, Sha256};
 
 use super::error::EmbeddedError;
 
-/// Where clusters go when we are root and the data folder is not reachable for the server's user.
+/// The folder for the servers' data if ai-cache runs as root and the server's user cannot reach
+/// the data folder.
 const SYSTEM_FOLDER: &str = "/var/lib/ai-cache";
 
-/// `sun_path` holds 104 bytes on macOS, 108 on Linux, one of them the closing zero.
+/// The longest path of a socket. `sun_path` holds 104 bytes on macOS and 108 bytes on Linux, and
+/// one of them is the closing zero.
 const SOCKET_PATH_MAX_BYTES: usize = 103;
 
-/// Room for the socket's own name: `/.s.PGSQL.5432`, `/redis.sock`.
+/// The room for the socket's own name, which is `/.s.PGSQL.5432` or `/redis.sock`.
 const SOCKET_NAME_MAX_BYTES: usize = 14;
 
-/// A kind of server: its folder's name and the users it may run as when we are root.
+/// A kind of server: the name of its folder, and the users under which the server may run when
+/// ai-cache is run by root.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ServerKind {
     pub(super) name: &'static str,
     pub(super) users: &'static [&'static str],
 }
 
-/// The user a server runs as when that is not ourselves.
+/// The user that a server runs as, if that is not the user of ai-cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ServerUser {
     pub(super) uid: u32,
@@ -36,19 +40,23 @@ pub(super) struct ServerUser {
 
 #[derive(Debug, Clone)]
 pub(super) struct ServerPlace {
-    /// Canonical; holds the log and the lock, and belongs to whoever runs ai-cache.
+    /// The canonical path of the data folder. The folder holds the log and the lock, and belongs
+    /// to the user that runs ai-cache.
     pub(super) data_dir: PathBuf,
-    /// 0700, belongs to the server's user; in the data folder or under /var/lib/ai-cache.
+    /// The server's folder, in the data folder or under /var/lib/ai-cache. It belongs to the
+    /// server's user and has mode 0700.
     pub(super) server_dir: PathBuf,
-    /// 0700, belongs to the server's user; short enough for a socket.
+    /// The folder of the socket. It belongs to the server's user and has mode 0700. Its path is
+    /// short enough for a socket.
     pub(super) socket_dir: PathBuf,
-    /// `None`: servers run as we do.
+    /// The user that the server runs as. `None` means the user of ai-cache.
     pub(super) user: Option<ServerUser>,
     kind: ServerKind,
 }
 
 impl ServerPlace {
-    /// Finds or makes the folders. `run_as` names a user and needs root.
+    /// Finds or makes the folders. `run_as` names the user that the server runs as. A user other
+    /// than the one that runs ai-cache needs root.
     pub(super) fn prepare(
         data_dir: &Path,
         kind: ServerKind,
@@ -73,7 +81,8 @@ impl ServerPlace {
         self.data_dir.join(format!("{}.log", self.kind.name))
     }
 
-    /// Everything that `prepare` and the server make, for a place that is thrown away.
+    /// Returns the paths of everything that `prepare` and the server make. A caller removes them
+    /// when the place is disposable.
     pub(super) fn belongings(&self) -> Vec<PathBuf> {
         let mut all = vec![self.server_dir.clone(), self.log_file()];
         all.push(self.data_dir.join(format!("{}.lock", self.kind.name)));
@@ -83,15 +92,15 @@ impl ServerPlace {
         all
     }
 
-    /// Folders that are removed after the belongings when nothing else is in them.
+    /// Returns the folders that are removed after the belongings if nothing else is in them.
     pub(super) fn folders_if_empty(&self) -> Vec<PathBuf> {
         let base = self.server_dir.parent().map(Path::to_path_buf);
         base.into_iter().chain([self.data_dir.clone()]).collect()
     }
 }
 
-/// The folder itself may be entered by others when root makes it, because the server's user has to
-/// pass through; each file and folder in it is closed.
+/// Makes the data folder and returns its canonical path. If root makes it, other users may enter
+/// it, because the server's user has to pass through. Each file and folder in it is closed.
 fn make_data_dir(data_dir: &Path) -> Result<PathBuf, EmbeddedError> {
     let mode = if Uid::effective().is_root() { 0o711 } else { 0o700 };
     DirBuilder::new()
@@ -125,8 +134,8 @@ fn choose_user(
         .ok_or_else(|| EmbeddedError::NoUser { server: kind.name, tried: tried.join(", ") })
 }
 
-/// A folder that exists already wins over what would be chosen today: data must not seem to vanish
-/// because permissions changed.
+/// Chooses the data folder or `elsewhere` as the parent of the server's folder. An existing
+/// server's folder decides, so that data does not seem to vanish when permissions change.
 fn choose_base(
     data_dir: &Path,
     elsewhere: &Path,
@@ -139,7 +148,7 @@ fn choose_base(
     if inside || (reachable && !outside) { data_dir.to_path_buf() } else { elsewhere.to_path_buf() }
 }
 
-/// Whether `user` may pass through each folder down to `folder`.
+/// Returns true if `user` may pass through `folder` and each folder above it.
 fn is_reachable(folder: &Path, user: ServerUser) -> bool {
     folder.ancestors().all(|ancestor| {
         fs::metadata(ancestor).is_ok_and(|meta| {
@@ -153,7 +162,8 @@ fn is_reachable(folder: &Path, user: ServerUser) -> bool {
     })
 }
 
-/// As root, an existing folder's owner decides as whom the server runs.
+/// Returns the user that the server runs as. If ai-cache runs as root and the server's folder
+/// exists, this is the owner of that folder. Returns `WrongOwner` if the owner may not be used.
 fn existing_owner(
     server_dir: &Path,
     wanted: Option<ServerUser>,
@@ -167,7 +177,7 @@ fn existing_owner(
     match wanted {
         _ if !meta.is_dir() => Err(wrong()),
         None if owner.uid == Uid::effective().as_raw() => Ok(None),
-        // Made by us a moment before a kill -9 came between making it and giving it away.
+        // Root owns the folder: a kill -9 came after ai-cache made it and before `lchown`.
         Some(_) if owner.uid == 0 => Ok(wanted),
         Some(user) if owner.uid == user.uid || run_as.is_none() => Ok(Some(owner)),
         None | Some(_) => Err(wrong()),
@@ -187,7 +197,8 @@ fn make_own_dir_under(
     make_own_dir(folder, user)
 }
 
-/// Makes `folder` closed to others and gives it to the server's user; an existing one is checked.
+/// Makes `folder` with mode 0700 and gives it to the server's user. Returns `WrongOwner` if the
+/// folder exists, and another user owns it or may enter it.
 fn make_own_dir(folder: &Path, user: Option<ServerUser>) -> Result<(), EmbeddedError> {
     match DirBuilder::new().mode(0o700).create(folder) {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
@@ -208,8 +219,9 @@ fn make_own_dir(folder: &Path, user: Option<ServerUser>) -> Result<(), EmbeddedE
     }
 }
 
-/// Inside the server's folder when that is short and plain, else a folder under /run or /tmp whose
-/// name follows from the data folder, so that the next start and other commands find it.
+/// Chooses a folder inside the server's folder if its path is plain and short. Otherwise it chooses
+/// a folder under /run or /tmp. The name of that folder is derived from the data folder, so that
+/// the next start and other commands find it.
 fn choose_socket_dir(
     data_dir: &Path,
     server_dir: &Path,
@@ -223,7 +235,7 @@ fn choose_socket_dir(
     }
     let parents: &[&str] = if user.is_some() { &["/run", "/tmp"] } else { &["/tmp"] };
     let name = format!("ai-cache-{}-{}", kind.name, stable_name(data_dir));
-    // Another user may have taken the name in /tmp; then the next one.
+    // Another user may have taken a name in /tmp. Then the next name is tried.
     parents
         .iter()
         .flat_map(|parent| (0..8).map(|turn| Path::new(parent).join(format!("{name}-{turn}"))))
@@ -231,14 +243,15 @@ fn choose_socket_dir(
         .ok_or(EmbeddedError::NoSocketFolder)
 }
 
-/// Plain: means the same in a URL, in Postgres' list of folders and in a shell.
+/// Returns true if the path is short enough for a socket and plain. A plain path means the same in
+/// a URL, in Postgres' list of folders and in a shell.
 fn is_plain_and_short(folder: &Path) -> bool {
     let bytes = folder.as_os_str().as_bytes();
     bytes.len() + SOCKET_NAME_MAX_BYTES <= SOCKET_PATH_MAX_BYTES
         && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"/._-".contains(byte))
 }
 
-/// The same for the same canonical path, on each start.
+/// Returns a name that is the same on each start for the same canonical path.
 fn stable_name(data_dir: &Path) -> String {
     let digest = Sha256::digest(data_dir.as_os_str().as_bytes());
     hex::encode(&digest[..8])

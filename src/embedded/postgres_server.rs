@@ -1,5 +1,6 @@
-//! The private Postgres: made on first use, started or adopted, joined by other commands, stopped.
-//! Listens on a unix socket in a closed folder and nowhere else; keeps statements out of its log.
+//! Owns the private Postgres: it makes the cluster on first use, and starts, adopts, joins or stops
+//! the server. The server must listen on a unix socket in a closed folder and nowhere else, and
+//! must never write statements into its log.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -14,15 +15,18 @@ use super::postmaster::{
 use super::process::{POLL, ServerProcess, Watchdog};
 use super::programs::PostgresPrograms;
 
-/// A Postgres that accepts connections. Dropping it without `stop` asks it to stop.
+/// A Postgres that accepts connections. If a `PostgresServer` is dropped without `stop`, the server is
+/// asked to stop.
 #[derive(Debug)]
 pub struct PostgresServer {
     socket_dir: PathBuf,
-    /// `None` when another ai-cache holds the server and we only use it.
+    /// The hold on the server. It is `None` if another ai-cache holds the server and this one only
+    /// uses it.
     hold: Option<OwnedServer>,
 }
 
-/// Fields drop in this order: the process is asked to stop before the lock is given up.
+/// The hold on a server. Rust drops the fields in this order, so the process is asked to stop
+/// before the lock is released.
 #[derive(Debug)]
 struct OwnedServer {
     process: ServerProcess,
@@ -31,8 +35,8 @@ struct OwnedServer {
 }
 
 impl PostgresServer {
-    /// Makes the cluster if there is none, then starts it or adopts the one a killed ai-cache left.
-    /// Refused with `InUse` while another ai-cache holds the folder.
+    /// Makes the cluster if there is none. Then starts the server, or adopts the server that a
+    /// killed ai-cache left. Returns `InUse` while another ai-cache holds the folder.
     pub async fn start(data_dir: &Path, options: PostgresOptions) -> Result<Self, EmbeddedError> {
         match FolderLock::take(&ServerPlace::lock_file(data_dir, KIND)?)? {
             Taken::Mine(lock) => Self::start_holding(lock, data_dir, &options).await,
@@ -42,8 +46,9 @@ impl PostgresServer {
         }
     }
 
-    /// As `start`, but uses the server of another ai-cache when that holds the folder; `stop` then
-    /// leaves it alone. For commands beside a running `serve`.
+    /// Does the same as `start` if no other ai-cache holds the folder. Otherwise it uses the other
+    /// ai-cache's server, and `stop` leaves that server alone. Commands that run beside `serve`
+    /// call this.
     pub async fn start_or_join(
         data_dir: &Path,
         options: PostgresOptions,
@@ -54,35 +59,36 @@ impl PostgresServer {
         }
     }
 
-    /// The folder of the socket, to be used as a client's host.
+    /// Returns the folder of the socket. A client uses it as the host.
     pub fn socket_dir(&self) -> &Path {
         &self.socket_dir
     }
 
-    /// The postmaster's process id; `None` when another ai-cache holds the server.
+    /// Returns the postmaster's process id. Returns `None` if another ai-cache holds the server.
     pub fn pid(&self) -> Option<i32> {
         self.hold.as_ref().map(|hold| hold.process.pid().as_raw())
     }
 
-    /// Whether the server had been left running by an ai-cache that was killed.
+    /// Returns true if a killed ai-cache had left the server running.
     pub fn is_adopted(&self) -> bool {
         self.hold.as_ref().is_some_and(|hold| hold.process.is_adopted())
     }
 
-    /// For sqlx, tokio-postgres and libpq alike. There is no password: who may enter the socket's
-    /// folder may connect. `user` and `database` are identifiers that need no escaping.
+    /// Returns a URL that sqlx, tokio-postgres and libpq understand. There is no password, because
+    /// only a user that may enter the socket's folder can connect. `user` and `database` must be
+    /// identifiers that need no escaping.
     pub fn url(&self, user: &str, database: &str) -> String {
         let host = self.socket_dir.to_string_lossy().replace('/', "%2F");
         format!("postgres://{user}@{host}:{PORT}/{database}?sslmode=disable")
     }
 
-    /// A line for a person's shell.
+    /// Returns a command line that a person can paste into a shell.
     pub fn psql_command(&self, user: &str, database: &str) -> String {
         format!("psql '{}'", self.url(user, database))
     }
 
-    /// Ends the server: fast shutdown, then an immediate one. Does nothing when another ai-cache
-    /// holds it.
+    /// Ends the server with a fast shutdown, and with an immediate one if the fast one does not
+    /// help. Does nothing if another ai-cache holds the server.
     pub async fn stop(self) -> Result<(), EmbeddedError> {
         let Some(OwnedServer { process, watchdog, lock }) = self.hold else {
             return Ok(());
@@ -116,7 +122,8 @@ impl PostgresServer {
         Ok(Self { socket_dir, hold: Some(OwnedServer { process, watchdog, lock }) })
     }
 
-    /// The holder may still be making the cluster: its socket folder is known once it starts.
+    /// Waits until the other ai-cache's server accepts connections. The holder may still be making
+    /// the cluster, and the socket's folder is known only after the server starts.
     async fn join(data_dir: &Path, options: &PostgresOptions) -> Result<Self, EmbeddedError> {
         let place = ServerPlace::prepare(data_dir, KIND, options.run_as.as_deref())?;
         let deadline = Instant::now() + options.start_timeout;

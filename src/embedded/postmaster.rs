@@ -1,5 +1,6 @@
-//! The embedded cluster and its postmaster: made whole or not at all, found, started, waited for.
-//! Changes a pid file only for the holder of the folder's lock, never one of a running server.
+//! Makes the embedded cluster, whole or not at all, and finds, starts and awaits its postmaster.
+//! Changes a pid file only for the holder of the folder's lock, and never the pid file of a running
+//! server.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -19,12 +20,12 @@ use super::process::{
 };
 use super::programs::PostgresPrograms;
 
-/// The cluster's superuser: for making roles and databases, never for the service.
+/// The cluster's superuser. It makes roles and databases, and the service never connects as it.
 pub const SUPERUSER: &str = "postgres";
 
 pub(super) const KIND: ServerKind = ServerKind { name: "postgres", users: &["postgres", "nobody"] };
 
-/// Only names the socket file: no TCP port is opened.
+/// The port number in the name of the socket file. No TCP port is opened.
 pub(super) const PORT: u16 = 5432;
 
 /// SIGINT is Postgres' fast shutdown, SIGQUIT its immediate one.
@@ -34,11 +35,11 @@ pub(super) const SIGNALS: StopSignals = StopSignals {
     patience: Duration::from_secs(30),
 };
 
-/// One attempt to connect, at most.
+/// The longest time that one attempt to connect may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What the service relies on, on the command line so that no file in the cluster overrides it.
-/// Failing statements and their values stay out of the log.
+/// The settings that the service relies on. They stand on the command line, so that no file in the
+/// cluster overrides them. They keep failing statements and their values out of the log.
 const SETTINGS: [&str; 15] = [
     "listen_addresses=",
     "unix_socket_permissions=0700",
@@ -57,20 +58,22 @@ const SETTINGS: [&str; 15] = [
     "jit=off",
 ];
 
-/// How to find, run and size the server.
+/// The options by which the server is found, run and sized.
 #[derive(Debug, Clone)]
 pub struct PostgresOptions {
-    /// PATH, as `config` read it.
+    /// The value of PATH, as `config` read it.
     pub search_path: String,
-    /// A user's name, when we are root; `None`: `postgres`, else `nobody`.
+    /// The name of the server's user, for an ai-cache that is run by root. `None` means `postgres`,
+    /// or `nobody` if there is no user `postgres`.
     pub run_as: Option<String>,
     pub lifetime: Lifetime,
     pub max_connections: u16,
     pub shared_buffers_mb: u16,
     pub max_wal_size_mb: u16,
-    /// Transactions that may be left prepared: none, since one holds back the trail's seals.
+    /// The number of transactions that may be left prepared. It is 0 by default, because a prepared
+    /// transaction holds back the trail's seals.
     pub max_prepared_transactions: u16,
-    /// Recovery after a crash is part of a start.
+    /// The longest time that a start may take. Recovery after a crash is part of a start.
     pub start_timeout: Duration,
 }
 
@@ -104,7 +107,8 @@ pub(super) fn not_accepting(place: &ServerPlace, options: &PostgresOptions) -> E
     EmbeddedError::NotAccepting { server: KIND.name, log: place.log_file(), waited }
 }
 
-/// Made under another name and renamed when whole, so that a kill -9 in between leaves no half one.
+/// Makes the cluster under another name and renames it when it is whole. So a kill -9 in between
+/// leaves no incomplete cluster.
 pub(super) async fn make_cluster(
     place: &ServerPlace,
     programs: &PostgresPrograms,
@@ -131,8 +135,9 @@ pub(super) async fn make_cluster(
     fs::rename(&unfinished, &whole).map_err(EmbeddedError::folder("make", whole))
 }
 
-/// Adopts what runs, starts what does not. A server on its way down is waited for; one that ends
-/// at once because the last one's children are still ending is started again.
+/// Adopts the cluster's server if it runs, and starts it otherwise. If the adopted server is
+/// stopping, `run` waits for its end and starts a new one. If a started server ends at once because
+/// children of the last server are still ending, `run` starts it again.
 pub(super) async fn run(
     place: &ServerPlace,
     programs: &PostgresPrograms,
@@ -187,7 +192,8 @@ fn server_command(
     Ok(command)
 }
 
-/// The running postmaster of this cluster and its socket's folder: lines 1 and 5 of its pid file.
+/// Returns the running postmaster of this cluster and the folder of its socket. They stand in
+/// lines 1 and 5 of the pid file. Returns `None` if no postmaster of this cluster runs.
 pub(super) fn postmaster(place: &ServerPlace) -> Option<(Pid, PathBuf)> {
     let text = fs::read_to_string(pid_file(place)).ok()?;
     let pid = pid_in(&text)?;
@@ -197,10 +203,11 @@ pub(super) fn postmaster(place: &ServerPlace) -> Option<(Pid, PathBuf)> {
         .then(|| (pid, socket_dir.map_or_else(|| place.socket_dir.clone(), PathBuf::from)))
 }
 
-/// Postgres takes whoever has its last id now for itself and refuses to start; ids start over in a
-/// container, and a dead process keeps its id until collected. The id is replaced by one that no
-/// process has, the rest stays: from it Postgres learns whether children of the last server still
-/// run. The socket's lock file says nothing more and goes. Only for the holder of the lock.
+/// Replaces the id in the pid file by an id that no process has. Otherwise Postgres would refuse
+/// to start if any process has the last server's id now. That can happen, because ids start over in
+/// a container and a dead process keeps its id until it is collected. The rest of the file stays,
+/// because it tells Postgres whether children of the last server still run. The socket's lock file
+/// tells nothing more and is removed. Only the holder of the folder's lock may call this.
 fn disown_pid_files(place: &ServerPlace) -> Result<(), EmbeddedError> {
     let socket_lock = place.socket_dir.join(format!(".s.PGSQL.{PORT}.lock"));
     if socket_lock.exists() {
@@ -257,11 +264,11 @@ async fn wait_until_accepting(
 
 pub(super) async fn accepts_connections(socket_dir: &Path) -> bool {
     let config = client_config(socket_dir, SUPERUSER, "postgres");
-    // Logging in is answer enough; both halves are dropped.
+    // A successful login is enough. The client and the connection are dropped.
     matches!(tokio::time::timeout(CONNECT_TIMEOUT, config.connect(NoTls)).await, Ok(Ok(_)))
 }
 
-/// A tokio-postgres configuration for the socket in `socket_dir`.
+/// Returns a tokio-postgres configuration for the socket in `socket_dir`.
 pub(super) fn client_config(
     socket_dir: &Path,
     user: &str,

@@ -1,5 +1,6 @@
-//! A server's process: started apart from ours or adopted, watched, signalled, waited for.
-//! Never signals a process that it did not start or that its caller did not identify.
+//! Owns a server's process: it starts the process apart from ai-cache or adopts it, and then
+//! watches, signals and awaits it. It signals only a process that it started or that its caller
+//! identified.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -16,24 +17,26 @@ use nix::unistd::Pid;
 use super::error::EmbeddedError;
 use super::place::{ServerPlace, ServerUser};
 
-/// Between two looks at a socket or a process.
+/// The time between two looks at a socket or a process.
 pub(super) const POLL: Duration = Duration::from_millis(20);
 
-/// A log larger than this is set aside when the server starts.
+/// The size above which a log is renamed when the server starts.
 const LOG_MAX_BYTES: u64 = 16 * 1024 * 1024;
 
-/// How long the server lives.
+/// The time for which the server lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lifetime {
-    /// It survives a kill -9 of our process; the next start adopts it.
+    /// The server survives a kill -9 of ai-cache, and the next start adopts it.
     Independent,
-    /// It is stopped at once when our process ends, however it ends.
+    /// The server is stopped at once when ai-cache ends, however it ends.
     Bound,
-    /// As `Bound`, and then everything that was made for it is removed. For tests.
+    /// The server is stopped as with `Bound`, and then everything that was made for it is removed.
+    /// Tests use this.
     Disposable,
 }
 
-/// A signal to ask with and one for when asking did not help.
+/// The signals that stop a server. `hurried` is sent if the server still runs `patience` after
+/// `polite`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct StopSignals {
     pub(super) polite: Signal,
@@ -45,7 +48,7 @@ pub(super) struct StopSignals {
 pub(super) struct ServerProcess {
     server: &'static str,
     pid: Pid,
-    /// `None` when adopted.
+    /// The handle of the process. It is `None` if the process was adopted.
     child: Option<Child>,
     signals: StopSignals,
 }
@@ -83,7 +86,8 @@ impl ServerProcess {
         }
     }
 
-    /// Asks, waits, insists, waits.
+    /// Sends the polite signal and waits, then sends the hurried signal and waits again. Returns
+    /// `NotStopping` if the process still runs after that.
     pub(super) async fn stop(mut self) -> Result<(), EmbeddedError> {
         for signal in [self.signals.polite, self.signals.hurried] {
             self.signal(signal);
@@ -100,29 +104,31 @@ impl ServerProcess {
 
     fn signal(&mut self, signal: Signal) {
         if self.is_running() {
-            // It may end in between: then there is nothing to stop.
+            // The process may have ended since the check. Then there is nothing to stop.
             let _already_gone = kill(self.pid, signal).is_err();
         }
     }
 }
 
 impl Drop for ServerProcess {
-    /// Without `stop` (an error on the way up, a panic) it is asked to stop and not waited for.
+    /// Asks the process to stop and does not wait for it. This matters if `stop` was not called,
+    /// after an error during the start or after a panic.
     fn drop(&mut self) {
         self.signal(self.signals.polite);
     }
 }
 
-/// A shell that blocks on a pipe only we hold, and ends the server when the pipe closes. The
-/// kernel closes it however we end, so this works for kill -9 too.
+/// A shell that reads from a pipe and ends the server when the pipe closes. Only ai-cache holds the
+/// other end. The kernel closes it however ai-cache ends, so the watchdog works for kill -9 too.
 #[derive(Debug)]
 pub(super) struct Watchdog {
     pipe: ChildStdin,
     shell: Child,
 }
 
-/// $1 signal, $2 and $3 folders to remove when empty, the rest: what to remove. A line on the pipe
-/// is the id of the process to end, or `stopped` when there is none.
+/// The script of the watchdog's shell. $1 is the signal, $2 and $3 are folders to remove if they
+/// are empty, and the other arguments are paths to remove. A line on the pipe is the id of the
+/// process to end, or `stopped` if there is no process to end.
 const WATCHDOG_SCRIPT: &str = r#"
 signal=$1; first=$2; second=$3; shift 3; pid=
 while read -r line; do pid=$line; done
@@ -141,7 +147,7 @@ rmdir -- "$first" "$second"
 "#;
 
 impl Watchdog {
-    /// `None` for a server that outlives us.
+    /// Starts the shell. Returns `None` if the server may outlive ai-cache.
     pub(super) fn start(
         lifetime: Lifetime,
         place: &ServerPlace,
@@ -172,7 +178,8 @@ impl Watchdog {
         self.tell(&format!("{}\n", process.pid()));
     }
 
-    /// The server was stopped: the shell ends without signalling anyone, after the removal.
+    /// Tells the shell that the server was stopped. The shell sends no signal, removes what it has
+    /// to remove, and ends.
     pub(super) fn dismiss(mut self) {
         self.tell("stopped\n");
         drop(self.pipe);
@@ -186,8 +193,9 @@ impl Watchdog {
     }
 }
 
-/// A command that knows nothing of us: no environment (it may hold our keys), no terminal's
-/// Ctrl-C, no working folder; as `user` when given, then without supplementary groups.
+/// Returns a command that inherits nothing from ai-cache: no environment, because it may hold keys,
+/// no working folder, and no Ctrl-C of the terminal. If `user` is given, the command runs as that
+/// user without supplementary groups.
 pub(super) fn apart(program: &Path, user: Option<ServerUser>) -> Command {
     let mut command = Command::new(program);
     command
@@ -203,7 +211,7 @@ pub(super) fn apart(program: &Path, user: Option<ServerUser>) -> Command {
     command
 }
 
-/// Sends both outputs of `command` to the end of `log`.
+/// Appends both outputs of `command` to the file `log`.
 pub(super) fn log_to(command: &mut Command, log: &Path) -> Result<(), EmbeddedError> {
     let open = || -> std::io::Result<(File, File)> {
         if fs::metadata(log).is_ok_and(|meta| meta.len() > LOG_MAX_BYTES) {
@@ -217,8 +225,8 @@ pub(super) fn log_to(command: &mut Command, log: &Path) -> Result<(), EmbeddedEr
     Ok(())
 }
 
-/// Whether a process of this id runs and we may signal it. A dead one that nobody collected yet
-/// (containers without an init) does not count.
+/// Returns true if a process with this id runs and ai-cache may signal it. Returns false for a dead
+/// process that is not collected yet. Such a process remains in a container without an init.
 pub(super) fn is_alive(pid: Pid) -> bool {
     match kill(pid, None) {
         Ok(()) => !is_zombie(pid),
@@ -226,14 +234,15 @@ pub(super) fn is_alive(pid: Pid) -> bool {
     }
 }
 
-/// The state is the word after the name in parentheses (proc(5)).
+/// Reads the state of the process, which is the word after the name in parentheses (proc(5)).
 fn is_zombie(pid: Pid) -> bool {
     fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
         stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['Z', 'X']))
     })
 }
 
-/// Whether `argument` is on the command line of `pid`; `None` where that cannot be read.
+/// Tells whether `argument` is on the command line of `pid`. Returns `None` if the command line
+/// cannot be read.
 pub(super) fn has_argument(pid: Pid, argument: &Path) -> Option<bool> {
     let command_line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
     let wanted = argument.as_os_str().as_bytes();

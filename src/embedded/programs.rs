@@ -1,4 +1,5 @@
-//! Finds the system's server programs. Runs nothing but `postgres --version`, changes nothing.
+//! Finds the system's server programs. It runs nothing but `postgres --version` and changes
+//! nothing.
 
 use std::cmp::Reverse;
 use std::fs;
@@ -7,10 +8,12 @@ use std::process::Command;
 
 use super::error::EmbeddedError;
 
-/// Postgres 15 is the first that keeps strangers out of schema `public` by default.
+/// The oldest version that a new cluster may have. Postgres 15 is the first version that by default
+/// lets only the database's owner create objects in the schema `public`.
 const OLDEST_POSTGRES: u32 = 15;
 
-/// Where distributions keep versioned Postgres programs: parent, start of the folder's name, rest.
+/// The folders in which distributions keep versioned Postgres programs. Each row has the parent
+/// folder, the start of the versioned folder's name, and the rest of the path.
 const POSTGRES_FOLDERS: [(&str, &str, &str); 5] = [
     ("/usr/lib/postgresql", "", "bin"),
     ("/usr", "pgsql-", "bin"),
@@ -34,7 +37,8 @@ pub(super) struct PostgresPrograms {
 }
 
 impl PostgresPrograms {
-    /// For an existing `cluster` the version that made it, else the first of PATH, else the newest.
+    /// Finds the programs of the version that made `cluster`. If there is no cluster yet, finds
+    /// the first fitting version in PATH, or else the newest one in `POSTGRES_FOLDERS`.
     pub(super) fn find(search_path: &str, cluster: &Path) -> Result<Self, EmbeddedError> {
         let made_by = fs::read_to_string(cluster.join("PG_VERSION"))
             .ok()
@@ -61,7 +65,8 @@ impl PostgresPrograms {
     }
 }
 
-/// `redis-server`, else `valkey-server`.
+/// Finds `redis-server`, or `valkey-server` if there is no `redis-server`. Returns `None` if
+/// neither is installed.
 pub(super) fn find_redis(search_path: &str) -> Option<PathBuf> {
     let folders: Vec<PathBuf> =
         path_folders(search_path).chain(REDIS_FOLDERS.iter().map(PathBuf::from)).collect();
@@ -95,7 +100,7 @@ fn candidates(search_path: &str) -> Vec<PathBuf> {
         .collect()
 }
 
-/// The major number out of `postgres (PostgreSQL) 15.14 (Debian …)`.
+/// Returns the major version, which is 15 in the output `postgres (PostgreSQL) 15.14 (Debian …)`.
 fn version(folder: &Path) -> Option<u32> {
     let output =
         Command::new(folder.join("postgres")).arg("--version").env_clear().output().ok()?;

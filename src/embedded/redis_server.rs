@@ -1,5 +1,5 @@
-//! The private Redis: found, started or adopted, stopped. It keeps nothing on disk.
-//! Listens on a unix socket in a closed folder, or for tests on a loopback port.
+//! Owns the private Redis: it starts or adopts the server and stops it. The server must keep
+//! nothing on disk. It listens on a unix socket in a closed folder, or on a loopback port in tests.
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -25,10 +25,11 @@ const SIGNALS: StopSignals = StopSignals {
     patience: Duration::from_secs(10),
 };
 
-/// One question to the server, at most.
+/// The longest time that one question to the server may take.
 const ASK_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// No snapshots, no append-only file; the oldest unused values make room.
+/// The settings that every server gets. It makes no snapshots and no append-only file, and when its
+/// memory is full, it removes the least recently used keys.
 const SETTINGS: [(&str, &str); 6] = [
     ("--save", ""),
     ("--appendonly", "no"),
@@ -38,21 +39,22 @@ const SETTINGS: [(&str, &str); 6] = [
     ("--protected-mode", "yes"),
 ];
 
-/// Where the server listens.
+/// The address at which the server listens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Listen {
-    /// A socket in a folder that only its user and root enter.
+    /// A socket in a folder that only the server's user and root may enter.
     Unix,
     /// A port of 127.0.0.1. A server on a port is never adopted.
     Tcp(u16),
 }
 
-/// How to find, run and size the server.
+/// The options by which the server is found, run and sized.
 #[derive(Debug, Clone)]
 pub struct RedisOptions {
-    /// PATH, as `config` read it.
+    /// The value of PATH, as `config` read it.
     pub search_path: String,
-    /// A user's name, when we are root; `None`: `redis`, else `nobody`.
+    /// The name of the server's user, for an ai-cache that is run by root. `None` means `redis`,
+    /// or `nobody` if there is no user `redis`.
     pub run_as: Option<String>,
     pub lifetime: Lifetime,
     pub listen: Listen,
@@ -73,7 +75,7 @@ impl RedisOptions {
     }
 }
 
-/// A Redis that answers. Dropping it without `stop` asks it to stop.
+/// A Redis that answers. If a `RedisServer` is dropped without `stop`, the server is asked to stop.
 #[derive(Debug)]
 pub struct RedisServer {
     address: RedisAddress,
@@ -89,12 +91,13 @@ enum RedisAddress {
 }
 
 impl RedisServer {
-    /// The program, `None` when none is installed.
+    /// Returns the path of the server's program. Returns `None` if none is installed.
     pub fn find_program(search_path: &str) -> Option<PathBuf> {
         find_redis(search_path)
     }
 
-    /// Starts the server, or adopts the one a killed ai-cache left on the same socket.
+    /// Starts the server, or adopts the server that a killed ai-cache left on the same socket.
+    /// Returns `InUse` while another ai-cache holds the folder.
     pub async fn start(data_dir: &Path, options: RedisOptions) -> Result<Self, EmbeddedError> {
         let begun = Instant::now();
         let lock = match FolderLock::take(&ServerPlace::lock_file(data_dir, KIND)?)? {
@@ -128,7 +131,7 @@ impl RedisServer {
         Ok(Self { address, process, watchdog, lock })
     }
 
-    /// For the redis crate: `redis+unix:///…` or `redis://127.0.0.1:…`.
+    /// Returns a URL for the redis crate: `redis+unix:///…` or `redis://127.0.0.1:…`.
     pub fn url(&self) -> String {
         match &self.address {
             RedisAddress::Socket(path) => format!("redis+unix://{}", path.display()),
@@ -140,7 +143,7 @@ impl RedisServer {
         self.process.pid().as_raw()
     }
 
-    /// Whether the server had been left running by an ai-cache that was killed.
+    /// Returns true if a killed ai-cache had left the server running.
     pub fn is_adopted(&self) -> bool {
         self.process.is_adopted()
     }
@@ -180,8 +183,9 @@ fn server_command(
     Ok(command)
 }
 
-/// The process behind the socket. It is ours: only our user's servers can listen in that folder,
-/// and we hold its lock.
+/// Returns the process that listens on the socket, or `None` if no process does. The process may be
+/// adopted, because only a server of the same user can listen in that folder, and this ai-cache
+/// holds the folder's lock.
 async fn find_left(address: &RedisAddress) -> Option<Pid> {
     let RedisAddress::Socket(_) = address else {
         return None;
@@ -194,7 +198,8 @@ fn process_id(info: &str) -> Option<Pid> {
     line.trim().parse().ok().filter(|pid| *pid > 1).map(Pid::from_raw)
 }
 
-/// Answering means: this very process answers, not another that had the port before.
+/// Waits until `process` itself answers. An answer of another process that had the port before does
+/// not count.
 async fn wait_until_answering(
     process: &mut ServerProcess,
     address: &RedisAddress,

@@ -1,5 +1,5 @@
-//! The roles and the database that the service expects, made in the embedded Postgres.
-//! Makes no tables: those are migrations. May be run at each start.
+//! Makes the roles and the database that the service expects in the embedded Postgres. It may run
+//! at each start. It must make no tables, because migrations make them.
 
 use std::time::Duration;
 
@@ -9,26 +9,27 @@ use super::error::EmbeddedError;
 use super::postgres_server::PostgresServer;
 use super::postmaster::{SUPERUSER, client_config};
 
-/// Owns the database and its tables, runs migrations.
+/// The role that owns the database and its tables and runs migrations.
 pub const OWNER_ROLE: &str = "ai_cache_owner";
 
-/// What the service connects as.
+/// The role that the service connects as.
 pub const APP_ROLE: &str = "ai_cache_app";
 
 pub const DATABASE: &str = "ai_cache";
 
-/// For all statements of one connection together.
+/// The longest time that all statements of one connection may take together.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Name and attributes of each role, as CREATE ROLE and ALTER ROLE both take them.
+/// The name and the attributes of each role. CREATE ROLE and ALTER ROLE both take attributes in
+/// this form.
 const ROLES: [(&str, &str); 2] = [
     (OWNER_ROLE, "LOGIN NOSUPERUSER CREATEROLE NOCREATEDB NOBYPASSRLS NOREPLICATION INHERIT"),
     (APP_ROLE, "LOGIN NOSUPERUSER NOCREATEROLE NOCREATEDB NOBYPASSRLS NOREPLICATION NOINHERIT"),
 ];
 
 impl PostgresServer {
-    /// Makes what is missing and sets the roles' attributes. Names are constants of this file:
-    /// they need no quoting.
+    /// Makes the roles and the database that are missing, and sets the roles' attributes. The names
+    /// are constants of this file, so they need no quoting.
     pub async fn ensure_roles_and_database(&self) -> Result<(), EmbeddedError> {
         self.as_superuser("postgres", "make its roles and database", async |client| {
             for (role, attributes) in ROLES {
@@ -36,7 +37,7 @@ impl PostgresServer {
                 let verb = if is_there(client, exists, role).await? { "ALTER" } else { "CREATE" };
                 client.batch_execute(&format!("{verb} ROLE {role} {attributes}")).await?;
             }
-            // From Postgres 16 on, CREATEROLE alone no longer suffices to change another's role.
+            // From Postgres 16 on, CREATEROLE alone does not allow a role to change another role.
             let grant = format!("GRANT {APP_ROLE} TO {OWNER_ROLE} WITH ADMIN OPTION");
             client.batch_execute(&grant).await?;
             let exists = "SELECT 1 FROM pg_database WHERE datname = $1";
@@ -66,7 +67,7 @@ impl PostgresServer {
         };
         let config = client_config(self.socket_dir(), SUPERUSER, database);
         let (client, connection) = config.connect(NoTls).await.map_err(|error| refused(&error))?;
-        // The connection is driven here, beside the work, and ends with it.
+        // `select!` polls the connection beside the work, and the connection ends with the work.
         tokio::select! {
             result = work(&client) => result.map_err(|error| refused(&error)),
             ended = connection => Err(match ended {

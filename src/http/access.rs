@@ -1,5 +1,5 @@
-//! The outermost middleware. It gives every request an id and an access line, and every error reply
-//! a body. It never logs a query string, a header's value or a body.
+//! Owns the outermost middleware. It gives every request an id and an access line, and every error
+//! reply a body. It never logs a query string, a header's value or a body.
 
 use std::time::Instant;
 
@@ -19,7 +19,7 @@ use super::problem::{Problem, ProblemKind};
 /// The header that holds the request's id, in requests and in replies.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Wraps every route of the service.
+/// Wraps every route of the service. Gives the request its id and writes the access line.
 pub async fn trace(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,

@@ -1,5 +1,5 @@
-//! The middleware around every guarded route, and the one place that decides whether a request may
-//! pass. It authenticates the caller, holds the tenant to its limit, checks the route's role, and
+//! Owns the middleware around every guarded route. Only this file decides whether a request may
+//! pass: it authenticates the caller, applies the tenant's limit and checks the route's role. It
 //! holds the reply until its audit record is durable.
 
 use std::ops::RangeInclusive;
@@ -31,15 +31,15 @@ use super::route::Route;
 /// The reply header that holds the id of the request's audit record.
 pub const AUDIT_ID: HeaderName = HeaderName::from_static("x-audit-id");
 
-/// The reply header that says `spool` when the audit record is not in Postgres yet.
+/// The reply header that has the value `spool` if the audit record is not in Postgres yet.
 pub const AUDIT_DURABILITY: HeaderName = HeaderName::from_static("x-audit-durability");
 
-/// How many milliseconds a refusal waits when it is one of many, so that a caller who repeats a
-/// request at once costs others little. Each refusal waits a random time, so that callers who came
+/// The milliseconds for which a refusal that is only counted waits, so that a caller that repeats a
+/// request at once costs others little. Each refusal waits a random time, so that callers that came
 /// together do not come back together.
 const REFUSAL_PAUSE_MS: RangeInclusive<u64> = 50..=150;
 
-/// Wraps every guarded route.
+/// Wraps every guarded route. Lets a request pass only if its caller may use the route.
 pub async fn guard(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
@@ -83,7 +83,8 @@ pub async fn guard(
     })
 }
 
-/// Why an authenticated request may not reach its handler. `None` means that it may.
+/// Returns the reason why an authenticated request may not reach its handler. Returns `None` if it
+/// may.
 fn barred(
     request: &HttpRequest,
     state: &State,
@@ -113,14 +114,14 @@ fn barred(
     None
 }
 
-/// Whether a request counts against its tenant's limit. Returns false when the route needs a role
-/// other than app and the token has it, so that many requests of an app keep out no administrator
-/// and no compliance officer.
+/// Returns true if a request counts against its tenant's limit. Returns false if the route needs a
+/// role other than app and the token has it. So many requests of an app do not keep out an
+/// administrator or a compliance officer.
 fn is_limited(route: Option<&Route>, roles: Roles) -> bool {
     route.is_none_or(|route| route.role == Role::App || !roles.has(route.role))
 }
 
-/// The facts of a request and its caller. An error means that its token was not accepted.
+/// Finds the caller of a request. Returns an error if its token was not accepted.
 async fn authenticate(
     request: &ServiceRequest,
     state: &State,
@@ -164,8 +165,8 @@ const fn failure(error: &AuthError) -> AuthFailure {
     }
 }
 
-/// The bearer token of the `Authorization` header (RFC 6750 §2.1). A second such header is an
-/// error.
+/// Returns the bearer token of the header `Authorization` (RFC 6750 §2.1). A second such header is
+/// an error.
 fn bearer(request: &ServiceRequest) -> Result<&str, Problem> {
     let mut headers = request.headers().get_all(header::AUTHORIZATION);
     let Some(value) = headers.next() else {
@@ -184,8 +185,8 @@ fn bearer(request: &ServiceRequest) -> Result<&str, Problem> {
     }
 }
 
-/// Makes the audit record durable unless the handler did, and adds its id to the reply. When that
-/// fails, the reply is replaced by the problem that says so.
+/// Makes the audit record durable unless the handler did, and adds its id to the reply. If the
+/// record cannot be made durable, a problem replaces the reply.
 async fn settle(mut reply: ServiceResponse<BoxBody>, slot: &CallSlot) -> ServiceResponse<BoxBody> {
     let Some(mut call) = slot.take() else {
         return reply;

@@ -1,4 +1,5 @@
-//! Request bodies. A body must be declared as JSON, is read up to a limit, and is parsed strictly.
+//! Reads request bodies. A body must be declared as JSON, is read up to a limit, and is parsed
+//! strictly.
 
 use std::time::Duration;
 

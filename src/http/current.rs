@@ -23,13 +23,14 @@ impl CallSlot {
         self.0.set(Some(call));
     }
 
-    /// Takes the call out of the slot. `None` means that a handler has it.
+    /// Takes the call out of the slot. Returns `None` if a handler has it or if none was put in.
     pub fn take(&self) -> Option<Box<Call>> {
         self.0.take()
     }
 }
 
-/// The request's call while its handler has it. Dropping it puts the call back into the slot.
+/// The request's call while its handler has it. When a `Current` is dropped, the call goes back
+/// into the slot.
 pub struct Current {
     call: Option<Box<Call>>,
     slot: CallSlot,
@@ -50,7 +51,7 @@ impl FromRequest for Current {
 }
 
 impl Current {
-    /// The call. An error means that no middleware made one.
+    /// Returns the call. Returns an error if no middleware made one.
     pub fn call(&mut self) -> Result<&mut Call, Problem> {
         self.call.as_deref_mut().ok_or_else(Problem::unauthenticated)
     }
@@ -64,8 +65,8 @@ impl Drop for Current {
     }
 }
 
-/// The id and the time of the request. `None` means that the middleware `access::trace` did not
-/// run.
+/// Returns the id and the time of the request. Returns `None` if the middleware `access::trace` did
+/// not run.
 pub fn start_of(request: &impl HttpMessage) -> Option<CallStart> {
     request.extensions().get::<CallStart>().copied()
 }

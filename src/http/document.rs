@@ -1,4 +1,4 @@
-//! `GET /api/openapi.json`.
+//! Handles `GET /api/openapi.json`, which shows the API document.
 
 use actix_web::{HttpResponse, get, web};
 

@@ -1,4 +1,4 @@
-//! The problem that each error of the service becomes in a reply. A problem holds nothing that a
+//! Turns each error of the service into the problem of a reply. A problem must hold nothing that a
 //! client may not know, above all no message of a database driver.
 
 use crate::administration::{EntriesError, TenantError, TokenError};
@@ -55,12 +55,12 @@ impl From<AuthError> for Problem {
 }
 
 impl Problem {
-    /// The reply to every token that is not accepted. It never says why.
+    /// Makes the problem for every token that is not accepted. It never tells the reason.
     pub fn unauthenticated() -> Self {
         Self::new(ProblemKind::Unauthenticated, "the bearer token is missing or not accepted")
     }
 
-    /// Logs the cause once and tells the caller nothing of it. The log holds no message of a
+    /// Logs the error once and tells the caller nothing about it. The log holds no message of a
     /// driver, because such a message may hold values of rows.
     fn internal(error: &dyn std::error::Error) -> Self {
         tracing::error!(%error, "a request failed");

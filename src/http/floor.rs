@@ -1,6 +1,6 @@
-//! The bare server that `bench --floor` compares with. It reads the request body and answers a
-//! constant JSON body. It must stay without middleware, look-up or log, to show what actix alone
-//! can do.
+//! Owns the bare server that `bench --floor` compares with. It reads the request body and answers a
+//! constant JSON body. It must stay without middleware, look-up or log, to show the speed of actix
+//! alone.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -23,13 +23,13 @@ pub struct FloorServer {
 /// POST, whatever its path, with `body`.
 pub fn start(body: Vec<u8>) -> io::Result<FloorServer> {
     let body = web::Bytes::from(body);
-    // Carries one message, the started server; without it the start failed. The thread then serves
-    // until it is stopped.
+    // The channel carries one message, the started server. If the sender is dropped without it, the
+    // start failed. After the message the thread serves until it is stopped.
     let (started, outcome) = mpsc::sync_channel(1);
     let thread = thread::Builder::new().name("floor".to_owned()).spawn(move || {
         actix_web::rt::System::new().block_on(async move {
             let (server, addr) = bind(body)?;
-            // Sending fails only when the caller of `start` is gone, who alone could use the
+            // Sending fails only if the caller of `start` is gone. Nobody else could use the
             // handle.
             let _unwanted = started.send((server.handle(), addr));
             server.await
@@ -45,12 +45,12 @@ pub fn start(body: Vec<u8>) -> io::Result<FloorServer> {
 }
 
 impl FloorServer {
-    /// The address on which it listens.
+    /// Returns the address on which the server listens.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// Closes its connections and returns when its threads have ended.
+    /// Closes the connections of the server and returns when its threads have ended.
     pub fn stop(mut self) -> io::Result<()> {
         drop(self.handle.stop(false));
         self.thread.take().map_or(Ok(()), ended)

@@ -1,5 +1,5 @@
-//! Health and metrics. They are open to everybody, so they show states and numbers, never a
-//! tenant's.
+//! Shows health and metrics. They are open to everybody, so they must show only states and numbers,
+//! and never those of a tenant.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -27,15 +27,15 @@ pub struct HealthParts {
     pub store: Store,
     /// The audit trail.
     pub audit: Audit,
-    /// What is still true.
+    /// The knowledge of the invalidations that this process has followed.
     pub coherence: Arc<Coherence>,
-    /// Memory, Redis and Postgres, where answers are.
+    /// The tiers that hold answers: memory, Redis and Postgres.
     pub stack: Stack,
     /// The model that answers what is not cached.
     pub upstream: Arc<dyn Upstream>,
-    /// Stop signals and tasks.
+    /// The stop signals and tasks.
     pub lifecycle: Lifecycle,
-    /// Whether the cache takes part.
+    /// The switch that decides whether the cache takes part.
     pub switch: Switch,
 }
 
@@ -153,7 +153,7 @@ pub async fn api_health() -> HttpResponse {
     HttpResponse::Ok().json(StatusBody { status: "ok" })
 }
 
-/// The longest wait for Postgres, and so for readiness. Load balancers do not wait long.
+/// The longest time that readiness waits for Postgres. Load balancers do not wait long.
 const PROBE: Duration = Duration::from_millis(500);
 
 /// Shows whether the process can serve requests and record them.
@@ -185,7 +185,7 @@ pub async fn ready(state: web::Data<State>) -> HttpResponse {
     }
 }
 
-/// Whether nothing that was erased may be here again, as a state.
+/// Returns `up` if nothing that was erased may be here again, and `down` otherwise.
 fn erasures(state: &State) -> &'static str {
     if state.compliance.erasures_hold() { UP } else { DOWN }
 }

@@ -1,5 +1,6 @@
-//! The reply headers about the tenant's limit: those of draft-ietf-httpapi-ratelimit-headers-10,
-//! and the three of its earlier versions that most clients read.
+//! Owns the reply headers about the tenant's limit. It writes the headers of
+//! draft-ietf-httpapi-ratelimit-headers-10, and the three headers of its earlier versions that most
+//! clients read.
 
 use actix_web::body::BoxBody;
 use actix_web::dev::ServiceResponse;
@@ -39,8 +40,8 @@ pub fn show(
 }
 
 impl Problem {
-    /// The refusal of a request that came after its tenant had spent the requests of the minute.
-    /// `None` means that the tenant has requests left.
+    /// Returns the refusal of a request that came after its tenant had spent the requests of the
+    /// minute. Returns `None` if the tenant had requests left.
     pub fn spent(allowance: &Allowance) -> Option<Self> {
         let wait = allowance.retry_after?;
         let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);

@@ -6,7 +6,8 @@ use super::problem::{Problem, ProblemKind};
 use super::route::Route;
 use super::routes::{AUTHENTICATED, OPEN};
 
-/// The guarded route that a request is for. `None` means that no guarded route takes the request.
+/// Returns the guarded route that a request is for. Returns `None` if no guarded route takes the
+/// request.
 pub fn find(request: &HttpRequest) -> Option<&'static Route> {
     let method = request.method().as_str();
     let matches = |path: &str| {
@@ -15,7 +16,8 @@ pub fn find(request: &HttpRequest) -> Option<&'static Route> {
     matches(request.path()).or_else(|| matches(&request.match_pattern()?))
 }
 
-/// The label of a request in metrics and logs: the path of a route, never the path that was sent.
+/// Returns the label of a request in metrics and logs. It is the path of a route or `other`, and
+/// never the path that was sent.
 pub fn label(request: &HttpRequest) -> &'static str {
     if let Some(route) = find(request) {
         return &route.path;
@@ -24,8 +26,8 @@ pub fn label(request: &HttpRequest) -> &'static str {
     OPEN.iter().find(|route| route.path == path).map_or("other", |route| &route.path)
 }
 
-/// The refusal of a request that no route takes. It is a 405 when the path has other methods, and a
-/// 404 when there is no such path.
+/// Returns the refusal of a request that no route takes. It is a 405 if the path has other methods,
+/// and a 404 if there is no such path.
 pub fn no_route(request: &HttpRequest) -> Problem {
     let allow = methods(request);
     if allow.is_empty() {
@@ -35,7 +37,8 @@ pub fn no_route(request: &HttpRequest) -> Problem {
     Problem { allow, ..Problem::new(ProblemKind::MethodNotAllowed, detail) }
 }
 
-/// The methods that the path of a request takes. The list is empty when there is no such path.
+/// Returns the methods that the path of a request takes. The list is empty if there is no such
+/// path.
 fn methods(request: &HttpRequest) -> Vec<&'static str> {
     let pattern = request.match_pattern();
     let pattern = pattern.as_deref().unwrap_or_else(|| request.path());

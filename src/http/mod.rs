@@ -1,5 +1,5 @@
-//! Everything that uses actix: routes, extraction, problems, replies. This module translates
-//! between HTTP and the use cases. It holds no rule of the product and never reaches a row or a key.
+//! Owns everything that uses actix: routes, extraction, problems, replies. This module translates
+//! between HTTP and the use cases. It holds no rule of the product, and never reaches a row or key.
 
 mod access;
 pub mod api;
@@ -37,28 +37,28 @@ use crate::telemetry::Metrics;
 pub use health::HealthParts;
 pub use server::{Server, ServerError, ServerSettings};
 
-/// Whether `/api/metrics` is served (AI_CACHE_MONITORING_ENABLED).
+/// The setting that decides whether `/api/metrics` is served (AI_CACHE_MONITORING_ENABLED).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Monitoring {
-    /// It is served.
+    /// The metrics are served.
     On,
-    /// It is a 404.
+    /// The path answers 404.
     Off,
 }
 
 /// The parts of the service that handlers and middlewares use.
 pub struct State {
-    /// Answers to questions.
+    /// The use cases that answer questions.
     pub answering: Arc<Answering>,
     /// The use cases of compliance staff.
     pub compliance: Arc<Compliance>,
     /// The use cases of administrators and operators.
     pub administration: Arc<Administration>,
-    /// What the rooms of use cases share.
+    /// The parts that the rooms share.
     pub calls: Arc<Calls>,
     /// The parts whose health is shown.
     pub health: HealthParts,
-    /// Finds the caller of a bearer token.
+    /// The authenticator, which finds the caller of a bearer token.
     pub authenticator: Arc<Authenticator>,
     /// The metrics that `/api/metrics` shows.
     pub metrics: Arc<Metrics>,
@@ -70,7 +70,7 @@ pub struct State {
     pub trusted_proxies: Vec<IpNet>,
     /// The time that a client has to send a whole body.
     pub body_limit: Duration,
-    /// Whether metrics are served.
+    /// The setting that decides whether metrics are served.
     pub monitoring: Monitoring,
     /// The names of the insecure development settings in force.
     pub insecure: Vec<&'static str>,

@@ -1,5 +1,5 @@
-//! The OpenAPI 3.1 document. It is generated from the handlers, served at `/api/openapi.json`, and
-//! printed by `ai-cache openapi`.
+//! Generates the OpenAPI 3.1 document from the handlers. The service shows it at
+//! `/api/openapi.json`, and `ai-cache openapi` prints it.
 
 use actix_web::App;
 use utoipa::openapi::path::{Operation, PathItem};
@@ -16,7 +16,7 @@ use super::routes::{self, AUTHENTICATED, OPEN, PREFIX};
 /// The name of the security scheme in the document.
 const TOKEN: &str = "token";
 
-/// The parts of the document that belong to no handler.
+/// Returns the parts of the document that belong to no handler.
 fn frame() -> OpenApi {
     let license = LicenseBuilder::new().name("Apache-2.0").identifier(Some("Apache-2.0")).build();
     let info = InfoBuilder::new()
@@ -31,7 +31,7 @@ fn frame() -> OpenApi {
     OpenApiBuilder::new().info(info).build()
 }
 
-/// The whole document.
+/// Returns the whole document.
 pub fn generate() -> OpenApi {
     let (_, mut document) = App::new()
         .into_utoipa_app()
@@ -44,12 +44,12 @@ pub fn generate() -> OpenApi {
     document
 }
 
-/// The whole document as indented JSON that ends in a line break.
+/// Returns the whole document as indented JSON that ends in a line break.
 pub fn text() -> Result<String, serde_json::Error> {
     serde_json::to_string_pretty(&generate()).map(|text| text + "\n")
 }
 
-/// Adds to each operation the role that its route needs.
+/// The modifier that adds to each operation the role that its route needs.
 struct Access;
 
 impl Modify for Access {
@@ -72,8 +72,9 @@ impl Modify for Access {
     }
 }
 
-/// Adds the error replies. Each guarded operation gets a 4XX and a 5XX reply unless it describes
-/// its own, and the body of every 4XX and 5XX reply becomes `ProblemBody`.
+/// The modifier that adds the error replies. Each guarded operation gets a 4XX and a 5XX reply
+/// unless it describes its own. The body of every reply under `4XX` and `5XX` becomes
+/// `ProblemBody`.
 struct Problems;
 
 impl Modify for Problems {
@@ -99,7 +100,7 @@ impl Modify for Problems {
     }
 }
 
-/// The operations of a path, each with the name of its method.
+/// Returns the operations of a path, each with the name of its method.
 fn operations(item: &mut PathItem) -> impl Iterator<Item = (&'static str, &mut Operation)> {
     let all = [
         ("GET", &mut item.get),

@@ -1,5 +1,6 @@
-//! Errors as replies. This is the only file that maps errors to status codes. docs/ERRORS.md lists
-//! every kind. A problem never holds a query, an answer, a person, a token or a driver's message.
+//! Owns the error replies. Only this file gives a kind of error its status code. docs/ERRORS.md
+//! lists every kind. A problem never holds a query, an answer, a person, a token or a driver's
+//! message.
 
 use std::fmt;
 
@@ -23,17 +24,17 @@ macro_rules! kinds {
             /// Every kind, in the order of the list.
             pub const ALL: &'static [Self] = &[$(Self::$kind,)+];
 
-            /// The last part of the problem's `type`.
+            /// Returns the last part of the problem's `type`.
             pub const fn slug(self) -> &'static str {
                 match self { $(Self::$kind => $slug,)+ }
             }
 
-            /// The HTTP status (RFC 9110 §15).
+            /// Returns the HTTP status (RFC 9110 §15).
             pub const fn status(self) -> u16 {
                 match self { $(Self::$kind => $status,)+ }
             }
 
-            /// The title, which every problem of this kind has.
+            /// Returns the title, which every problem of this kind has.
             pub const fn title(self) -> &'static str {
                 match self { $(Self::$kind => $title,)+ }
             }
@@ -145,13 +146,13 @@ pub struct ProblemBody {
 }
 
 impl Problem {
-    /// A problem of the given kind. Every 503 asks the caller to try again after a second.
+    /// Makes a problem of the given kind. Every 503 asks the caller to try again after a second.
     pub fn new(kind: ProblemKind, detail: impl Into<String>) -> Self {
         let retry_after = (kind.status() == 503).then_some(1);
         Self { kind, detail: detail.into(), errors: Vec::new(), retry_after, allow: Vec::new() }
     }
 
-    /// The problem of fields that break rules.
+    /// Makes the problem of fields that break rules.
     pub fn invalid(errors: Vec<FieldError>) -> Self {
         let detail = match errors.as_slice() {
             [only] => format!("{} {}", name_of(&only.pointer), only.detail),
@@ -160,22 +161,22 @@ impl Problem {
         Self { errors, ..Self::new(ProblemKind::InvalidField, detail) }
     }
 
-    /// The problem of one field that breaks a rule.
+    /// Makes the problem of one field that breaks a rule.
     pub fn invalid_field(pointer: &str, detail: impl Into<String>) -> Self {
         Self::invalid(vec![FieldError { pointer: pointer.to_owned(), detail: detail.into() }])
     }
 
-    /// The kind of the problem.
+    /// Returns the kind of the problem.
     pub const fn kind(&self) -> ProblemKind {
         self.kind
     }
 
-    /// The problem of a thing that does not exist or belongs to another tenant.
+    /// Makes the problem of a thing that does not exist or belongs to another tenant.
     pub fn not_found() -> Self {
         Self::new(ProblemKind::NotFound, "nothing is known under this path")
     }
 
-    /// The whole reply to the request `request` for `path`.
+    /// Makes the whole reply to the request `request` for `path`.
     pub fn reply(&self, path: &str, request: RequestId) -> HttpResponse {
         let body = ProblemBody {
             kind: format!("urn:ai-cache:problem:{}", self.kind.slug()),
@@ -232,8 +233,8 @@ impl ResponseError for Problem {
         StatusCode::from_u16(self.kind.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
-    /// The reply without a body. The middleware `access::trace`, which knows the request, writes
-    /// the body.
+    /// Makes the reply without a body. The middleware `access::trace`, which knows the request,
+    /// writes the body.
     fn error_response(&self) -> HttpResponse {
         self.builder().finish()
     }

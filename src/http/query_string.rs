@@ -1,4 +1,4 @@
-//! The query string of a request. Its parameters are read like the fields of a body.
+//! Reads the query string of a request. Its parameters are read like the fields of a body.
 
 use actix_web::{HttpRequest, web};
 use chrono::{DateTime, Utc};
@@ -8,7 +8,7 @@ use crate::domain::json::{Json, Object};
 
 use super::problem::{Problem, ProblemKind};
 
-/// The parameters of a request. None is given twice.
+/// The parameters of a request. No parameter is given twice.
 pub struct Parameters(Fields);
 
 impl Parameters {
@@ -27,7 +27,7 @@ impl Parameters {
         Fields::root(Json::Object(members)).map(Self).map_err(Problem::from)
     }
 
-    /// Takes the parameter `name`. `None` means that it is absent or that `parse` refused it; a
+    /// Takes the parameter `name`. Returns `None` if it is absent or if `parse` refused it. A
     /// refusal is also an error of [`Self::finish`], in the words of `rule`.
     pub fn parsed<T>(
         &mut self,
@@ -48,7 +48,7 @@ impl Parameters {
         self.0.refuse(name, detail);
     }
 
-    /// Returns every error so far. A parameter that was not taken is an error too.
+    /// Returns all errors so far, if there are any. A parameter that was not taken is an error too.
     pub fn finish(self) -> Result<(), Vec<FieldError>> {
         self.0.finish()
     }

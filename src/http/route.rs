@@ -1,5 +1,5 @@
-//! One route as the guard, the metrics and the API document see it. The list of the
-//! routes stands in `routes`.
+//! Owns the description of one route, which the guard, the metrics and the API document use. The
+//! list of the routes stands in `routes`.
 
 use utoipa::openapi::HttpMethod;
 
@@ -29,7 +29,7 @@ pub struct OpenRoute {
 }
 
 impl Route {
-    /// The route of the handler `H`. The handler's own path continues `prefix`.
+    /// Returns the route of the handler `H`. The handler's own path continues `prefix`.
     pub fn of<H: utoipa::Path>(prefix: &str, role: Role, action: Action) -> Self {
         let OpenRoute { method, path } = OpenRoute::of::<H>();
         Self { method, path: format!("{prefix}{path}"), role, action }
@@ -37,7 +37,7 @@ impl Route {
 }
 
 impl OpenRoute {
-    /// The route of the handler `H`.
+    /// Returns the route of the handler `H`.
     pub fn of<H: utoipa::Path>() -> Self {
         // The macros that stand at handlers, such as `#[get("/path")]`, take exactly one method.
         let method = H::methods().first().map_or("", name_of);

@@ -1,5 +1,5 @@
-//! Every route of the service on one screen. To add one, write its handler in `api` and a line
-//! here. The guard's table, the metrics' labels and the API document are derived from the two.
+//! Lists every route of the service on one screen. To add a route, write its handler in `api` and a
+//! line here. The guard's table, the metrics' labels and the API document are derived from the two.
 
 use std::sync::LazyLock;
 
@@ -14,10 +14,10 @@ use super::{api, document, health};
 /// The beginning of the path of every guarded route.
 pub const PREFIX: &str = "/api/ai-cache";
 
-/// A line of `guarded` names a handler, the role that the token must have, and the action that the
-/// audit record of a request names. The method and the path stand above the handler, as in
-/// `#[post("/query")]`, and so does the operation of the API document; the path continues `PREFIX`.
-/// A line of `open` names a handler that needs no token and has its whole path.
+/// Defines the routes. A line of `guarded` names a handler, the role that the token must have, and
+/// the action that the audit record of a request names. The method and the path stand above the
+/// handler, as in `#[post("/query")]`, and so does the operation of the API document. The path
+/// continues `PREFIX`. A line of `open` names a handler that needs no token and has its whole path.
 macro_rules! routes {
     (
         guarded { $($guarded:path => $role:ident, $action:ident;)+ }

@@ -1,5 +1,5 @@
-//! The HTTP server. It serves until it is told to stop, and then finishes the requests it has
-//! begun.
+//! Owns the HTTP server. It serves until it is told to stop, and then finishes the requests that
+//! have begun.
 
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
@@ -94,7 +94,7 @@ impl Server {
         Ok(Self { address, handle })
     }
 
-    /// The address on which the server listens.
+    /// Returns the address on which the server listens.
     pub const fn address(&self) -> SocketAddr {
         self.address
     }

@@ -1,5 +1,5 @@
-//! Where the load goes: `http://host[:port]`, resolved once. Other schemes and paths are refused,
-//! so that nothing but the server's own work is measured.
+//! Owns the address to which the load goes: `http://host[:port]`, resolved once. It refuses other
+//! schemes and paths, so that nothing but the server's own work is measured.
 
 use std::fmt;
 use std::io;
@@ -15,7 +15,7 @@ pub struct Address {
     socket: SocketAddr,
 }
 
-/// Why a text is no address to send load to.
+/// The reason why load cannot be sent to a given address.
 #[derive(Debug, thiserror::Error)]
 pub enum AddressError {
     /// The load client speaks plain HTTP/1.1 only.
@@ -23,22 +23,22 @@ pub enum AddressError {
         "{0:?} cannot be measured over https: name the service itself, behind the proxy, as http://host:port"
     )]
     Https(String),
-    /// Neither http nor https, or more than scheme, host and port.
+    /// The scheme is neither http nor https, or the text has more than scheme, host and port.
     #[error("{0:?} is not of the form http://host:port")]
     Form(String),
-    /// The name was looked up and not found.
+    /// The resolver did not find the host.
     #[error("the host of {authority:?} cannot be found")]
     Unresolved {
-        /// Host and port as given.
+        /// The host and port as given.
         authority: String,
-        /// The resolver's answer; none when it answered with no address at all.
+        /// The resolver's error. It is `None` if the resolver answered without any address.
         #[source]
         source: Option<io::Error>,
     },
 }
 
 impl Address {
-    /// Reads and resolves `http://host[:port]`; waits for the resolver.
+    /// Reads `http://host[:port]` and resolves the host. Blocks until the resolver answers.
     pub fn parse(url: &str) -> Result<Self, AddressError> {
         if has_prefix_ignoring_case(url, "https://") {
             return Err(AddressError::Https(url.to_owned()));
@@ -60,12 +60,12 @@ impl Address {
         Ok(Self { authority: authority.to_owned(), socket })
     }
 
-    /// What the Host header says.
+    /// Returns the value for the Host header.
     pub fn authority(&self) -> &str {
         &self.authority
     }
 
-    /// Where connections are opened.
+    /// Returns the socket address to which connections are opened.
     pub fn socket(&self) -> SocketAddr {
         self.socket
     }

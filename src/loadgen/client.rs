@@ -1,5 +1,6 @@
-//! One caller: a connection, one request under way at a time, the next as soon as the reply is
-//! read. Never retries a request and never spins: after a failure it pauses.
+//! Owns one caller of the load: it has one connection and sends the next request as soon as it has
+//! read the reply to the last one. It must never retry a request and never spin, so it pauses after
+//! a failure.
 
 use std::cell::RefCell;
 use std::io;
@@ -17,7 +18,7 @@ use super::schedule::Schedule;
 
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(50);
 
-/// Why a request brought no complete reply.
+/// The reason why a request brought no complete reply.
 #[derive(Debug, thiserror::Error)]
 enum CallError {
     #[error("no connection could be opened: {0}")]
@@ -49,19 +50,19 @@ impl CallError {
     }
 }
 
-/// What all callers of a thread share.
+/// The values that all callers of a thread share.
 pub struct SharedLoad<'a> {
-    /// Where connections are opened.
+    /// The address to which connections are opened.
     pub target: SocketAddr,
-    /// What is asked.
+    /// The requests that callers choose from.
     pub requests: &'a [Request],
-    /// Requests begun earlier are not counted.
+    /// The time at which counting begins. Requests that began earlier are not counted.
     pub measured_from: Instant,
-    /// Borrowed only between awaits.
+    /// The counts of the thread. No borrow may be held across an `await`.
     pub outcome: &'a RefCell<LoadOutcome>,
 }
 
-/// Sends what `schedule` gives until it gives nothing more.
+/// Sends the requests that `schedule` gives, one after the other, until it gives no more.
 pub async fn run(shared: &SharedLoad<'_>, watched: &Watched, mut schedule: Schedule) {
     let mut caller = HttpCaller {
         target: shared.target,
@@ -99,14 +100,14 @@ struct HttpCaller<'a> {
 }
 
 struct TimedReply {
-    /// When the request was begun, a connection being there.
+    /// The time at which the request began, after its connection was open.
     asked: Instant,
     head: Head,
 }
 
 impl HttpCaller<'_> {
-    /// One request and its whole reply, over the open connection or a new one. The connection is
-    /// kept only when the reply says so.
+    /// Sends one request and reads its whole reply, over the open connection or a new one. Keeps
+    /// the connection only if the reply allows that.
     async fn call(&mut self, request: &[u8], now: Instant) -> Result<TimedReply, CallError> {
         let (mut stream, asked) = match self.connection.take() {
             Some(stream) => (stream, now),

@@ -1,5 +1,6 @@
-//! A time limit per request without a timer per request: each caller notes when it began, and one
-//! coarse tick per thread looks over all of them. Never leaves its thread.
+//! Owns the time limit of requests, without a timer per request: each caller stores the time at
+//! which its work began, and one coarse tick per thread checks all callers. A `Watched` must never
+//! leave its thread.
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
@@ -7,11 +8,11 @@ use std::pin::pin;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
-/// The work took longer than allowed.
+/// The error of work that took longer than allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Expired;
 
-/// What one caller is doing, as the tick sees it.
+/// The state of one caller's work, which the tick checks.
 #[derive(Debug, Default)]
 pub struct Watched {
     since: Cell<Option<Instant>>,
@@ -20,8 +21,9 @@ pub struct Watched {
 }
 
 impl Watched {
-    /// Runs `work`, begun at `since`, until it ends or [`Watched::expire`] finds it too old.
-    /// Dropping it ends the watch at the next call.
+    /// Runs `work`, which began at `since`, until it ends. Returns [`Expired`] if
+    /// [`Watched::expire`] finds it too old before that. After the future is dropped, the old
+    /// `since` stays until the next call of `watch`.
     pub async fn watch<F: Future>(&self, since: Instant, work: F) -> Result<F::Output, Expired> {
         self.since.set(Some(since));
         self.expired.set(false);
@@ -41,7 +43,7 @@ impl Watched {
         ended
     }
 
-    /// Ends the work under way when it began more than `limit` before `now`.
+    /// Ends the work under way if it began `limit` or more before `now`.
     pub fn expire(&self, now: Instant, limit: Duration) {
         let too_old = self.since.get().is_some_and(|since| now.duration_since(since) >= limit);
         if too_old
@@ -52,7 +54,8 @@ impl Watched {
         }
     }
 
-    /// A caller's waker is the same at every poll, so this clones it once.
+    /// Stores `waker` if it differs from the stored one. A caller's waker is the same at every
+    /// poll, so this clones it once.
     fn remember(&self, waker: &Waker) {
         let mut kept = self.waker.borrow_mut();
         if !kept.as_ref().is_some_and(|kept| kept.will_wake(waker)) {

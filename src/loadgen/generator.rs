@@ -1,5 +1,5 @@
-//! Runs a plan: its threads, each with a runtime of one thread and its share of the callers, and
-//! the coarse tick that ends overdue requests. Blocks no runtime of its caller.
+//! Runs a plan. Owns its threads, each with a single-threaded runtime and a share of the callers,
+//! and the coarse tick that ends overdue requests. It must never block the runtime that awaits it.
 
 use std::cell::RefCell;
 use std::io;
@@ -21,10 +21,10 @@ use super::schedule::Schedule;
 
 const TICK: Duration = Duration::from_millis(100);
 
-/// Why no load could be made.
+/// The reason why no load could be made.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// The plan asks nothing.
+    /// The plan has no requests.
     #[error("a load plan needs at least one request")]
     NoRequests,
     /// A thread or its runtime could not be started.
@@ -38,8 +38,8 @@ pub enum LoadError {
     Histogram(#[from] CreationError),
 }
 
-/// Runs `plan` on threads of its own and returns what they counted. Dropping the future ends the
-/// load within a tick.
+/// Runs `plan` on threads of its own and returns the sum of their counts. If the future is dropped,
+/// the load ends within about a tick.
 pub async fn run(plan: LoadPlan, progress: Arc<LoadProgress>) -> Result<LoadOutcome, LoadError> {
     if plan.requests.is_empty() {
         return Err(LoadError::NoRequests);
@@ -55,11 +55,11 @@ pub async fn run(plan: LoadPlan, progress: Arc<LoadProgress>) -> Result<LoadOutc
     });
     let mut results = Vec::with_capacity(threads);
     for index in 0..threads {
-        // Each thread answers once, at its end; a dropped sender means it panicked.
+        // Each thread sends its result once, at its end. A dropped sender means that it panicked.
         let (sender, receiver) = oneshot::channel();
         let run = Arc::clone(&run);
         let work = move || {
-            // A dropped receiver means nobody waits for the result any more.
+            // A dropped receiver means that nobody waits for the result any more.
             let _unwanted = sender.send(run_thread(&run, index, threads));
         };
         thread::Builder::new()
@@ -75,7 +75,7 @@ pub async fn run(plan: LoadPlan, progress: Arc<LoadProgress>) -> Result<LoadOutc
     Ok(total)
 }
 
-/// What the threads of one run share.
+/// The values that the threads of one run share.
 struct LoadRun {
     plan: LoadPlan,
     measured_from: Instant,
@@ -109,8 +109,8 @@ fn run_thread(run: &LoadRun, index: usize, threads: usize) -> Result<LoadOutcome
         .build()
         .map_err(LoadError::Start)?;
     let outcome = RefCell::new(LoadOutcome::empty()?);
-    // The share of callers is small and each of them yields, so tokio's budget per poll would only
-    // break up the batches in which replies arrive.
+    // The thread has few callers and each of them yields, so tokio's budget per poll would only
+    // split the batches in which replies arrive.
     let load = tokio::task::coop::unconstrained(run_callers(run, index, threads, &outcome));
     runtime.block_on(load);
     let mut outcome = outcome.into_inner();
@@ -158,7 +158,7 @@ async fn tick(
     }
 }
 
-/// How much of a thread's counts `LoadProgress` has.
+/// The part of a thread's counts that `LoadProgress` already has.
 #[derive(Default)]
 struct Published {
     requests: u64,

@@ -1,6 +1,6 @@
-//! Closed-loop HTTP/1.1 load from outside: what `bench` and the load test measure with.
-//! It shares the machine with what it measures, so a request costs it two system calls and no
-//! timer; it must never reach into the service other than through a socket.
+//! Makes the closed-loop HTTP/1.1 load with which `bench` and the load test measure. It runs on the
+//! same machine as the measured service, so a request costs it two system calls and no timer. It
+//! must never reach into the service other than through a socket.
 
 mod address;
 mod client;

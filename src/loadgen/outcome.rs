@@ -1,5 +1,6 @@
-//! What a run of load counted. Counts are exact; latencies are kept as a histogram of microseconds
-//! with three significant digits, so that several threads' and several slices' results add up.
+//! Owns the counts of a run of load. Counts are exact. Latencies are kept in a histogram of
+//! microseconds with three significant digits, so that the results of several threads and several
+//! slices can be added.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,22 +13,22 @@ use super::reply::{AuditMark, Head, ReplyOrigin};
 
 const LATENCY_MAX_MICROS: u64 = 600_000_000;
 
-/// How a request came to nothing.
+/// The way in which a request failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum FailureKind {
     /// No connection could be opened.
     Connect,
-    /// No reply in time.
+    /// No connection or no complete reply came in time.
     Timeout,
     /// The connection ended before the reply did.
     Disconnected,
-    /// The bytes were no reply this client reads.
+    /// The bytes were not a reply that this client can read.
     Protocol,
-    /// Status 3xx.
+    /// The reply had a status 3xx.
     Redirection,
-    /// Status 4xx.
+    /// The reply had a status 4xx.
     ClientError,
-    /// Status 5xx.
+    /// The reply had a status 5xx.
     ServerError,
 }
 
@@ -45,7 +46,7 @@ impl fmt::Display for FailureKind {
     }
 }
 
-/// Failed requests by kind, with the first text of each.
+/// The failed requests by kind, with the text of the first failure of each kind.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Failures(BTreeMap<FailureKind, FailureCount>);
 
@@ -56,17 +57,17 @@ struct FailureCount {
 }
 
 impl Failures {
-    /// How many of one kind.
+    /// Returns the number of failures of `kind`.
     pub fn count(&self, kind: FailureKind) -> u64 {
         self.0.get(&kind).map_or(0, |failure| failure.count)
     }
 
-    /// How many of all kinds.
+    /// Returns the number of failures of all kinds.
     pub fn total(&self) -> u64 {
         self.0.values().map(|failure| failure.count).sum()
     }
 
-    /// Each kind that occurred: how often, and what the first one said.
+    /// Returns each kind that occurred, its number, and the text of its first failure.
     pub fn iter(&self) -> impl Iterator<Item = (FailureKind, u64, &str)> {
         self.0.iter().map(|(kind, failure)| (*kind, failure.count, failure.example.as_str()))
     }
@@ -79,28 +80,28 @@ impl Failures {
     }
 }
 
-/// The result of a run, or of several added together.
+/// The result of a run, or the sum of several results.
 #[derive(Debug, Clone)]
 pub struct LoadOutcome {
-    /// Requests tried, answered or not.
+    /// The number of requests that were tried, answered or not.
     pub requests: u64,
-    /// Complete replies of status 2xx.
+    /// The number of complete replies of status 2xx.
     pub replies: u64,
-    /// Of those, the ones from the cache.
+    /// The number of 2xx replies that came from the cache.
     pub hits: u64,
-    /// Complete replies of any status that name their audit record.
+    /// The number of complete replies of any status that name their audit record.
     pub audited: u64,
-    /// Bytes of the bodies of the 2xx replies.
+    /// The bytes of the bodies of the 2xx replies.
     pub body_bytes: u64,
-    /// Requests that brought no 2xx reply.
+    /// The requests that brought no 2xx reply.
     pub failures: Failures,
-    /// Time measured, up to the end of the last request.
+    /// The time that was measured, up to the end of the last request.
     pub elapsed: Duration,
     latencies_micros: Histogram<u64>,
 }
 
 impl LoadOutcome {
-    /// Nothing counted yet.
+    /// Makes an outcome in which nothing is counted yet.
     pub fn empty() -> Result<Self, CreationError> {
         Ok(Self {
             requests: 0,
@@ -114,32 +115,33 @@ impl LoadOutcome {
         })
     }
 
-    /// Replies of status 2xx per second measured.
+    /// Returns the number of 2xx replies per second of the measured time.
     #[expect(clippy::cast_precision_loss, reason = "counts stay far under 2^52")]
     pub fn replies_per_second(&self) -> f64 {
         let seconds = self.elapsed.as_secs_f64();
         if seconds > 0.0 { self.replies as f64 / seconds } else { 0.0 }
     }
 
-    /// Share of the 2xx replies that came from the cache, 0 to 1.
+    /// Returns the share of the 2xx replies that came from the cache, from 0 to 1.
     #[expect(clippy::cast_precision_loss, reason = "counts stay far under 2^52")]
     pub fn hit_rate(&self) -> f64 {
         if self.replies == 0 { 0.0 } else { self.hits as f64 / self.replies as f64 }
     }
 
-    /// Latency of the 2xx replies at `quantile` (0 to 1), in milliseconds.
+    /// Returns the latency of the 2xx replies at `quantile` (0 to 1), in milliseconds.
     #[expect(clippy::cast_precision_loss, reason = "microseconds stay far under 2^52")]
     pub fn latency_ms(&self, quantile: f64) -> f64 {
         self.latencies_micros.value_at_quantile(quantile) as f64 / 1000.0
     }
 
-    /// Adds a run that followed this one: counts and times add up.
+    /// Adds the outcome of a run that followed this one. Both the counts and the times are added.
     pub fn append(&mut self, later: &Self) {
         self.absorb(later);
         self.elapsed += later.elapsed;
     }
 
-    /// Adds what another thread of the same run counted: the time is the longer one's.
+    /// Adds the outcome of another thread of the same run. The counts are added, and the time is
+    /// the longer of the two.
     pub(super) fn join(&mut self, beside: &Self) {
         self.absorb(beside);
         self.elapsed = self.elapsed.max(beside.elapsed);
@@ -154,7 +156,7 @@ impl LoadOutcome {
         for (kind, count, example) in other.failures.iter() {
             self.failures.add(kind, count, || example.to_owned());
         }
-        // Equal bounds by construction, so nothing is out of range.
+        // All histograms have the same bounds, so no value is out of range.
         let added = self.latencies_micros.add(&other.latencies_micros);
         debug_assert!(added.is_ok(), "histograms of different bounds");
     }
@@ -185,7 +187,8 @@ impl LoadOutcome {
     }
 }
 
-/// Running counts for whoever shows them, a tenth of a second old. Counts go on over several runs.
+/// The running counts of the load, which a progress bar shows. They are at most about a tenth of a
+/// second old, and they continue over several runs.
 #[derive(Debug, Default)]
 pub struct LoadProgress {
     requests: AtomicU64,
@@ -193,12 +196,12 @@ pub struct LoadProgress {
 }
 
 impl LoadProgress {
-    /// Requests finished so far, warm-up left out.
+    /// Returns the number of requests finished so far. Requests of the warm-up are not counted.
     pub fn requests(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)
     }
 
-    /// Of those, the failed ones.
+    /// Returns the number of finished requests that failed.
     pub fn failures(&self) -> u64 {
         self.failures.load(Ordering::Relaxed)
     }

@@ -1,4 +1,5 @@
-//! What one run of load is: how many callers, what they ask, for how long. Pure values.
+//! Owns the plan of one run of load: the number of callers, their requests, and the amount. It has
+//! values only and never does I/O.
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -7,16 +8,17 @@ use std::time::Duration;
 
 use super::Request;
 
-/// How much load a run is.
+/// The amount of load in a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Amount {
-    /// That many requests in all, each in the order of the plan's requests, then from the front.
+    /// A number of requests over all callers. They follow the order of the plan's requests and
+    /// begin again at the first one after the last.
     Requests(u64),
-    /// Load for a time, each request drawn uniformly from the plan's.
+    /// Load for a time. Each request is drawn uniformly from the plan's requests.
     For {
-        /// Time before measuring, not counted.
+        /// The time before measuring. Its requests are not counted.
         warm_up: Duration,
-        /// Time measured; a request under way at its end is finished and counted.
+        /// The time that is measured. A request under way at its end is finished and counted.
         measured: Duration,
     },
 }
@@ -24,27 +26,28 @@ pub enum Amount {
 /// One run of load.
 #[derive(Debug, Clone)]
 pub struct LoadPlan {
-    /// Where connections are opened.
+    /// The address to which connections are opened.
     pub target: SocketAddr,
-    /// Connections, each with one request under way at a time.
+    /// The number of connections. Each has one request under way at a time.
     pub concurrency: NonZeroUsize,
-    /// Threads that drive them; no more than there are connections are used.
+    /// The number of threads that drive the connections. A run uses no more threads than
+    /// connections.
     pub threads: NonZeroUsize,
-    /// How much.
+    /// The amount of load.
     pub amount: Amount,
-    /// What is asked; not empty.
+    /// The requests that callers send. They must not be empty.
     pub requests: Arc<[Request]>,
-    /// Seed of the draws, so that a run can be repeated.
+    /// The seed of the random draws, so that a run can be repeated.
     pub seed: u64,
-    /// How long a connection attempt or a reply may take.
+    /// The longest time that a connection attempt or a reply may take.
     pub request_timeout: Duration,
 }
 
 impl LoadPlan {
-    /// The timeout of a run that does not say otherwise.
+    /// The value of `request_timeout` that `LoadPlan::new` sets.
     pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-    /// A plan on one thread with the usual timeout.
+    /// Makes a plan for one thread, with `REQUEST_TIMEOUT`.
     pub fn new(
         target: SocketAddr,
         concurrency: NonZeroUsize,

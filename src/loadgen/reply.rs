@@ -1,84 +1,84 @@
-//! The little of HTTP/1.1 that a load client must read: status, length, and whether the cache
-//! answered. Bodies are counted by the caller, never looked at.
+//! Reads the part of HTTP/1.1 that a load client needs: the status, the length, and whether the
+//! cache answered. It never reads bodies. The client counts their bytes.
 
 use std::io::BufRead as _;
 
-/// Longest head accepted, in bytes.
+/// The longest head that is accepted, in bytes.
 pub const HEAD_BYTES_MAX: usize = 16 * 1024;
 
-/// Where the reply came from, as its headers say.
+/// The origin of a reply, according to its headers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ReplyOrigin {
-    /// From the cache.
+    /// The reply came from the cache.
     Hit,
-    /// From elsewhere, or nothing was said.
+    /// The reply came from elsewhere, or its headers do not name the origin.
     #[default]
     Other,
 }
 
-/// Whether the reply names its audit record.
+/// A mark that tells whether the reply names its audit record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum AuditMark {
-    /// X-Audit-Id is there.
+    /// The reply has the header X-Audit-Id.
     Present,
-    /// It is not.
+    /// The reply does not have the header X-Audit-Id.
     #[default]
     Absent,
 }
 
-/// Whether the connection may be used again.
+/// A mark that tells whether the connection may be used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reuse {
-    /// It stays open.
+    /// The connection stays open.
     KeepAlive,
-    /// The server closes it after this reply.
+    /// The server closes the connection after this reply.
     Close,
 }
 
-/// What the head of a reply says.
+/// The facts that the head of a reply states.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Head {
-    /// Status code, 200 to 599.
+    /// The status code, 200 to 599.
     pub status: u16,
-    /// Bytes of the head, blank line included.
+    /// The bytes of the head, with its blank line.
     pub length_bytes: usize,
-    /// Bytes of the body.
+    /// The bytes of the body.
     pub body_bytes: usize,
-    /// Cached or not.
+    /// The origin of the reply.
     pub origin: ReplyOrigin,
-    /// Audited or not.
+    /// The presence of an audit record's id.
     pub audit: AuditMark,
-    /// Kept open or not.
+    /// The fate of the connection after this reply.
     pub reuse: Reuse,
 }
 
-/// Why bytes are no reply this client reads.
+/// The reason why bytes are not a reply that this client can read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ReplyError {
     /// The first line is not `HTTP/1.1 NNN …`.
     #[error("the reply does not begin with an HTTP/1.1 status line")]
     StatusLine,
-    /// An informational reply nobody asked for.
+    /// The reply is informational, and the client did not ask for such a reply.
     #[error("the reply is informational (status {0}), which was not asked for")]
     Informational(u16),
-    /// Content-Length is not a number, or is there twice with different values.
+    /// Content-Length is not a number, or it occurs twice with different values.
     #[error("the reply's Content-Length is not one number")]
     ContentLength,
-    /// No Content-Length on a reply that has a body.
+    /// A reply that has a body has no Content-Length.
     #[error("the reply has no Content-Length, so its end cannot be told")]
     NoContentLength,
-    /// A body in pieces.
+    /// The body is chunked.
     #[error("the reply is chunked; load is measured on replies with a Content-Length only")]
     Chunked,
-    /// No blank line within [`HEAD_BYTES_MAX`].
+    /// The head has no blank line within [`HEAD_BYTES_MAX`].
     #[error("the reply's head is longer than {HEAD_BYTES_MAX} bytes")]
     HeadTooLong,
-    /// Bytes follow the reply although nothing else was asked.
+    /// Bytes follow the reply although no other request was sent.
     #[error("more bytes arrived than the reply's Content-Length says")]
     Surplus,
 }
 
-/// Reads the head at the start of `bytes`; `None` while its blank line has not arrived.
+/// Reads the head at the start of `bytes`. Returns `None` if its blank line has not arrived yet.
 pub fn parse_head(bytes: &[u8]) -> Result<Option<Head>, ReplyError> {
     let Some((status_line, mut rest)) = split_line(bytes) else {
         return incomplete(bytes);
@@ -100,8 +100,9 @@ fn incomplete(bytes: &[u8]) -> Result<Option<Head>, ReplyError> {
     if bytes.len() >= HEAD_BYTES_MAX { Err(ReplyError::HeadTooLong) } else { Ok(None) }
 }
 
-/// The first line without its end, and what follows. `skip_until` on a slice cannot fail and
-/// searches with the C library's memchr, which a loop over bytes does not come near.
+/// Returns the first line without its line end, and the bytes that follow it. Returns `None` if the
+/// line end is missing. `skip_until` on a slice cannot fail, and it searches with the C library's
+/// memchr, which is much faster than a loop over bytes.
 fn split_line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut rest = bytes;
     let length = rest.skip_until(b'\n').ok()?;
@@ -134,7 +135,7 @@ struct HeadFields {
 
 impl HeadFields {
     fn take(&mut self, line: &[u8]) -> Result<(), ReplyError> {
-        // Most headers are none of ours: their first letter tells, before any search.
+        // The first letter rules out most headers before any search.
         if !matches!(line.first(), Some(b'c' | b'C' | b't' | b'T' | b'x' | b'X')) {
             return Ok(());
         }
@@ -175,7 +176,8 @@ impl HeadFields {
         Ok(())
     }
 
-    /// `X-Cache` decides; `Cache-Status` (RFC 9211) where it is missing.
+    /// Makes the head of the headers found. `X-Cache` decides the origin. If it is missing,
+    /// `Cache-Status` (RFC 9211) decides.
     fn into_head(self, length_bytes: usize) -> Result<Head, ReplyError> {
         let body_bytes = match (self.status, self.body_bytes) {
             (204 | 304, _) => 0,

@@ -1,5 +1,5 @@
-//! A request's bytes, laid out once before the load begins. Holds the bearer token as sent, so it
-//! is never printed.
+//! Owns the bytes of a request, which are made once before the load begins. The bytes hold the
+//! bearer token in plaintext, so a request must never be printed.
 
 use std::fmt;
 
@@ -8,14 +8,14 @@ use zeroize::Zeroizing;
 use super::Address;
 use crate::domain::token::BearerToken;
 
-/// A complete HTTP/1.1 request, ready to be written.
+/// A complete HTTP/1.1 request that can be written to a socket.
 #[derive(Clone)]
 pub struct Request {
     bytes: Zeroizing<Vec<u8>>,
 }
 
 impl Request {
-    /// A POST of a JSON body to `path` (which begins with `/` and needs no escaping).
+    /// Makes a POST of a JSON body to `path`, which must begin with `/` and need no escaping.
     pub fn post_json(
         address: &Address,
         path: &str,

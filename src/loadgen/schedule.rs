@@ -1,4 +1,4 @@
-//! Which request comes next, and when there is none left. Decides nothing else.
+//! Decides which request a caller sends next and when none is left. It must decide nothing else.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,32 +7,33 @@ use std::time::Instant;
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
 
-/// One caller's source of requests.
+/// The source of one caller's requests.
 pub enum Schedule {
-    /// Each number below `total` once over all callers.
+    /// Each number below `total` is used once over all callers.
     Counted {
-        /// The next number; shared by all callers.
+        /// The next number. All callers share it.
         next: Arc<AtomicU64>,
-        /// How many in all.
+        /// The number of requests of all callers together.
         total: u64,
     },
-    /// Drawn uniformly until a time.
+    /// Requests are drawn uniformly until a time.
     Timed {
-        /// This caller's draws.
+        /// The random draws of this caller.
         draws: SmallRng,
-        /// No request begins later.
+        /// The time from which no request begins.
         until: Instant,
     },
 }
 
 impl Schedule {
-    /// Draws for one caller, until `until`.
+    /// Makes the schedule of one caller that draws requests until `until`.
     pub fn timed(seed: u64, caller: usize, until: Instant) -> Self {
         let draws = SmallRng::seed_from_u64(seed.wrapping_add(caller as u64));
         Self::Timed { draws, until }
     }
 
-    /// The index below `length` of the request to begin at `now`.
+    /// Returns the index below `length` of the request to begin at `now`. Returns `None` if no
+    /// request is left.
     pub fn next(&mut self, now: Instant, length: usize) -> Option<usize> {
         match self {
             Self::Counted { next, total } => {

@@ -1,5 +1,5 @@
-//! The progress bar of a measurement. Draws on the error stream only, and never when the result is
-//! read by a program.
+//! Owns the progress bar of a measurement. It must draw on stderr only, and never when a program
+//! reads the result.
 
 use std::future::Future;
 use std::io::{self, IsTerminal as _};
@@ -14,7 +14,7 @@ use crate::loadgen::LoadProgress;
 
 const BAR_TICK: Duration = Duration::from_millis(200);
 
-/// The progress bar: drawn on a terminal only, and not when a program reads the result.
+/// The progress bar. It is hidden if stderr is not a terminal or if `--json` is given.
 pub struct Meter {
     drawn: ProgressBar,
     progress: Arc<LoadProgress>,
@@ -22,7 +22,7 @@ pub struct Meter {
 }
 
 impl Meter {
-    /// For load of `length` in all, beginning now.
+    /// Makes the bar for load that begins now and takes `length` in all.
     pub fn new(args: &BenchArgs, length: Duration) -> Self {
         let drawn = if args.json || !io::stderr().is_terminal() {
             ProgressBar::hidden()
@@ -32,12 +32,12 @@ impl Meter {
         Self { drawn, progress: Arc::default(), begun: Instant::now() }
     }
 
-    /// What the load counts into.
+    /// Returns the counts that the load updates and the bar shows.
     pub fn progress(&self) -> Arc<LoadProgress> {
         Arc::clone(&self.progress)
     }
 
-    /// Moves the bar while `load` runs.
+    /// Runs `load` and moves the bar meanwhile.
     pub async fn follow<T>(&self, name: &'static str, load: impl Future<Output = T>) -> T {
         self.drawn.set_prefix(name);
         let mut load = pin!(load);

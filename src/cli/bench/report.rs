@@ -1,5 +1,5 @@
-//! The result of a measurement as a table, as JSON and as lines about what failed. Field names of
-//! the JSON are a contract with whoever reads it.
+//! Writes the result of a measurement as a table, as JSON, and as lines about failures. The names
+//! of the JSON fields are a contract with the programs that read them, so they must not change.
 
 use std::fmt::Write as _;
 
@@ -11,7 +11,8 @@ use crate::loadgen::LoadOutcome;
 const LABEL_WIDTH: usize = 26;
 const VALUE_WIDTH: usize = 14;
 
-/// What `bench` prints; times in milliseconds, rates per second, shares 0 to 1.
+/// The report that `bench` prints. Fields in `_ms` are milliseconds, rates are per second, and
+/// `hit_rate` is a share from 0 to 1.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BenchReport {
@@ -27,7 +28,7 @@ pub struct BenchReport {
     compared: Option<Comparison>,
 }
 
-/// What `--floor` adds.
+/// The part of the report that `--floor` adds.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Comparison {
@@ -100,7 +101,8 @@ impl BenchReport {
     }
 }
 
-/// A line per kind of failure of each part that was measured; none when all went well.
+/// Returns one line for each kind of failure of each measured part. Returns no lines if every
+/// request was answered.
 pub fn failure_lines(measured: &Measured) -> Vec<String> {
     let mut lines = Vec::new();
     let mut add = |part: &str, outcome: &LoadOutcome| {
@@ -117,7 +119,7 @@ pub fn failure_lines(measured: &Measured) -> Vec<String> {
     lines
 }
 
-/// To three decimals.
+/// Rounds to three decimals.
 fn rounded(value: f64) -> f64 {
     (value * 1000.0).round() / 1000.0
 }

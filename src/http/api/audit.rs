@@ -1,4 +1,5 @@
-//! `/api/ai-cache/audit`: the audit trail of the caller's tenant, in pages and as a stream.
+//! Handles `/api/ai-cache/audit`, which gives the audit trail of the caller's tenant, in pages and
+//! as a stream.
 
 use actix_web::http::header::CACHE_CONTROL;
 use actix_web::web::{self, Bytes};
@@ -21,7 +22,7 @@ use crate::http::problem::Problem;
 use crate::http::query_string::Parameters;
 use crate::store::audit_rows::ActorFilter;
 
-/// The records on a page when the request names no limit.
+/// The number of records on a page if the request names no limit.
 const PAGE: u16 = 100;
 /// The highest limit that a request may name.
 const MAX_PAGE: u16 = 1_000;
@@ -140,8 +141,8 @@ pub async fn export_audit(
         .streaming(lines(export)))
 }
 
-/// The stream of an export, with a chunk for each page. actix drops the stream, and the export with
-/// it, when the client closes the connection.
+/// Returns the stream of an export, with a chunk for each page. actix drops the stream, and the
+/// export with it, when the client closes the connection.
 fn lines(export: TrailExport) -> impl Stream<Item = Result<Bytes, ServiceError>> {
     stream::unfold(Some(export), async |export| {
         let mut export = export?;

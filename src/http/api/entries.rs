@@ -1,4 +1,5 @@
-//! `/api/ai-cache/entries`: the entries of the tenant, without their answers.
+//! Handles `/api/ai-cache/entries`, which lists, shows and removes the entries of the tenant. It
+//! never shows their answers.
 
 use actix_web::{HttpRequest, HttpResponse, delete, get, web};
 use chrono::{DateTime, Utc};
@@ -15,7 +16,7 @@ use crate::http::current::Current;
 use crate::http::problem::Problem;
 use crate::http::query_string::Parameters;
 
-/// The entries on a page when the request names no limit.
+/// The number of entries on a page if the request names no limit.
 const PAGE: u16 = 50;
 /// The highest limit that a request may name.
 const MAX_PAGE: u16 = 500;

@@ -1,4 +1,4 @@
-//! `/api/ai-cache/gdpr/legal-holds`: legal holds, which keep data from being removed.
+//! Handles `/api/ai-cache/gdpr/legal-holds`, which lists, sets and lifts legal holds.
 
 use actix_web::http::header::CACHE_CONTROL;
 use actix_web::{HttpRequest, HttpResponse, get, put, web};

@@ -1,4 +1,4 @@
-//! `POST /api/ai-cache/invalidate`.
+//! Handles `POST /api/ai-cache/invalidate`, which removes entries.
 
 use actix_web::{HttpRequest, HttpResponse, post, web};
 use serde::Serialize;
@@ -89,7 +89,8 @@ fn parse(body: Json) -> Result<(Invalidation, Invalidated), Problem> {
     }
 }
 
-/// The vendor type in the form in which entries hold it. `None` means that the text is none.
+/// Returns the vendor type in the form in which entries hold it. Returns `None` if `text` breaks
+/// the rule `VENDOR_TYPE`.
 fn vendor_type(text: &str) -> Option<String> {
     if !(1..=64).contains(&text.len()) {
         return None;

@@ -1,5 +1,5 @@
-//! The handlers of `/api/ai-cache`, a file per resource. A handler parses the request, calls the use
-//! case and shapes the reply.
+//! Holds the handlers of `/api/ai-cache`, one file per resource. A handler parses the request,
+//! calls the use case and shapes the reply.
 
 pub mod audit;
 pub mod entries;

@@ -1,5 +1,5 @@
-//! `/api/ai-cache/admin/purge`: removes or lists the data of all tenants that are past their
-//! retention.
+//! Handles `/api/ai-cache/admin/purge`, which removes or lists the data of all tenants that are
+//! past their retention.
 
 use actix_web::{HttpRequest, HttpResponse, post, web};
 use chrono::{DateTime, Utc};

@@ -1,5 +1,5 @@
-//! `POST /api/ai-cache/query`. The reply holds the JSON text of the answer as it is stored. The
-//! text is not parsed again.
+//! Handles `POST /api/ai-cache/query`, which answers a question. The reply holds the JSON text of
+//! the answer as it is stored. The text is not parsed again.
 
 use std::fmt::Write as _;
 
@@ -194,7 +194,7 @@ fn reply(answered: &Answered, request: RequestId) -> HttpResponse {
     reply.body(body)
 }
 
-/// The value of the `Cache-Status` header (RFC 9211).
+/// Returns the value of the header `Cache-Status` (RFC 9211).
 fn cache_status(answered: &Answered) -> String {
     let left = answered.expires_in_seconds;
     match answered.source {

@@ -1,4 +1,4 @@
-//! `GET /api/ai-cache/statistics`.
+//! Handles `GET /api/ai-cache/statistics`, which shows a tenant's statistics.
 
 use actix_web::{HttpRequest, HttpResponse, get, web};
 use chrono::{DateTime, Utc};

@@ -1,4 +1,4 @@
-//! `/api/ai-cache/admin/tenants`: operators make and change tenants and their tokens.
+//! Handles `/api/ai-cache/admin/tenants`, where operators make and change tenants and their tokens.
 
 use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, delete, get, patch, post, web};
@@ -116,14 +116,15 @@ const MOST_DAYS: u64 = 36_500;
 
 const NAME_RULE: &str = "1 to 200 bytes of UTF-8 without control characters";
 
-/// Reads the name of a tenant. `None` means that it has the wrong length or a control character.
+/// Reads the name of a tenant. Returns `None` if it has the wrong length or a control character.
 /// Postgres stores no text with the character 0, and no name needs any other control character.
 fn parse_name(text: &str) -> Option<String> {
     let shown = !text.contains(char::is_control);
     (shown && (1..=200).contains(&text.len())).then(|| text.to_owned())
 }
 
-/// The requests in a minute and the entries that a body names. `None` means that it does not.
+/// Returns the limits of requests in a minute and of entries that a body names. A limit is `None`
+/// if the body does not name it.
 fn parse_limits(fields: &mut Fields) -> (Option<u32>, Option<u64>) {
     let requests = fields.number("requestsPerMinute", 0..=MOST_REQUESTS);
     let requests = requests.and_then(|number| u32::try_from(number).ok());

@@ -1,4 +1,5 @@
-//! `/api/ai-cache/tokens`: the tokens of the caller's own tenant. `tenants` uses the same shapes.
+//! Handles `/api/ai-cache/tokens`, which makes, lists and revokes tokens of the caller's own
+//! tenant. The file `tenants` uses the same bodies.
 
 use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, delete, get, post, web};
@@ -126,7 +127,7 @@ pub(super) async fn make(
     Ok(state.administration.create_token(request, grant, record).await?)
 }
 
-/// The reply that shows a new token. No cache may keep it.
+/// Makes the reply that shows a new token. No cache may keep the reply.
 pub(super) fn made(new: &NewTokenText, location: &str) -> HttpResponse {
     let body = MadeTokenBody {
         id: new.row.id.to_string(),

@@ -1,4 +1,4 @@
-//! `GET /api/ai-cache/audit/verification`.
+//! Handles `GET /api/ai-cache/audit/verification`, which shows how far the audit trail is proven.
 
 use std::collections::BTreeMap;
 

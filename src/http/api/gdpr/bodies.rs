@@ -1,4 +1,4 @@
-//! The bodies of requests and replies about data subjects' requests.
+//! Holds the bodies of HTTP requests and replies about the requests of data subjects.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -148,7 +148,7 @@ impl From<RequestView> for GdprRequestBody {
 }
 
 impl GdprRequestBody {
-    /// The request in one line, without the person.
+    /// Returns the request in one line, without the person.
     pub fn line(&self) -> String {
         format!("{}  {}  {}  due {}", self.id, self.kind, self.state, self.due_at)
     }

@@ -1,4 +1,5 @@
-//! `/api/ai-cache/gdpr/requests/{requestId}/export`: the package of an export, streamed.
+//! Handles `/api/ai-cache/gdpr/requests/{requestId}/export`, which streams the package of an
+//! export.
 
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_DISPOSITION};
 use actix_web::web::{self, Bytes};
@@ -47,8 +48,8 @@ pub async fn get_export(
         .streaming(parts(download)))
 }
 
-/// The stream of a download, with a chunk for each part. actix drops the stream, and the download
-/// with it, when the client closes the connection.
+/// Returns the stream of a download, with a chunk for each part. actix drops the stream, and the
+/// download with it, when the client closes the connection.
 fn parts(download: ExportDownload) -> impl Stream<Item = Result<Bytes, ServiceError>> {
     stream::unfold(Some(download), async |download| {
         let mut download = download?;

@@ -1,4 +1,5 @@
-//! `/api/ai-cache/gdpr/requests`: files, decides on, lists and shows the requests of data subjects.
+//! Handles `/api/ai-cache/gdpr/requests`, which files, decides on, lists and shows the requests of
+//! data subjects.
 
 mod bodies;
 mod export;
@@ -27,7 +28,7 @@ pub use bodies::{
 };
 pub use export::get_export;
 
-/// The requests on a page when the request names no limit.
+/// The number of requests on a page if the request names no limit.
 const PAGE: u16 = 50;
 /// The highest limit that a request may name.
 const MAX_PAGE: u16 = 200;
@@ -58,8 +59,8 @@ fn parse(body: Json, now: DateTime<Utc>) -> Result<Filing, Problem> {
     })
 }
 
-/// The value of the `Idempotency-Key` header, 1 to 128 visible ASCII characters. `None` means that
-/// the header is absent.
+/// Returns the value of the header `Idempotency-Key`, which must be 1 to 128 visible ASCII
+/// characters. Returns `None` if the header is absent.
 fn idempotency_key(request: &HttpRequest) -> Result<Option<String>, Problem> {
     let mut values = request.headers().get_all(IDEMPOTENCY_KEY);
     let Some(value) = values.next() else { return Ok(None) };
@@ -177,8 +178,8 @@ pub async fn get_certificate(
     Ok(HttpResponse::Ok().content_type("application/json").body(body))
 }
 
-/// Reads the body of a decision. `None` means that an approval has no reason; any other decision
-/// needs one.
+/// Reads the reason from the body of a decision. Returns `None` if an approval has no reason. Every
+/// other decision needs a reason.
 fn parse_reason(body: Json, decision: Decision) -> Result<Option<String>, Problem> {
     let mut fields = Fields::root(body)?;
     let reason = fields.text("reason", 1..=2_000);
