@@ -23,7 +23,7 @@ use super::AnsweringParts;
 use super::answered::QueryError;
 use super::lookup::Lookup;
 
-/// Longest time a reply waits for its answer to be stored.
+/// The longest time that a reply waits for its answer to be stored.
 const FILL_LIMIT: Duration = Duration::from_secs(2);
 
 /// An entry's sealed fields.
@@ -96,7 +96,7 @@ pub(super) async fn store(
     let Answer { data, cost, storable, .. } = answer;
     let mut fetched =
         Fetched { entry: meta.id, place, answer: data, created_at, expires_at: None, cost };
-    // A fill's record is in its own transaction: without Postgres there is none to make.
+    // The record of a fill is in the fill's own transaction, so without Postgres there is neither.
     let same_era = lookup.era == parts.coherence.era();
     if !storable || !same_era || !parts.audit.takes_postgres() {
         return Ok(fetched);
@@ -157,8 +157,9 @@ fn seal(lookup: &Lookup, meta: &EntryMeta, fetched: &Fetched) -> Result<SealedEn
     })
 }
 
-/// Stores an entry with its record, unless it was overtaken meanwhile by an invalidation or by
-/// the destruction of its person's key, or the one in its place is kept.
+/// Stores an entry with its record, and returns the sealed answer. Returns `None` if an invalidation
+/// overtook the entry, or if a legal hold or a restriction keeps the entry in its place. Fails if the
+/// person was erased or restricted.
 async fn fill(
     parts: &AnsweringParts,
     job: &FetchJob,

@@ -1,5 +1,5 @@
-//! Single flight: however many ask for one missing answer, it is fetched once. The fetching runs in
-//! a task of its own, so that a caller who hangs up takes nothing from the others.
+//! Single flight: a missing answer is fetched once for all callers who ask for it meanwhile. The fetch
+//! runs in a task of its own, so that a caller who hangs up takes nothing from the others.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,7 +14,7 @@ use crate::domain::selector::Position;
 
 use super::plan::FlightKind;
 
-/// What a flight is for.
+/// The question and the kind of a flight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct FlightKey {
     place: Place,
@@ -22,7 +22,7 @@ struct FlightKey {
 }
 
 impl FlightKind {
-    /// The flights whose end serves as well.
+    /// The kinds of flights whose end serves a caller of this kind as well.
     const fn joins(self) -> &'static [Self] {
         match self {
             Self::LookUp => &[Self::LookUp, Self::Revalidate],
@@ -37,13 +37,14 @@ impl FlightKind {
 /// Whether a caller started the flight it waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Seat {
-    /// It did.
+    /// The caller started the flight.
     Leader,
-    /// It joined.
+    /// The caller joined the flight.
     Follower,
 }
 
-/// One writer, many readers, and a reader gets the end also after the flight's task is gone.
+/// A watch channel has one writer and many readers, and a reader gets the end also after the flight's
+/// task is gone.
 type EndReceiver<End> = watch::Receiver<Option<Arc<End>>>;
 
 /// A flight under way.
@@ -58,9 +59,9 @@ struct Flight<End> {
 
 type FlightList<End> = HashMap<FlightKey, Flight<End>>;
 
-/// The flights under way, which end as `End` says.
+/// The flights under way. `End` is the type of their ends.
 pub(super) struct Flights<End> {
-    /// Held for a few map operations, never across an await; only misses come here.
+    /// The lock is held for a few map operations, never across an await; only misses take it.
     under_way: Arc<Mutex<FlightList<End>>>,
 }
 
@@ -82,8 +83,8 @@ impl<End> Flights<End> {
         start: impl FnOnce(NewFlight<End>),
     ) -> Option<(Seat, Arc<End>)> {
         let key = FlightKey { place: *candidate.place, kind };
-        // Without proof, an invalidation that this process has not heard of may have overtaken the
-        // flight; so may one that it hears of within that time.
+        // Without a proof, an invalidation that this process has not heard of may have overtaken the
+        // flight. A proof lasts for `PROOF`, so a younger flight can be joined without one.
         let admitted = |flight: &Flight<End>| {
             (view.is_proven() || flight.began.elapsed() < PROOF)
                 && view.admits(&Candidate { labels: &flight.labels, ..candidate }, flight.position)
@@ -109,14 +110,14 @@ impl<End> Flights<End> {
     }
 }
 
-/// A flight that was begun and is to be run.
+/// A flight that was begun and is not running yet.
 pub(super) struct NewFlight<End> {
     listed: Listing<End>,
     sender: watch::Sender<Option<Arc<End>>>,
 }
 
 impl<End> NewFlight<End> {
-    /// Runs the flight, and tells everybody who waits how it ended.
+    /// Runs the flight, and hands its end to every caller that waits.
     pub(super) async fn run(self, work: impl Future<Output = End>) {
         let end = work.await;
         drop(self.listed);
@@ -124,7 +125,8 @@ impl<End> NewFlight<End> {
     }
 }
 
-/// Takes the flight off the list when it ends, however it ends, unless another took its place.
+/// Keeps the flight on the list. Dropping it takes the flight off the list, unless another flight took
+/// its place there.
 struct Listing<End> {
     under_way: Arc<Mutex<FlightList<End>>>,
     key: FlightKey,

@@ -1,5 +1,5 @@
-//! Taking turns with other replicas: one of them fetches a missing answer, the others wait for the
-//! entry. Only to save calls: whoever cannot learn whose turn it is fetches by itself.
+//! Taking turns with other replicas: one of them fetches a missing answer, and the others wait for its
+//! entry. This only saves calls: a replica that cannot learn whose turn it is fetches by itself.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use super::AnsweringParts;
 use super::lookup::Lookup;
 use super::plan::FlightKind;
 
-/// Pauses between two looks whether the holder has ended: the first, and the longest they grow to.
+/// The pauses between two looks whether the holder has ended: they grow from the first to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
@@ -33,8 +33,8 @@ pub(super) enum Turn {
     Found(Found),
 }
 
-/// Waits until it is this flight's turn to ask the upstream, or another replica's answer is
-/// there. Without Redis it is at once.
+/// Waits until it is this flight's turn to ask the upstream, or until the answer of another replica is
+/// stored. Without Redis the turn is this flight's at once.
 pub(super) async fn take_turn(
     parts: &AnsweringParts,
     lookup: &Lookup,
@@ -42,7 +42,7 @@ pub(super) async fn take_turn(
     view: &TenantView,
 ) -> Turn {
     let limit = parts.upstream.limit();
-    // With nobody to ask, or while nothing can be stored, there is nothing to wait for.
+    // Without an upstream, and while nothing can be stored, there is nothing to wait for.
     if kind == FlightKind::Alone || limit.is_zero() || !parts.audit.takes_postgres() {
         return Turn::Fetch(None);
     }
@@ -61,7 +61,7 @@ pub(super) async fn take_turn(
     };
     let lease = (claim == Claim::Taken).then(|| hold(parts, name, own));
     let made_since = match (kind, first) {
-        // What was there before is not what is asked for.
+        // A refresh does not accept an answer that was stored before.
         (FlightKind::Refresh, Claim::Taken) => return Turn::Fetch(lease),
         (FlightKind::Refresh, _) => lookup.wanted.now,
         // Another flight may have ended since this one looked.
@@ -72,16 +72,15 @@ pub(super) async fn take_turn(
     let lookup = Lookup { wanted, position, ..lookup.clone() };
     let (stack, search) = (&parts.stack, lookup.search(view));
     let found = match (kind, claim) {
-        // What Redis holds is not good, or Redis has just ended.
+        // The value in Redis is not good, or Redis has just ended.
         (FlightKind::LookUpCold, _) | (_, Claim::Unknown) => stack.find_cold(search).await,
         _ => stack.find_below(search).await,
     };
     found.map_or(Turn::Fetch(lease), Turn::Found)
 }
 
-/// Waits while a holder has the lease and what it fetches may be of use; then claims it. For one
-/// such holder only: who comes after it found nothing either, and is not worth as long a wait
-/// again.
+/// Waits while a holder has the lease and its answer may be of use, then claims the lease. It waits
+/// for one such holder only: the next holder found nothing either, and is not worth another long wait.
 async fn wait_for(
     parts: &AnsweringParts,
     mut holder: Holder,
@@ -94,11 +93,11 @@ async fn wait_for(
     let candidate = lookup.candidate(&LabelPrefixes::Unknown);
     let mut pause = FIRST_PAUSE;
     loop {
-        // What an invalidation overtook is not stored, so it is not waited for. A holder may
-        // have followed further than this replica.
+        // An answer that an invalidation overtook is not stored, so nobody waits for it. The holder
+        // may have followed the stream further than this replica.
         if !view.admits(&candidate, holder.position.min(parts.coherence.position())) {
             match leases.claim(name, own, Some(holder)).await {
-                // Another replica was faster to see that, and is waited for instead.
+                // Another replica saw that first and has the lease now, so this one waits for it.
                 Claim::HeldBy(faster) => holder = faster,
                 ended => return ended,
             }
@@ -117,7 +116,7 @@ async fn wait_for(
 fn hold(parts: &AnsweringParts, name: LeaseName, own: Holder) -> DropGuard {
     let ended = CancellationToken::new();
     let (leases, end) = (Arc::clone(&parts.leases), ended.clone());
-    // Woken by the guard, which the flight drops however it ends.
+    // The guard wakes this task; the flight drops the guard however it ends.
     parts.lifecycle.spawn(async move {
         loop {
             tokio::select! {

@@ -1,5 +1,5 @@
-//! Everything between a question and its answer: the look-up, the fetch that callers share, the fill,
-//! renewal, and how the answers are counted. Knows nothing of the other rooms of use cases.
+//! Everything between a question and its answer: look-up, shared fetch, fill, revalidation, statistics.
+//! It knows nothing of the other rooms of use cases.
 //! Calls go one way: query → miss → serve → revalidate → fetch → lease, fill.
 
 mod answered;
@@ -52,35 +52,35 @@ pub enum Switch {
 
 /// The parts that [`Answering`] is made of.
 pub struct AnsweringParts {
-    /// What the rooms share.
+    /// The parts that all rooms share.
     pub calls: Arc<Calls>,
     /// Postgres.
     pub store: Store,
     /// The audit trail.
     pub audit: Audit,
-    /// Keys.
+    /// The keys of tenants and persons.
     pub keyring: Arc<Keyring>,
-    /// What is still true.
+    /// The invalidation stream, which says what is still true.
     pub coherence: Arc<Coherence>,
-    /// Memory, Redis and Postgres, where answers are.
+    /// The tiers: memory, Redis and Postgres.
     pub stack: Stack,
-    /// Which replica fetches what is missing.
+    /// The leases, which say which replica fetches a missing answer.
     pub leases: Arc<dyn Leases>,
     /// The model that answers what is not cached.
     pub upstream: Arc<dyn Upstream>,
-    /// Time.
+    /// The clock.
     pub clock: Arc<dyn Clock>,
-    /// Ids.
+    /// The source of ids.
     pub ids: Arc<dyn Ids>,
-    /// Series for operators.
+    /// The metrics.
     pub metrics: Arc<Metrics>,
-    /// Tasks.
+    /// The tracker of tasks.
     pub lifecycle: Lifecycle,
     /// Whether the cache takes part.
     pub switch: Switch,
-    /// How long answers of operations without a time of their own are good.
+    /// The time to live of answers whose operation has none of its own.
     pub default_ttl: TimeDelta,
-    /// How long past their time answers may still be served.
+    /// The windows in which stale answers may be served.
     pub stale: Windows,
 }
 
@@ -93,7 +93,7 @@ pub struct Answering {
 }
 
 impl Answering {
-    /// Makes it of its parts.
+    /// Makes the room of its parts.
     pub fn new(parts: AnsweringParts) -> Arc<Self> {
         let default_model = parts.upstream.default_model().into();
         let revalidations = Revalidations::new(Arc::clone(&parts.clock));

@@ -1,4 +1,4 @@
-//! Fetching anew what is served beyond its time: behind the replies, and once for all of them.
+//! Revalidation: a stale answer is fetched anew behind the replies, once for all of them.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,36 +16,36 @@ use super::fill::FetchJob;
 use super::lookup::Lookup;
 use super::plan::FlightKind;
 
-/// How long a question is left alone after fetching it anew brought nothing to keep, so that not
-/// each of the stale replies meanwhile costs another call.
+/// The pause after a revalidation that brought nothing to store, so that not each of the stale replies
+/// meanwhile costs another call.
 const PAUSE: TimeDelta = TimeDelta::seconds(5);
 
-/// Questions kept track of at a time. More wait until some of them are done.
+/// The most questions that are kept track of. Further ones wait until some of these are done.
 const MOST: usize = 16_384;
 
-/// The questions that are fetched anew now, or were a moment ago and in vain.
+/// The questions that are revalidated now, or were revalidated in vain a moment ago.
 pub(super) struct Revalidations {
     clock: Arc<dyn Clock>,
-    /// When each may be fetched anew; `MAX_UTC` while it is. Held for a few map operations, never
-    /// across an await; only stale replies come here.
+    /// The time before which each is left alone; `MAX_UTC` while it is revalidated. The lock is held
+    /// for a few map operations, never across an await; only stale replies take it.
     not_before: Mutex<HashMap<Place, DateTime<Utc>>>,
 }
 
-/// The permission to fetch one answer anew. When it is dropped, others may be permitted.
+/// The permission to revalidate one answer. Dropping it ends the revalidation and begins the pause.
 struct Permit {
     all: Arc<Revalidations>,
     place: Place,
-    /// How long nobody may then.
+    /// The pause in which nobody gets a permission after this one.
     pause: TimeDelta,
 }
 
-/// What a stale reply finds.
+/// What a stale reply finds when it asks for a permission.
 enum Asked {
-    /// It is the first to want the answer anew.
+    /// The reply is the first to ask, and has the permission.
     Begun(Permit),
-    /// Another was.
+    /// The answer is being revalidated.
     UnderWay,
-    /// It was in vain a moment ago.
+    /// A revalidation was in vain a moment ago.
     Paused,
 }
 
@@ -92,10 +92,10 @@ impl Drop for Permit {
 }
 
 impl Answering {
-    /// Has an answer that is served beyond its time fetched anew, unless it is already. Returns
-    /// whether it is on its way. Never waits.
+    /// Has a stale answer fetched anew, unless that is under way already. Returns whether a new answer
+    /// is on its way. Never waits.
     pub(super) fn revalidate(&self, call: &Call, lookup: &Lookup) -> bool {
-        // What cannot be stored would be paid for and thrown away.
+        // An answer that cannot be stored would be paid for and thrown away.
         if self.parts.upstream.limit().is_zero() || !self.parts.audit.takes_postgres() {
             return false;
         }
@@ -107,7 +107,7 @@ impl Answering {
         let wanted = Wanted { stale_for: TimeDelta::zero(), ..lookup.wanted };
         let job = FetchJob::of(call, &Lookup { wanted, ..lookup.clone() });
         let (fetcher, view) = (Arc::clone(&self.fetcher), Arc::clone(&call.view));
-        // Ends with the flight, which is bounded by the limits of the upstream and of a fill.
+        // The task ends with the flight, which the limits of the upstream and of a fill bound.
         self.parts.lifecycle.spawn(async move {
             let joined = fetcher.join(job, FlightKind::Revalidate, &view).await;
             let is_fresh = joined.is_some_and(|(_, end)| match &*end {

@@ -1,4 +1,4 @@
-//! A tenant's statistics, counted live by this process, and what its tiers hold.
+//! A tenant's statistics: the counts of this process, and the contents of the tiers.
 
 use std::sync::Arc;
 
@@ -14,14 +14,14 @@ use super::{Answering, Switch};
 use crate::call::Totals;
 use crate::call::{Call, ServiceError};
 
-/// What one tier holds and did.
+/// The contents and the hits of one tier.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct TierView {
-    /// Answers from it.
+    /// Answers from the tier.
     pub hits: u64,
-    /// Entries in it; `None` where they are not counted by tenant.
+    /// Entries in the tier. `None`: the tier does not count them by tenant.
     pub entries: Option<u64>,
-    /// Their bytes.
+    /// The bytes of these entries. `None`: the tier does not count them by tenant.
     pub bytes: Option<u64>,
 }
 
@@ -30,20 +30,20 @@ pub struct TierView {
 pub struct StatisticsView {
     /// Whether the cache takes part.
     pub enabled: bool,
-    /// What was counted.
+    /// The counts of questions.
     pub totals: Totals,
     /// Entries removed by invalidations.
     pub invalidations: u64,
-    /// By tier.
+    /// The tiers.
     pub tiers: [TierView; Tier::ALL.len()],
-    /// Since when it was counted.
+    /// The time since which was counted.
     pub from: DateTime<Utc>,
-    /// Until when.
+    /// The time until which was counted.
     pub to: DateTime<Utc>,
 }
 
 impl Answering {
-    /// The statistics of the caller's tenant.
+    /// Returns the statistics of the caller's tenant, and records the reading.
     pub async fn statistics(
         &self,
         call: &Call,

@@ -1,5 +1,5 @@
-//! Writes down how often entries were served, behind the replies and in batches. Reads have their
-//! audit records; this is the count people see, and it is exact once the service has stopped.
+//! Writes down how often entries were served, behind the replies and in batches. Each read has its own
+//! audit record; this is the count that people see, and it is exact once the service has stopped.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -15,38 +15,39 @@ use crate::store::uses::{self, EntryUses, UseBatch};
 use crate::store::{Store, StoreError};
 use crate::tiers::UseCounter;
 
-/// How often uses are written down.
+/// The time between two writings of uses.
 const PERIOD: Duration = Duration::from_secs(5);
 
-/// Most entries of one batch.
+/// The most entries of one batch.
 const BATCH: usize = 1_000;
 
-/// How long a stop waits for a Postgres that is away, all in all, and between tries.
+/// The time that a stop waits for an unreachable Postgres in all, and between two tries.
 const LAST_LIMIT: Duration = Duration::from_secs(3);
 const LAST_PAUSE: Duration = Duration::from_millis(100);
 
-/// Uses taken and not known to be written. Its number stays its own however often it is tried.
+/// Uses that were taken from the counters and are not known to be written. Every try writes them under
+/// the same number, so that they count once.
 struct TakenUses {
     number: i64,
     tenant: TenantId,
     uses: Vec<EntryUses>,
 }
 
-/// The task that writes.
+/// The task that writes the uses.
 pub struct UseWriter {
     store: Store,
     clock: Arc<dyn Clock>,
     id: Uuid,
     used: mpsc::Receiver<Arc<UseCounter>>,
-    /// The newest number given.
+    /// The number of the newest batch.
     numbered: i64,
-    /// In the order of their numbers. What is not taken yet waits in the counters, so that this never
-    /// holds more than one batch's entries.
+    /// The taken batches, in the order of their numbers. Uses that are not taken wait in the counters,
+    /// so these never hold more entries than one batch.
     unwritten: VecDeque<TakenUses>,
 }
 
 impl UseWriter {
-    /// Writes what arrives in `used`, under an id that no other process has.
+    /// Makes the task that writes the uses in `used`, under an id that no other process has.
     pub const fn new(
         store: Store,
         clock: Arc<dyn Clock>,
@@ -56,8 +57,8 @@ impl UseWriter {
         Self { store, clock, id, used, numbered: 0, unwritten: VecDeque::new() }
     }
 
-    /// Runs until `lifecycle` stops, when nothing is served any more; all that was counted is written
-    /// before it ends.
+    /// Runs until `lifecycle` stops, when nothing is served any more. It writes everything that was
+    /// counted before it ends.
     pub async fn run(mut self, lifecycle: Lifecycle) {
         loop {
             // A batch that a stop cuts off is written again below, under the same number.
@@ -76,7 +77,7 @@ impl UseWriter {
         }
     }
 
-    /// Writes everything and signs off.
+    /// Writes everything, and removes the writer from the list of writers.
     async fn end(&mut self) {
         loop {
             self.write_waiting().await;
@@ -92,7 +93,7 @@ impl UseWriter {
         }
     }
 
-    /// Writes what waits now; what is counted meanwhile is for the next time.
+    /// Writes the uses that wait now. Uses that are counted meanwhile wait for the next time.
     async fn write_waiting(&mut self) {
         let mut waiting = self.used.len();
         loop {
@@ -120,7 +121,8 @@ impl UseWriter {
         }
     }
 
-    /// Takes the uses of the next counters. An entry may have several: it left memory and came back.
+    /// Takes the uses of the next counters. An entry that left memory and came back has several
+    /// counters.
     fn take(&mut self, most: usize) {
         let mut taken: HashMap<TenantId, HashMap<EntryId, EntryUses>> = HashMap::new();
         for _ in 0..most {
