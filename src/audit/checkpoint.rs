@@ -1,5 +1,6 @@
-//! The checkpoint file: a line for each seal, kept outside the database, so that whoever can change
-//! the database cannot cut the trail's end off unseen. Appended to after the seal's commit.
+//! Owns the checkpoint file, which has a line for each seal and lies outside the database. So a
+//! person who can change the database cannot cut off the end of the trail unseen. A line is
+//! appended after the commit of its seal.
 
 use std::path::PathBuf;
 
@@ -11,21 +12,21 @@ use crate::domain::seal::Seal;
 
 use super::line_file::{Line, LineFile, LineFileError};
 
-/// What the file says of a seal.
+/// The line of a seal in the file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Checkpoint {
-    /// Its ledger.
+    /// The ledger of the seal.
     pub ledger_id: LedgerId,
-    /// Its place in it.
+    /// The number of the seal in its ledger.
     pub seq: i64,
-    /// When it was made.
+    /// The time at which the seal was made.
     pub sealed_at: DateTime<Utc>,
-    /// Its hash, in hexadecimal.
+    /// The hash of the seal, in hexadecimal.
     pub seal_hash: String,
-    /// Its key.
+    /// The id of the key that signed the seal.
     pub key_id: String,
-    /// Its signature, in hexadecimal.
+    /// The signature of the seal, in hexadecimal.
     pub signature: String,
 }
 
@@ -47,32 +48,34 @@ impl From<&Seal> for Checkpoint {
 pub struct CheckpointFile(LineFile);
 
 impl CheckpointFile {
-    /// The file at `path`.
+    /// Returns the checkpoint file at `path`.
     pub const fn new(path: PathBuf) -> Self {
         Self(LineFile::new("AI_CACHE_AUDIT_CHECKPOINT_FILE", path))
     }
 
-    /// Whether it is there.
+    /// Returns whether the file exists.
     pub fn exists(&self) -> Result<bool, LineFileError> {
         self.0.exists()
     }
 
-    /// Adds a line for each seal to the file, which must be there, and waits until the disk has them.
+    /// Adds a line for each seal to the file, which must exist, and waits until the disk has the
+    /// lines.
     pub fn append(&self, seals: &[Seal]) -> Result<(), LineFileError> {
         self.0.append(seals.iter().map(Checkpoint::from))
     }
 
-    /// Makes it when it is not there.
+    /// Makes the file if it does not exist.
     pub fn touch(&self) -> Result<(), LineFileError> {
         self.0.touch()
     }
 
-    /// The last whole line; `None`: there is no file or nothing in it.
+    /// Returns the last whole line. Returns `None` if there is no file or no whole line at its end.
     pub fn last(&self) -> Result<Option<Checkpoint>, LineFileError> {
         self.0.last()
     }
 
-    /// Every line in turn; one that is no checkpoint is `None`. What a crash tore off is left out.
+    /// Returns every line in turn. A line that is no checkpoint is `None`. A line that a crash tore
+    /// off is left out. The lines end where the file cannot be read.
     pub fn lines(&self) -> Result<impl Iterator<Item = Option<Checkpoint>>, LineFileError> {
         let read = |line| match line {
             Line::Whole(checkpoint) => Some(Some(checkpoint)),

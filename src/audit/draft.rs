@@ -1,5 +1,5 @@
-//! The record of a request that is still being answered. Whatever ends the request, also the
-//! caller's hanging up, there is a record of it.
+//! Owns the record of a request that is still being answered. However the request ends, a record of
+//! it remains, also when the caller hangs up.
 
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
@@ -7,30 +7,31 @@ use crate::domain::audit_record::{AuditRecord, Outcome};
 
 use super::{Audit, Recording};
 
-/// A record being written up. Dropped unsettled, it is recorded as aborted. The writer does not end
-/// while there is one.
+/// A record that is being written up. A draft that is dropped unsettled is recorded as aborted. The
+/// audit writer does not end while a draft exists.
 pub struct Draft {
     audit: Audit,
-    /// `None` once settled.
+    /// The record; `settle` leaves `None` here.
     record: Option<AuditRecord>,
     _alive: TaskTrackerToken,
 }
 
 impl Draft {
-    /// Begins a record.
+    /// Begins a draft of `record`.
     pub fn new(audit: Audit, record: AuditRecord) -> Self {
         let alive = audit.drafts.token();
         Self { audit, record: Some(record), _alive: alive }
     }
 
-    /// Completes the record with `complete` and hands it over. `None` only if it was before.
+    /// Completes the record with `complete` and hands it over to the audit writer. Returns `None`
+    /// only if it was handed over before.
     pub fn settle(mut self, complete: impl FnOnce(&mut AuditRecord)) -> Option<Recording> {
         let mut record = self.record.take()?;
         complete(&mut record);
         Some(self.audit.record(record))
     }
 
-    /// Notes something learned on the way.
+    /// Adds facts to the record that were learned while the request was being answered.
     pub fn note(&mut self, learn: impl FnOnce(&mut AuditRecord)) {
         if let Some(record) = &mut self.record {
             learn(record);

@@ -1,6 +1,6 @@
-//! Moves what is in the spool into Postgres when it is back, in order, and lets the writer write
-//! there again; keeps an eye on the clock besides. A record that is there already is compared, so
-//! that any step can be done twice.
+//! Moves the spooled records into Postgres, in order, when Postgres is back, and lets the writer
+//! write there again. Also watches the clock. A record that is there already is compared, so that
+//! any step can be done twice.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,13 +17,14 @@ use super::spool::frame::{Frame, decode};
 use super::spool::{Segment, Spool, SpoolError};
 use super::state::AuditState;
 
-/// How often the spool and a Postgres that is down are looked at.
+/// How often the drainer looks at the spool and at a Postgres that is down.
 const PERIOD: Duration = Duration::from_millis(250);
 
-/// Longest time a look goes on after the service was asked to stop: less than the stop's grace.
+/// The longest time that a look goes on after the service was asked to stop. It is shorter than the
+/// grace of the stop.
 const LAST_LOOK: Duration = Duration::from_secs(3);
 
-/// Why draining stopped short.
+/// The reason why draining stopped short.
 #[derive(Debug, thiserror::Error)]
 enum DrainError {
     #[error(transparent)]
@@ -44,8 +45,8 @@ pub(super) struct Drainer {
 }
 
 impl Drainer {
-    /// Runs until `lifecycle` stops. What is in the spool then is adopted by the next process, and what
-    /// is cut off on its way to Postgres is compared there.
+    /// Runs until `lifecycle` stops. The next process adopts the records that are in the spool
+    /// then. It compares those that were cut off on their way to Postgres.
     pub(super) async fn run(self, lifecycle: Lifecycle) {
         let mut told = false;
         loop {
@@ -76,7 +77,7 @@ impl Drainer {
         }
     }
 
-    /// Looks after Postgres and the spool once.
+    /// Looks after the clock, Postgres and the spool once.
     async fn look(&self) -> Result<(), DrainError> {
         self.state.look_at_clock(self.clock.now());
         self.state.with_spool(Spool::sweep);
@@ -94,13 +95,14 @@ impl Drainer {
         let mut failed = None;
         for segment in self.state.with_spool(|spool| spool.closed_segments()).unwrap_or_default() {
             match self.drain(&segment, &mut connection).await {
-                // A file that the disk does not let go of holds up neither the others nor the writer.
+                // A file that the disk does not read or remove holds up neither the other files nor
+                // the writer.
                 Err(error @ (DrainError::Spool(_) | DrainError::Read(_))) => failed = Some(error),
                 drained => drained?,
             }
         }
-        // It takes records, not only connections: new batches go there again, and what was spooled
-        // meanwhile is drained next time.
+        // Postgres takes records, not only connections: new batches go there again, and the next
+        // look drains the records that were spooled in the meantime.
         self.state.note_postgres_takes();
         self.metrics.audit_spool_bytes(self.state.with_spool(|spool| spool.bytes()).unwrap_or(0));
         connection.close().await?;
@@ -151,7 +153,7 @@ impl Drainer {
     }
 }
 
-/// Whether two rows have in common what a batch is sent with once.
+/// Returns whether two rows have in common the values that are sent once for a whole batch.
 fn same_batch(one: &StampedRecord, other: &StampedRecord) -> bool {
     one.ledger == other.ledger
         && one.mac_key_id == other.mac_key_id

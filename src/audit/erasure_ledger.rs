@@ -1,6 +1,6 @@
-//! The erasure ledger's copy outside the database: a line for each person's key before it is
-//! destroyed, so that a restored backup, which has the key back, cannot be served from unseen. A line
-//! that nobody with the master key wrote says nothing.
+//! Owns the file of the erasure ledger: a line for each person's key before the key is destroyed. A
+//! restored backup has the key back and cannot be served from unseen. The file lies outside the
+//! database, and a line that was not written with a master key says nothing.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -15,28 +15,28 @@ use crate::domain::ids::{GdprRequestId, SubjectKeyId, TenantId};
 
 use super::line_file::{Line, LineFile, LineFileError};
 
-/// What was decided about a key.
+/// The decision about a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ErasureDecision {
-    /// It is destroyed.
+    /// The key is destroyed.
     Erased,
-    /// It is not, after all: an earlier line was followed by a failure, and then by a legal hold.
+    /// The key is kept after all: a failure, and then a legal hold, followed an earlier line.
     Kept,
 }
 
-/// What a line says.
+/// The content of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Erasure {
-    /// Whose tenant.
+    /// The tenant of the key.
     pub tenant: TenantId,
-    /// The key.
+    /// The id of the subject key.
     pub subject: SubjectKeyId,
-    /// By which request.
+    /// The request that the decision belongs to.
     pub request: GdprRequestId,
-    /// When.
+    /// The time of the decision.
     pub at: DateTime<Utc>,
-    /// What became of it.
+    /// The decision about the key.
     pub verdict: ErasureDecision,
 }
 
@@ -62,7 +62,7 @@ struct Written {
     request_id: GdprRequestId,
     at: DateTime<Utc>,
     verdict: ErasureDecision,
-    /// The master key that the MAC's key is derived from.
+    /// The id of the master key that the key of the MAC is derived from.
     key_id: String,
     #[serde(with = "hex::serde")]
     mac: [u8; 32],
@@ -80,19 +80,19 @@ impl From<&Written> for Erasure {
     }
 }
 
-/// What the file says.
+/// The content of the file.
 #[derive(Debug, Clone, Default)]
 pub struct Read {
-    /// Lines that were written here.
+    /// The number of lines that this installation wrote.
     pub lines: u64,
-    /// Lines that are torn, or that nobody with a known master key wrote.
+    /// The number of lines that are torn, or that were not written with a known master key.
     pub unreadable: u64,
-    /// What the last line of each key says.
+    /// The last line of each key.
     pub last: BTreeMap<(TenantId, SubjectKeyId), Erasure>,
 }
 
 impl Read {
-    /// The keys that are destroyed.
+    /// Returns the last line of each key that is destroyed.
     pub fn erased(&self) -> impl Iterator<Item = &Erasure> {
         self.last.values().filter(|erasure| erasure.verdict == ErasureDecision::Erased)
     }
@@ -106,17 +106,17 @@ pub struct ErasureLedger {
 }
 
 impl ErasureLedger {
-    /// The file at `path`, whose lines are known by the master keys.
+    /// Returns the file at `path`. The master keys in `keys` tell which lines are genuine.
     pub const fn new(path: PathBuf, keys: Arc<KeyProvider>) -> Self {
         Self { file: LineFile::new("AI_CACHE_ERASURE_LEDGER_FILE", path), keys }
     }
 
-    /// Whether it is there.
+    /// Returns whether the file exists.
     pub fn exists(&self) -> Result<bool, LineFileError> {
         self.file.exists()
     }
 
-    /// Makes it when it is not there.
+    /// Makes the file if it does not exist.
     pub fn touch(&self) -> Result<(), LineFileError> {
         self.file.touch()
     }
@@ -136,7 +136,7 @@ impl ErasureLedger {
         }))
     }
 
-    /// Reads all of it.
+    /// Reads the whole file.
     pub fn read(&self) -> Result<Read, LineFileError> {
         let mut read = Read::default();
         for line in self.file.lines()? {

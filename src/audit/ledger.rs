@@ -1,5 +1,6 @@
-//! Which unbroken history the records of this database belong to. One that was restored or copied
-//! begins a new one: what the old one lost or gained meanwhile must not pass for unbroken.
+//! Owns the ledger: the one unbroken history to which the records of this database belong. A
+//! database that was restored or copied begins a new ledger. What the old ledger lost or gained in
+//! the meantime must never pass for unbroken.
 
 use chrono::{DateTime, Utc};
 
@@ -11,23 +12,23 @@ use crate::store::{Store, StoreError, SystemTx, seals};
 use super::checkpoint::{Checkpoint, CheckpointFile};
 use super::line_file::LineFileError;
 
-/// Why a ledger is begun.
+/// The reason why a ledger is begun.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LedgerReason {
-    /// There was none.
+    /// The database had no ledger.
     First,
-    /// Another server holds the database: it was copied or restored.
+    /// The newest ledger was begun on another server: the database was copied or restored.
     OtherServer,
     /// The server's log took another turn: a standby was promoted, or a backup was restored.
     OtherTimeline,
-    /// The checkpoint file knows of seals that are not here.
+    /// The last seal in the checkpoint file is not in the database.
     BehindCheckpoint,
-    /// The checkpoint file that there was is gone.
+    /// The checkpoint file existed before and is gone.
     CheckpointMissing,
 }
 
 impl LedgerReason {
-    /// The name as stored and shown.
+    /// Returns the name that is stored and shown.
     pub const fn name(self) -> &'static str {
         match self {
             Self::First => "first",
@@ -38,23 +39,24 @@ impl LedgerReason {
         }
     }
 
-    /// Whether an operator must take note before a replica is ready: records may be lost. After a
-    /// promotion alone nothing says so, and the checkpoint file would.
+    /// Returns whether an operator must take note before a replica is ready, because records may be
+    /// lost. A promotion alone does not show that records are lost; the checkpoint file would show
+    /// it.
     const fn needs_acceptance(self) -> bool {
         !matches!(self, Self::First | Self::OtherTimeline)
     }
 }
 
-/// The ledger that records belong to from now on.
+/// The ledger to which records belong from now on.
 #[derive(Debug, Clone, Copy)]
 pub struct PresentLedger {
-    /// Its name.
+    /// The id of the ledger.
     pub id: LedgerId,
-    /// Why it was begun just now; `None`: it was there.
+    /// The reason why the ledger was begun just now. `None` means that the ledger existed before.
     pub begun: Option<LedgerReason>,
-    /// Whether nothing speaks against serving from it.
+    /// Whether a replica may serve from the ledger: an operator has taken note, or need not.
     pub accepted: bool,
-    /// The transaction that began it; its rows are of later ones.
+    /// The transaction that began the ledger. Every row of the ledger comes from a later one.
     pub begun_tx: i64,
 }
 
@@ -65,7 +67,7 @@ impl From<Ledger> for PresentLedger {
     }
 }
 
-/// Why the ledger cannot be known.
+/// The reason why the present ledger is not known.
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
     /// Postgres failed.
@@ -76,7 +78,8 @@ pub enum LedgerError {
     Checkpoint(#[from] LineFileError),
 }
 
-/// The present ledger, begun now under the name `fresh` when there is none or the history broke.
+/// Returns the present ledger. If there is none or the history broke, begins one now, with the id
+/// `fresh` or a greater one.
 pub async fn find_or_begin(
     store: &Store,
     checkpoint: Option<&CheckpointFile>,
@@ -90,14 +93,16 @@ pub async fn find_or_begin(
     };
     let present = begin(store, &outside, fresh, now).await?;
     if let Some(file) = checkpoint {
-        // Made before the ledger is noted to have one: a stop in between must not look like a loss.
+        // The file is made before the database notes that the ledger has one: a stop between the
+        // two steps must not look like a loss.
         file.touch()?;
         note_checkpointed(store, present.id).await?;
     }
     Ok(present)
 }
 
-/// The present ledger as the services know it: a command begins none but the very first.
+/// Returns the present ledger as the services know it. A command begins no ledger but the very
+/// first.
 pub async fn find(
     store: &Store,
     fresh: LedgerId,
@@ -113,13 +118,13 @@ pub async fn find(
     }
 }
 
-/// What the checkpoint file says.
+/// The state of the checkpoint file.
 enum CheckpointHead {
-    /// None is set.
+    /// No checkpoint file is set.
     NotSet,
-    /// It is not there.
+    /// The file does not exist.
     Missing,
-    /// It is, and this is its last line.
+    /// The file exists. The value is its last whole line, if it has one.
     There(Option<Checkpoint>),
 }
 
@@ -148,7 +153,7 @@ async fn begin(
                 (newest, reason) => {
                     let reason = reason.unwrap_or(LedgerReason::First);
                     let accepted = !reason.needs_acceptance();
-                    // The newest is the one with the greatest name, whatever the clock says.
+                    // The newest ledger is the one with the greatest id, whatever the clock says.
                     let id = newest.map_or(fresh, |newest| fresh.max(newest.id.next()));
                     let reason_name = reason.name();
                     let new = NewLedger { id, reason: reason_name, begun_at: now, accepted };
@@ -161,7 +166,7 @@ async fn begin(
         .await
 }
 
-/// Why the newest ledger cannot go on; `None`: it can.
+/// Returns the reason why the newest ledger cannot go on. Returns `None` if it can.
 async fn judge(
     tx: &mut SystemTx,
     newest: Option<&Ledger>,
@@ -174,7 +179,8 @@ async fn judge(
         return Ok(Some(LedgerReason::OtherServer));
     }
     match outside {
-        // What broke before the newest ledger was begun is the reason it was begun.
+        // A break before the newest ledger was begun is the reason why it was begun, and counts no
+        // more.
         CheckpointHead::There(Some(last))
             if last.ledger_id >= newest.id && !is_here(tx, last).await? =>
         {
@@ -188,7 +194,7 @@ async fn judge(
     Ok((newest.home == LedgerOrigin::OtherTimeline).then_some(LedgerReason::OtherTimeline))
 }
 
-/// Whether the seal a checkpoint names is in the database as it was.
+/// Returns whether the database holds the seal that a checkpoint names, and holds it unchanged.
 async fn is_here(tx: &mut SystemTx, checkpoint: &Checkpoint) -> Result<bool, StoreError> {
     let seal = seals::list(tx, checkpoint.ledger_id, checkpoint.seq - 1, 1).await?.pop();
     Ok(seal.is_some_and(|seal| {

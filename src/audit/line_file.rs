@@ -1,6 +1,6 @@
-//! A file outside the database that takes a line for each thing that must outlive it: appended to,
-//! never changed, and on the disk before anybody goes on. What a crash tore off does not spoil what
-//! comes after.
+//! A file outside the database that takes a line for each thing that must outlive the database.
+//! Lines are appended and never changed, and they are on the disk before the caller goes on. A line
+//! that a crash tore off does not spoil the lines after it.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// The end of a file that surely holds a whole line.
+/// The length of a file's end that surely holds a whole line.
 const TAIL_BYTES: u64 = 16 * 1024;
 
-/// Why a file of lines cannot be used. One line.
+/// The reason why a file of lines cannot be used. Its message has one line.
 #[derive(Debug, thiserror::Error)]
 #[error("{setting}: {} cannot be {verb}: {}", path.display(), source.kind())]
 pub struct LineFileError {
@@ -23,14 +23,14 @@ pub struct LineFileError {
     source: io::Error,
 }
 
-/// What stands in a line.
+/// The content of a line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Line<T> {
-    /// What was written.
+    /// The value that was written.
     Whole(T),
-    /// The beginning of it.
+    /// The beginning of a value.
     Torn,
-    /// Something else.
+    /// Bytes that are neither a value nor the beginning of one.
     Strange,
 }
 
@@ -42,23 +42,24 @@ pub struct LineFile {
 }
 
 impl LineFile {
-    /// The file at `path`, which is set by the variable `setting`.
+    /// Returns the file at `path`, which is set by the variable `setting`.
     pub const fn new(setting: &'static str, path: PathBuf) -> Self {
         Self { setting, path }
     }
 
-    /// What the file cannot be, for a reason that an error gives.
+    /// Returns a function that turns an I/O error into an error of this file. `verb` names the
+    /// operation that failed.
     pub fn failed(&self, verb: &'static str) -> impl FnOnce(io::Error) -> LineFileError {
         let (setting, path) = (self.setting, self.path.clone());
         move |source| LineFileError { setting, path, verb, source }
     }
 
-    /// Whether it is there.
+    /// Returns whether the file exists.
     pub fn exists(&self) -> Result<bool, LineFileError> {
         self.path.try_exists().map_err(self.failed("looked for"))
     }
 
-    /// Makes it when it is not there.
+    /// Makes the file if it does not exist.
     pub fn touch(&self) -> Result<(), LineFileError> {
         let mut options = OpenOptions::new();
         let made = options.append(true).create(true).mode(0o600).open(&self.path);
@@ -75,9 +76,10 @@ impl LineFile {
 
     fn write<T: Serialize>(&self, items: impl IntoIterator<Item = T>) -> io::Result<()> {
         let mut file = OpenOptions::new().read(true).append(true).open(&self.path)?;
-        // Others may append too, and must not see a line's beginning for a torn one.
+        // Other processes may append too, and must not take the beginning of a line for a torn
+        // line.
         match file.lock() {
-            // Where there are no locks one process alone writes.
+            // Where there are no locks, only one process writes.
             Err(error) if error.kind() == io::ErrorKind::Unsupported => {}
             locked => locked?,
         }
@@ -93,7 +95,7 @@ impl LineFile {
         file.sync_data()
     }
 
-    /// The last whole line; `None`: there is no file or nothing in it.
+    /// Returns the last whole line. Returns `None` if there is no file or no whole line at its end.
     pub fn last<T: DeserializeOwned>(&self) -> Result<Option<T>, LineFileError> {
         if !self.exists()? {
             return Ok(None);
@@ -102,7 +104,7 @@ impl LineFile {
         Ok(tail.rsplit(|byte| *byte == b'\n').find_map(|line| serde_json::from_slice(line).ok()))
     }
 
-    /// Every line in turn; empty ones are left out.
+    /// Returns every line in turn. Empty lines are left out.
     pub fn lines<T: DeserializeOwned>(
         &self,
     ) -> Result<impl Iterator<Item = Result<Line<T>, LineFileError>>, LineFileError> {

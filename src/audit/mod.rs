@@ -1,5 +1,5 @@
-//! The audit trail's writing side: every reply waits here until its record is durable. Makes
-//! `Receipt`, and nothing else does. Never holds content: records are ids, enums and numbers.
+//! The writing side of the audit trail: every reply waits here until its record is durable. Only
+//! this module makes a `Receipt`. It never holds content: records are ids, enums and numbers.
 
 mod checkpoint;
 mod classes;
@@ -57,16 +57,18 @@ use spool::Spool;
 use state::AuditState;
 use writer::{Pending, WriteResult, Writer};
 
-/// Longest a batch may take to become durable; after it the replies it holds are refused.
+/// The longest time a batch may take to become durable. After it the replies of the batch are
+/// refused.
 const BATCH_LIMIT: Duration = Duration::from_secs(2);
 
-/// Records that may wait at a time. More are refused: memory is bounded, and so is the wait.
+/// The most records that may wait at a time. More are refused, so that memory and the wait are
+/// bounded.
 const QUEUE: usize = 8_192;
 
-/// Why there is no durable record, and so no data.
+/// The reason why there is no durable record, and so no data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AuditError {
-    /// More records wait than may.
+    /// As many records wait as may.
     #[error("the audit queue is full")]
     QueueFull,
     /// Records cannot be made durable just now.
@@ -74,64 +76,65 @@ pub enum AuditError {
     Unavailable,
 }
 
-/// Why the audit does not start.
+/// The reason why the audit does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum AuditStartError {
     /// The spool cannot be used.
     #[error(transparent)]
     Spool(#[from] SpoolError),
-    /// No thread can be had.
+    /// No thread can be started.
     #[error("a thread cannot be started: {}", .0.kind())]
     Thread(#[from] std::io::Error),
 }
 
-/// What the audit is started with.
+/// The parts that the audit is started with.
 pub struct AuditParts {
     /// Postgres.
     pub store: Store,
-    /// Makes records tamper-evident.
+    /// The stamper, which makes records tamper-evident.
     pub stamper: Stamper,
-    /// Under what this process's records are numbered.
+    /// The id of the writer, under which the records of this process are numbered.
     pub writer: WriterId,
-    /// The history they belong to, which is the stamper's.
+    /// The ledger that the records belong to. It is also the stamper's ledger.
     pub ledger: PresentLedger,
-    /// `None`: others seal them.
+    /// How seals are made. `None` means that other processes seal the records.
     pub sealing: Option<Sealing>,
-    /// Where records wait for Postgres; `None`: nowhere.
+    /// Where records wait for Postgres. `None` means that they wait nowhere.
     pub spool: Option<SpoolSettings>,
-    /// Time.
+    /// The clock.
     pub clock: Arc<dyn Clock>,
-    /// Series.
+    /// The metrics.
     pub metrics: Arc<Metrics>,
 }
 
-/// Handle to the audit writer. Clones are the same writer.
+/// A handle to the audit writer. Clones belong to the same writer.
 #[derive(Clone)]
 pub struct Audit {
-    /// `None`: audit logging is switched off for development, receipts are granted as they are.
+    /// The running writer. `None` means that audit logging is switched off for development:
+    /// receipts are granted without a record.
     running: Option<RunningWriter>,
     stamper: Arc<Stamper>,
     /// Counts the records being written up.
     drafts: TaskTracker,
-    /// Whether nothing speaks against serving from the present ledger.
+    /// Whether a replica may serve from the present ledger.
     accepted: Arc<AtomicBool>,
     dead: Arc<[WriterId]>,
 }
 
-/// The writer's ends.
+/// A handle's ends of the writer.
 #[derive(Clone)]
 struct RunningWriter {
     queue: mpsc::Sender<Pending>,
     state: Arc<AuditState>,
-    /// Cancelled when the last record is written.
+    /// The token that is cancelled when the last record is written.
     ended: CancellationToken,
 }
 
 impl Audit {
-    /// Opens the spool and starts drainer, sealer and the writer, this on a thread of its own: every
-    /// reply waits for it, and between the threads of a shared runtime it would lose a fifth of a
-    /// millisecond a batch. It ends when `lifecycle` stops, no record is being written up and
-    /// everything queued is durable.
+    /// Opens the spool and starts the drainer, the sealer and the writer. The writer has a thread
+    /// of its own: every reply waits for it, and between the threads of a shared runtime it would
+    /// lose a fifth of a millisecond per batch. The writer ends when `lifecycle` stops, no record
+    /// is being written up and everything queued is durable.
     pub fn start(parts: AuditParts, lifecycle: &Lifecycle) -> Result<Self, AuditStartError> {
         let AuditParts { store, stamper, writer: id, ledger, sealing, spool, clock, metrics } =
             parts;
@@ -140,9 +143,10 @@ impl Audit {
         let dead = spool.as_ref().map_or_else(Arc::default, |spool| Arc::from(&*spool.dead));
         let state = Arc::new(AuditState::new(spool, Arc::clone(&metrics)));
         let drafts = TaskTracker::new();
-        // Closed, so that it can be waited for; it takes new ones all the same.
+        // A closed tracker can be waited for, and it takes new drafts all the same.
         drafts.close();
-        // Bounded, many senders, one receiver: the writer takes all that waits at once.
+        // The queue is bounded, with many senders and one receiver: the writer takes all that waits
+        // at once.
         let (queue, receiver) = mpsc::channel(QUEUE);
         let drainer = Drainer {
             store: store.clone(),
@@ -182,15 +186,15 @@ impl Audit {
         Ok(audit)
     }
 
-    /// A handle that grants receipts and writes nothing. For development only.
+    /// Returns a handle that grants receipts and writes nothing. It is for development only.
     pub fn off(stamper: Stamper) -> Self {
         let (stamper, accepted) = (Arc::new(stamper), Arc::new(AtomicBool::new(true)));
         let (drafts, dead) = (TaskTracker::new(), Arc::default());
         Self { running: None, stamper, drafts, accepted, dead }
     }
 
-    /// Hands a record over at once; the receipt comes when it is durable. The record is written
-    /// even if nobody waits.
+    /// Hands a record over at once. The receipt comes when the record is durable. The record is
+    /// written even if nobody waits.
     pub fn record(&self, record: AuditRecord) -> Recording {
         let receipt = Receipt::of(&record);
         let state = match self.enqueue(record) {
@@ -226,7 +230,8 @@ impl Audit {
         Ok(Some(waits))
     }
 
-    /// The writer does not end while this is held: for who has records to hand over at a stop.
+    /// Returns a token. While a task holds it, the writer does not end, so that the task can hand
+    /// records over at a stop.
     pub fn hold(&self) -> TaskTrackerToken {
         self.drafts.token()
     }
@@ -236,38 +241,38 @@ impl Audit {
         self.stamper.stamp(record, None)
     }
 
-    /// Whether records can be made durable, as far as is known.
+    /// Returns whether records can be made durable, as far as is known.
     pub fn is_available(&self) -> bool {
         let available =
             |running: &RunningWriter| running.state.is_available() && !running.queue.is_closed();
         self.running.as_ref().is_none_or(available)
     }
 
-    /// Resolves when the last record is written.
+    /// Waits until the last record is written.
     pub async fn ended(&self) {
         if let Some(running) = &self.running {
             running.ended.cancelled().await;
         }
     }
 
-    /// Processes of this installation that were found dead at the start.
+    /// Returns the processes of this installation that were found dead at the start.
     pub fn dead(&self) -> &[WriterId] {
         &self.dead
     }
 
-    /// Whether nothing speaks against serving from the present ledger.
+    /// Returns whether a replica may serve from the present ledger.
     pub fn is_accepted(&self) -> bool {
         self.accepted.load(Ordering::Acquire)
     }
 
-    /// An operator took note of why the ledger was begun.
+    /// Accepts the present ledger, because an operator took note of why it was begun.
     pub fn accept(&self) {
         self.accepted.store(true, Ordering::Release);
         tracing::warn!("the new audit ledger is accepted");
     }
 
-    /// Whether records can be made durable and may be, after a look at the spool where they depend
-    /// on it. Waits for the disk.
+    /// Returns whether records can be made durable and the present ledger is accepted. Looks at the
+    /// spool first if records depend on it, and so waits for the disk.
     pub fn look(&self) -> bool {
         if let Some(running) = &self.running
             && !running.state.takes_postgres()
@@ -277,12 +282,12 @@ impl Audit {
         self.is_available() && self.is_accepted()
     }
 
-    /// Whether Postgres takes records, as far as is known: changes need it.
+    /// Returns whether Postgres takes records, as far as is known. Changes need it.
     pub fn takes_postgres(&self) -> bool {
         self.running.as_ref().is_none_or(|running| running.state.takes_postgres())
     }
 
-    /// Whether records are written at all.
+    /// Returns whether records are written at all.
     pub const fn is_on(&self) -> bool {
         self.running.is_some()
     }

@@ -1,10 +1,10 @@
-//! The monthly partitions of the trail, made before a record needs them.
+//! Makes the monthly partitions of the trail before a record needs them.
 
 use chrono::{DateTime, Utc};
 
 use crate::store::{Store, StoreError, audit, migrate};
 
-/// Makes the partitions of this and the coming months that are missing. Returns how many it made.
+/// Makes the missing partitions of this month and the coming ones. Returns how many it made.
 pub async fn make_partitions(store: &Store, now: DateTime<Utc>) -> Result<i32, StoreError> {
     let months = migrate::PARTITION_MONTHS;
     let make = store.system("make audit partitions ahead", async |mut tx| {

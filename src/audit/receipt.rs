@@ -1,10 +1,11 @@
-//! The proof that a reply's record is durable. Without one nothing becomes plaintext.
+//! Owns `Receipt`, the proof that the record of a reply is durable. Nothing becomes plaintext
+//! without a receipt.
 
 use crate::domain::audit_record::AuditRecord;
 use crate::domain::ids::{AuditId, EntryId, TenantId};
 
-/// Names the tenant and entry whose reading was recorded. Cannot be copied and is used up by the
-/// reading.
+/// Names the tenant and the entry whose reading was recorded. A receipt cannot be copied, and the
+/// reading uses it up.
 #[derive(Debug)]
 #[must_use = "a receipt is for one reading"]
 pub struct Receipt {
@@ -14,12 +15,12 @@ pub struct Receipt {
     durability: Durability,
 }
 
-/// Where a record is durable.
+/// The place where a record is durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Durability {
-    /// In Postgres.
+    /// The record is in Postgres.
     Database,
-    /// In the local spool, until Postgres is back.
+    /// The record is in the local spool until Postgres is back.
     Spool,
 }
 
@@ -33,22 +34,22 @@ impl Receipt {
         Self { durability, ..self }
     }
 
-    /// Where the record is durable.
+    /// Returns where the record is durable.
     pub const fn durability(&self) -> Durability {
         self.durability
     }
 
-    /// The record.
+    /// Returns the id of the record.
     pub const fn audit(&self) -> AuditId {
         self.audit
     }
 
-    /// Whether the record says that `tenant` read `entry`.
+    /// Returns whether the record says that `tenant` read `entry`.
     pub fn covers(&self, tenant: TenantId, entry: EntryId) -> bool {
         self.tenant == tenant && self.entry == Some(entry)
     }
 
-    /// Whether the record says that `tenant` read a list of entries.
+    /// Returns whether the record says that `tenant` read a list of entries.
     pub fn covers_list(&self, tenant: TenantId) -> bool {
         self.tenant == tenant && self.entry.is_none()
     }

@@ -1,4 +1,4 @@
-//! A record on its way: a small future that gives the receipt once the record is durable.
+//! Owns `Recording`, a small future that gives the receipt once the record is durable.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -9,20 +9,20 @@ use tokio::sync::oneshot;
 use super::writer::WriteResult;
 use super::{AuditError, Durability, Receipt};
 
-/// What the record waits for.
+/// The state of a record that was handed over.
 pub(super) enum RecordingState {
-    /// For nothing: audit logging is off.
+    /// The record waits for nothing, because audit logging is off.
     Granted,
-    /// For the writer.
+    /// The record waits for the writer.
     Waits(oneshot::Receiver<WriteResult>),
-    /// It was not even queued.
+    /// The record was not even queued.
     Refused(AuditError),
 }
 
-/// A record on its way. Dropping it does not stop the record.
+/// A record on its way. Dropping the recording does not stop the record.
 #[must_use = "the receipt comes when this is awaited"]
 pub struct Recording {
-    /// `None` once given out.
+    /// The receipt. It is `None` once it was given out.
     pub(super) receipt: Option<Receipt>,
     pub(super) state: RecordingState,
 }

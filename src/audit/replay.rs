@@ -1,20 +1,20 @@
-//! Writing a batch whose earlier writing ended unknown: what is there already is compared, since a
-//! skipped insert alone proves nothing.
+//! Writes a batch again whose earlier writing had an unknown outcome. Compares the rows that are
+//! there already, because a skipped insert alone proves nothing.
 
 use crate::store::StoreError;
 use crate::store::audit::{BatchConnection, StampedRecord};
 
-/// Why a batch is not known to be in Postgres.
+/// The reason why a batch is not known to be in Postgres.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ReplayError {
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A row is there under the same id with other content.
+    /// A row with the same id is stored with other content.
     #[error("a record differs from the one stored under its id")]
     Differs,
 }
 
-/// Writes those rows that are not there and compares the others.
+/// Writes the rows that are not there, and compares the others with what is stored.
 pub(super) async fn replay(
     connection: &mut BatchConnection,
     rows: &[StampedRecord],

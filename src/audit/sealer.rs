@@ -1,5 +1,5 @@
-//! Seals the trail every second: what is settled since the last seal is hashed, signed and chained.
-//! One replica at a time does it; which one does not matter.
+//! Seals the trail every second: hashes, signs and chains the records that are settled since the
+//! last seal. One replica at a time does it, and it does not matter which one.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,41 +22,42 @@ use super::line_file::LineFileError;
 
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// Longest time that a stop waits for the seal being made, and for the last one; without them the next
-/// process seals.
+/// The longest time that a stop waits for the seal that is being made, and then for the last one.
+/// The next process seals the rest.
 const LAST_LOOK: Duration = Duration::from_secs(2);
 
-/// How often an idle trail is sealed all the same: a seal's own transaction is only covered by the next
-/// one, and a replica that waits for that must not think that seals lag.
+/// How often an idle trail is sealed all the same. The transaction of a seal is covered only by the
+/// next seal, and a replica that waits for that must not think that seals lag.
 const EMPTY_EVERY: TimeDelta = TimeDelta::seconds(30);
 
-/// From when on the seals lag.
+/// The lag above which seals count as late.
 pub(super) const MOST_LAG: TimeDelta = TimeDelta::seconds(60);
 
-/// Most rows in a seal, where it can be had: what is hashed at once is bounded.
+/// The most rows in a seal, where it can be cut there: the amount that is hashed at once is
+/// bounded.
 const MOST_ROWS: i64 = 200_000;
 
-/// So many transactions are sealed without a look at how many rows they wrote.
+/// The most transactions that are sealed without a look at how many rows they wrote.
 const FEW_TRANSACTIONS: i64 = 2_000;
 
-/// Seals that are made up for in the checkpoint file at a time.
+/// The number of seals that are added late to the checkpoint file at a time.
 const OUTSIDE_PAGE: i64 = 500;
 
-/// How signatures are made and where seals are kept outside.
+/// How the sealer signs, and where it keeps seals outside the database.
 pub struct Sealing {
-    /// Signs.
+    /// The key that signs.
     pub key: SigningKey,
-    /// Names the key.
+    /// The id of the master key that `key` is derived from.
     pub key_id: String,
-    /// Where seals are kept outside.
+    /// The checkpoint file, if one is set.
     pub checkpoint: Option<CheckpointFile>,
 }
 
-/// Seals until the service stops.
+/// The task that seals until the service stops.
 pub(super) struct Sealer {
     pub(super) sealing: Sealing,
     pub(super) store: Store,
-    /// The history that is sealed.
+    /// The ledger that is sealed.
     pub(super) ledger: PresentLedger,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) metrics: Arc<Metrics>,
@@ -65,20 +66,21 @@ pub(super) struct Sealer {
     pub(super) progress: SealProgress,
 }
 
-/// How it goes.
+/// The state that the sealer keeps from one look to the next.
 pub(super) struct SealProgress {
-    /// A transaction that had not begun at that time: the lag is its age until it is covered.
+    /// A transaction, and a time at which it had not begun. Until a seal covers the transaction,
+    /// the lag is the age of that time.
     mark: Option<(i64, DateTime<Utc>)>,
     lags: bool,
-    /// Most transactions in the next seal: fewer after one that could not be made.
+    /// The most transactions in the next seal. It is lower after a seal that could not be made.
     reach: i64,
-    /// Whether every seal up to the last was kept outside.
+    /// Whether the checkpoint file holds every seal up to the last.
     outside: CheckpointState,
-    /// Whether the index of transactions has no gaps.
+    /// Whether the index of transactions is known to have no gaps.
     summarized: bool,
 }
 
-/// Why a seal is not in the checkpoint file.
+/// The reason why a seal is not in the checkpoint file.
 #[derive(Debug, thiserror::Error)]
 enum CheckpointWriteError {
     #[error(transparent)]
@@ -89,14 +91,14 @@ enum CheckpointWriteError {
     Stopped,
 }
 
-/// How the checkpoint file stands.
+/// The state of the checkpoint file.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum CheckpointState {
-    /// Not known: another process wrote to it last, if any.
+    /// It is not known whether the file holds the last seal: another process may have written last.
     Unknown,
-    /// It holds the last seal.
+    /// The file holds the last seal.
     Kept,
-    /// The last seal could not be written to it.
+    /// The last seal could not be written to the file.
     Fails,
 }
 
@@ -113,7 +115,7 @@ impl Default for SealProgress {
 }
 
 impl SealProgress {
-    /// A seal may have been committed that was not written to the checkpoint file.
+    /// Notes that a seal may have been committed that was not written to the checkpoint file.
     fn doubt_outside(&mut self) {
         if self.outside == CheckpointState::Kept {
             self.outside = CheckpointState::Unknown;
@@ -121,33 +123,34 @@ impl SealProgress {
     }
 }
 
-/// What a look at the trail came to.
+/// The result of a look at the trail.
 struct SealRound {
     /// Whether it was this replica's turn to seal.
     mine: bool,
     /// The seal that was made, if any.
     seal: Option<Seal>,
-    /// Every transaction below is sealed or, where this replica seals, wrote nothing.
+    /// The first transaction that is not covered. Each one below is sealed or, where this replica
+    /// seals, wrote nothing.
     covered: i64,
-    /// Every transaction below is settled.
+    /// The first transaction that is not settled.
     settled: i64,
     /// The next transaction to begin.
     next: i64,
 }
 
 impl Sealer {
-    /// Starts it.
+    /// Starts the sealer.
     pub(super) fn spawn(self) {
         let lifecycle = self.lifecycle.clone();
         lifecycle.spawn(Box::pin(self.run()));
     }
 
-    /// Runs until `lifecycle` stops and the last records are written, and seals these too.
+    /// Runs until `lifecycle` stops and the last records are written. Seals these records too.
     async fn run(mut self) {
         let lifecycle = self.lifecycle.clone();
         while !lifecycle.is_stopping() {
-            // A stop waits for a seal that is being made: cut off, Postgres would go on with it and
-            // keep the last look from the trail.
+            // A stop waits for a seal that is being made. If that seal were cut off, Postgres would
+            // go on with it and keep the last look from the trail.
             let stopped = async {
                 lifecycle.stopping().await;
                 tokio::time::sleep(LAST_LOOK).await;
@@ -168,7 +171,7 @@ impl Sealer {
         let _in_vain = tokio::time::timeout(LAST_LOOK, self.look()).await;
     }
 
-    /// Seals what is settled and judges the lag.
+    /// Seals the settled records, and judges the lag.
     async fn look(&mut self) {
         let (mut settled, mut mine) = (0, true);
         loop {
@@ -200,7 +203,7 @@ impl Sealer {
             }
         }
         if mine {
-            // Also when nothing could be sealed: what gathers must not be read again by each try.
+            // This runs after a failure too, so that no later try reads the same rows again.
             self.summarize().await;
         }
         self.note_lag(self.clock.now(), settled).await;
@@ -209,7 +212,7 @@ impl Sealer {
         }
     }
 
-    /// One seal at most. While another replica is at it, only how far the trail is sealed.
+    /// Makes at most one seal. While another replica seals, reads how far the trail is sealed.
     async fn seal(&self, now: DateTime<Utc>) -> Result<SealRound, StoreError> {
         let store = &self.store;
         store
@@ -220,7 +223,7 @@ impl Sealer {
                 let covered = last.as_ref().map_or(self.ledger.begun_tx, |seal| seal.content.to_tx);
                 let Horizon { settled, next } = seals::horizon(&mut tx).await?;
                 if covered > next {
-                    // Another server's, or somebody's invention: the lag alarm is to tell.
+                    // The last seal is another server's, or forged. The lag alarm is to tell.
                     return Err(StoreError::UnknownValue("transaction of the last seal"));
                 }
                 let mut looked = SealRound { mine, seal: None, covered, settled, next };
@@ -232,8 +235,8 @@ impl Sealer {
             .await
     }
 
-    /// Keeps the index of transactions short of what is new. Not in the seal's own transaction:
-    /// somebody who vacuums a partition may be in the way.
+    /// Summarizes the index of transactions, so that only a short part of it is new. This is no
+    /// part of the seal's transaction, because a vacuum of a partition may be in the way.
     async fn summarize(&mut self) {
         // Gaps are left by another process, or by a call that was cut off.
         let summary = if self.progress.summarized { Summary::Added } else { Summary::EveryGap };
@@ -248,7 +251,7 @@ impl Sealer {
         }
     }
 
-    /// Seals what is settled and not covered yet, as far as one seal may reach.
+    /// Seals the records that are settled and not covered yet, as far as one seal may reach.
     async fn append_seal(
         &self,
         tx: &mut SystemTx,
@@ -286,8 +289,9 @@ impl Sealer {
         Ok(())
     }
 
-    /// A file that is gone is not made anew: the next start must see that it is. What it lacks after
-    /// a failure, or a stop right after a seal's commit, is made up for.
+    /// Writes a seal to the checkpoint file. Does not make a file anew that is gone: the next start
+    /// must see that it is gone. Adds the seals that the file lacks after a failure, or after a
+    /// stop right after a commit.
     async fn keep_outside(&mut self, seal: Seal) {
         let Some(file) = self.sealing.checkpoint.clone() else {
             return;
@@ -315,7 +319,7 @@ impl Sealer {
         };
     }
 
-    /// Appends the seals between the file's last and `seq`.
+    /// Appends the seals after the last one in the file, up to `seq`.
     async fn catch_up_outside(
         &self,
         file: CheckpointFile,
@@ -347,7 +351,7 @@ impl Sealer {
         Ok(written.map_err(|_| CheckpointWriteError::Stopped)??)
     }
 
-    /// Alarms once when the seals begin to lag, and says who is in the way.
+    /// Raises one alarm when the seals begin to lag, and names the transactions in the way.
     async fn note_lag(&mut self, now: DateTime<Utc>, settled: i64) {
         let lag = self.progress.mark.map_or(TimeDelta::zero(), |(_, since)| now - since);
         self.metrics.audit_seal_lag(lag.to_std().unwrap_or_default());
@@ -375,7 +379,7 @@ impl Sealer {
             .await
     }
 
-    /// An operator may take note of a new ledger from another process.
+    /// Looks whether an operator has accepted the new ledger through another process.
     async fn look_for_acceptance(&self) {
         let store = &self.store;
         let accepted = store.system("look whether the audit ledger is accepted", async |mut tx| {
@@ -388,7 +392,7 @@ impl Sealer {
     }
 }
 
-/// A time as Postgres keeps it.
+/// Returns a time in the precision that Postgres keeps.
 fn to_micros(time: DateTime<Utc>) -> DateTime<Utc> {
     DateTime::from_timestamp_micros(time.timestamp_micros()).unwrap_or(time)
 }

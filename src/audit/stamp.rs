@@ -1,5 +1,5 @@
-//! Makes records tamper-evident: hash over the canonical fields, MAC under a key that Postgres
-//! never sees.
+//! Makes records tamper-evident. A stamp is a hash over the canonical fields of a record and a MAC
+//! of that hash, under a key that Postgres never sees.
 
 use std::sync::Arc;
 
@@ -20,13 +20,13 @@ pub struct Stamper {
 }
 
 impl Stamper {
-    /// Stamps with the key provider's present audit key.
+    /// Returns a stamper that uses the present audit key of the key provider.
     pub fn new(keys: &KeyProvider, ledger: LedgerId, classes: Arc<RetentionClasses>) -> Self {
         let mac_key_id = keys.active_id().as_str().to_owned();
         Self { mac: keys.audit_mac_key(), mac_key_id, ledger, classes }
     }
 
-    /// Stamps one record, with the class its tenant's have now.
+    /// Stamps one record, with the retention class that it gets now.
     pub fn stamp(&self, record: AuditRecord, place: Option<WriterPlace>) -> StampedRecord {
         let record = AuditRecord { class: self.classes.of(&record), ..record };
         let row_hash = sha256(&record.canonical(self.ledger, place));

@@ -1,4 +1,5 @@
-//! Where records can be made durable just now: what writer, drainer and everybody who asks agree on.
+//! Owns the state that the audit's threads share: whether records can be made durable now, and
+//! where.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,23 +11,25 @@ use crate::telemetry::Metrics;
 
 use super::spool::{Spool, SpoolError};
 
-/// Furthest the clock may step back before records are refused: their times and ids would lie.
+/// The furthest that the clock may step back. Beyond it records are refused, because their times
+/// and ids would lie.
 const CLOCK_SLACK_US: i64 = 5_000_000;
 
-/// Shared by the audit's threads.
+/// The state that the audit's threads share.
 pub(super) struct AuditState {
     /// Whether Postgres takes batches, as far as is known.
     postgres: AtomicBool,
-    /// Whether the spool would take one, when last looked at.
+    /// Whether the spool would take a batch, as of the last look.
     spool_usable: AtomicBool,
-    /// The latest time seen, in microseconds since 1970.
+    /// The latest time that was seen, in microseconds since 1970.
     latest_us: AtomicI64,
-    /// Whether the clock is where it was or further, when last looked at.
+    /// Whether the clock had not stepped back too far at the last look.
     clock_right: AtomicBool,
-    /// A stored record differed from the one to be written: nothing is recorded any more.
+    /// Whether a stored record differed from the one to be written. If so, nothing is recorded any
+    /// more.
     differs: AtomicBool,
-    /// Held for one append or one look, by the audit's own threads and by readiness.
-    /// `None`: a command, which has none.
+    /// The spool. The lock is held for one append or one look, by the audit's own threads and by
+    /// readiness. A command has no spool and has `None` here.
     spool: Option<Mutex<Spool>>,
     metrics: Arc<Metrics>,
 }
@@ -44,7 +47,7 @@ impl AuditState {
         }
     }
 
-    /// `None`: there is no spool.
+    /// Runs `work` on the spool. Returns `None` if there is no spool.
     pub(super) fn with_spool<T>(&self, work: impl FnOnce(&mut Spool) -> T) -> Option<T> {
         let spool = self.spool.as_ref()?;
         Some(work(&mut spool.lock().unwrap_or_else(PoisonError::into_inner)))
@@ -63,7 +66,7 @@ impl AuditState {
         appended
     }
 
-    /// Looks whether the spool would take a batch.
+    /// Looks whether the spool would take a batch, and remembers the answer.
     pub(super) fn look_at_spool(&self) -> bool {
         let usable = self.with_spool(|spool| spool.usable().is_ok()).unwrap_or(false);
         self.spool_usable.store(usable, Ordering::Release);
@@ -71,7 +74,7 @@ impl AuditState {
         usable
     }
 
-    /// Looks whether the clock stepped back. Gives whether it is right.
+    /// Looks whether the clock stepped back too far. Returns true if it did not.
     pub(super) fn look_at_clock(&self, now: DateTime<Utc>) -> bool {
         let now = now.timestamp_micros();
         let latest = self.latest_us.fetch_max(now, Ordering::AcqRel);
@@ -108,12 +111,12 @@ impl AuditState {
         self.metrics.audit_available(self.is_available());
     }
 
-    /// Whether Postgres takes batches, as far as is known.
+    /// Returns whether Postgres takes batches, as far as is known.
     pub(super) fn takes_postgres(&self) -> bool {
         self.postgres.load(Ordering::Acquire)
     }
 
-    /// Whether records can be made durable somewhere, as far as is known.
+    /// Returns whether records can be made durable somewhere, as far as is known.
     pub(super) fn is_available(&self) -> bool {
         !self.differs.load(Ordering::Acquire)
             && self.clock_right.load(Ordering::Acquire)

@@ -1,6 +1,6 @@
-//! The one task that writes reply records: takes all that waits, commits it in one statement or,
-//! when Postgres does not take it, appends it to the spool, then answers everybody. A record's id,
-//! place and content never change between tries.
+//! The one task that writes the records of replies. It takes all that wait, commits them in one
+//! statement or, if Postgres does not take them, appends them to the spool, and then answers. The
+//! id, the place and the content of a record never change between tries.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,19 +22,20 @@ use super::stamp::Stamper;
 use super::state::AuditState;
 use super::{AuditError, BATCH_LIMIT, Durability};
 
-/// Most records of one batch.
+/// The most records of one batch.
 const BATCH_ROWS: usize = 1_000;
 
-/// Pause between tries of a batch that could not be written.
+/// The pause between two tries of a batch that could not be written.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 
-/// Longest time a batch is tried after the service was asked to stop: less than the stop's grace.
+/// The longest time that a batch is tried after the service was asked to stop. It is shorter than
+/// the grace of the stop.
 const LAST_TRIES: Duration = Duration::from_secs(7);
 
-/// How a record fared.
+/// The result for a record: where it is durable, or why it is not.
 pub(super) type WriteResult = Result<Durability, AuditError>;
 
-/// A record and who waits for it.
+/// A record, and the channel to the caller that waits for it.
 pub(super) struct Pending {
     pub(super) record: AuditRecord,
     pub(super) done: oneshot::Sender<WriteResult>,
@@ -81,12 +82,12 @@ impl Writer {
             }
         }
         if let Some(connection) = self.connection.take() {
-            // The batch is committed; a connection that does not close is dropped.
+            // The batch is committed. A connection that does not close in time is dropped.
             let _closed = tokio::time::timeout(BATCH_LIMIT, connection.close()).await;
         }
     }
 
-    /// Makes one batch durable, in Postgres or else in the spool, however long it takes; returns
+    /// Makes one batch durable, in Postgres or else in the spool, however long it takes. Returns
     /// whether the writer may go on.
     async fn write(
         &mut self,
@@ -130,7 +131,8 @@ impl Writer {
         }
     }
 
-    /// One try: Postgres while it takes batches, then the spool. `None`: neither took it.
+    /// Tries once to make a batch durable, in Postgres while it takes batches and then in the
+    /// spool. Returns `None` if neither took it.
     async fn make_durable(
         &mut self,
         rows: &[StampedRecord],
@@ -160,8 +162,8 @@ impl Writer {
         }
     }
 
-    /// Gives each record its place and stamp, in the order of their ids: rows that lie in the order
-    /// they are sealed in are sorted at no cost.
+    /// Gives each record its place and stamp, in the order of the records' ids. Rows are sealed in
+    /// that order, and rows that already lie in it are sorted at no cost.
     fn stamp(
         &mut self,
         batch: &mut Vec<Pending>,
@@ -178,8 +180,8 @@ impl Writer {
         (rows, waiting)
     }
 
-    /// One try of Postgres within the limit. After an unknown outcome the same rows are written
-    /// again.
+    /// Tries Postgres once within the limit. With `again`, the outcome of an earlier try is
+    /// unknown, and the same rows are written again.
     async fn attempt(&mut self, rows: &[StampedRecord], tries: u32) -> Result<(), ReplayError> {
         let work = async {
             if tries == 0
@@ -188,7 +190,7 @@ impl Writer {
             {
                 return Ok(connection);
             }
-            // The connection is gone, or whatever was wrong with it is tried on a fresh one.
+            // The connection is gone or something is wrong with it, so a fresh one is tried.
             let mut connection = BatchConnection::open(&self.store, BATCH_LIMIT).await?;
             replay(&mut connection, rows).await?;
             Ok(connection)
@@ -200,7 +202,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Tells everybody who waits, also in the queue, that there will be no data.
+    /// Tells every caller that waits, also in the queue, that there will be no data.
     fn refuse(
         &self,
         waiting: &mut Vec<oneshot::Sender<WriteResult>>,
@@ -214,7 +216,7 @@ impl Writer {
     }
 }
 
-/// Answers each once; a caller that hung up has dropped its end, which harms nobody.
+/// Answers each caller once. A caller that hung up has dropped its end, which harms nobody.
 fn answer(waiting: &mut Vec<oneshot::Sender<WriteResult>>, result: WriteResult) {
     for done in waiting.drain(..) {
         let _hung_up = done.send(result);

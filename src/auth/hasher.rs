@@ -1,5 +1,5 @@
-//! argon2id (RFC 9106) on a bounded pool: a flood of tokens waits or is refused, it does not take
-//! every core or all memory.
+//! Hashes with argon2id (RFC 9106) on a bounded pool. A flood of tokens waits or is refused. It
+//! never takes every core or all memory.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,34 +14,34 @@ use crate::crypto::random;
 use crate::domain::token::BearerToken;
 use crate::lifecycle::Lifecycle;
 
-/// Lanes of a hash: its passes are made one after the other.
+/// The lanes of a hash. With one lane, no part of a hash runs beside another.
 const LANES: u32 = 1;
 
-/// What one hash costs whoever makes or guesses it.
+/// The cost of one hash, for the service that makes it and for an attacker who guesses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HashCost {
-    /// Memory in KiB.
+    /// The memory in KiB.
     pub memory_kib: u32,
-    /// Passes over that memory.
+    /// The number of passes over that memory.
     pub passes: u32,
 }
 
 impl HashCost {
-    /// 19 MiB and two passes with one lane: the OWASP password storage sheet's first choice for
-    /// argon2id.
+    /// The full cost: 19 MiB and two passes with one lane, as the OWASP password storage sheet
+    /// recommends for argon2id.
     pub const FULL: Self = Self { memory_kib: 19 * 1_024, passes: 2 };
 }
 
-/// Longest wait for a turn.
+/// The longest wait for a turn.
 const TURN: Duration = Duration::from_secs(5);
 
-/// Why a secret was not hashed.
+/// The reason why a secret was not hashed.
 #[derive(Debug, thiserror::Error)]
 pub enum HasherError {
     /// No turn came in time.
     #[error("no hashing turn came in time")]
     Busy,
-    /// The library refused.
+    /// The argon2 library refused.
     #[error("argon2 refused: {0}")]
     Refused(String),
     /// The pool is gone.
@@ -49,20 +49,20 @@ pub enum HasherError {
     Stopped,
 }
 
-/// The pool.
+/// The pool on which secrets are hashed.
 #[derive(Clone)]
 pub struct Hasher {
     argon2: Argon2<'static>,
-    /// A turn each; waiters are served in order.
+    /// One permit for each turn. Waiters are served in order.
     turns: Arc<Semaphore>,
-    /// The hash of nobody's secret.
+    /// The hash of a random secret that nobody has.
     dummy: Arc<str>,
     lifecycle: Lifecycle,
 }
 
 impl Hasher {
-    /// A pool of `turns` hashes at a time, each of this cost. Hashes of another cost are verified
-    /// at theirs.
+    /// Makes a pool of `turns` hashes at a time, each of this cost. A hash of another cost is
+    /// verified at its own cost.
     pub fn new(turns: usize, cost: HashCost, lifecycle: Lifecycle) -> Result<Self, HasherError> {
         let refused = |error: argon2::Error| HasherError::Refused(error.to_string());
         let params = Params::new(cost.memory_kib, cost.passes, LANES, None).map_err(refused)?;
@@ -72,14 +72,15 @@ impl Hasher {
         Ok(Self { argon2, turns: Arc::new(Semaphore::new(turns.max(1))), dummy, lifecycle })
     }
 
-    /// The PHC string of a new token's secret.
+    /// Returns the PHC string of a new token's secret.
     pub async fn hash(&self, token: &BearerToken) -> Result<String, HasherError> {
         let secret = Zeroizing::new(token.secret().to_vec());
         let argon2 = self.argon2.clone();
         self.run(move || hash(&argon2, &secret)).await?
     }
 
-    /// Whether the token's secret is the hashed one. Without a hash it takes as long and is not.
+    /// Returns whether `hash` is of the token's secret. Without a hash it takes as long and returns
+    /// false.
     pub async fn verify(
         &self,
         token: &BearerToken,
@@ -93,8 +94,8 @@ impl Hasher {
         Ok(right && known)
     }
 
-    /// Runs on the blocking pool when a turn comes. The turn is given back when the work ends,
-    /// also if nobody waits for it any more.
+    /// Runs `work` on the blocking pool when a turn comes. The turn is given back when the work
+    /// ends, also if nobody waits for the work any more.
     async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,

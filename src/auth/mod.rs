@@ -1,5 +1,6 @@
-//! Bearer token → caller. Cheap checks come first: form and checksum, memory, the network's limit,
-//! then one argon2id verification however many ask. Never says which of its checks refused.
+//! Turns a bearer token into a caller. Cheap checks come first: memory, form and checksum, the
+//! network's limit. Then one argon2id verification runs, however many requests ask. `Refused` never
+//! says which check refused.
 
 mod hasher;
 mod remembered;
@@ -24,23 +25,23 @@ use crate::store::{Store, StoreError};
 pub use hasher::{HashCost, Hasher, HasherError};
 pub use remembered::Remembered;
 
-/// Verifications a network may cause at once, and then each second.
+/// The number of verifications that a network may cause at once, and then each second.
 const BURST: u32 = 40;
 const PER_SECOND: u32 = 10;
 
-/// Why a request has no caller.
+/// The reason why a request has no caller.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthError {
-    /// The text is no token: wrong form or checksum.
+    /// The text is no token: its form or checksum is wrong.
     #[error("the token is malformed")]
     Malformed,
-    /// Unknown, wrong, revoked, expired or of a disabled tenant: told alike.
+    /// The token is unknown, wrong, revoked, expired or of a disabled tenant. All are told alike.
     #[error("the token is refused")]
     Refused,
     /// The network has caused too many verifications.
     #[error("too many verifications for one network")]
     Limited {
-        /// When to come back.
+        /// The time after which the client may come back.
         retry_after: Duration,
     },
     /// Too many verifications wait.
@@ -59,15 +60,15 @@ pub enum AuthError {
 pub enum TokenStanding {
     /// No revocation was missed, or Postgres was asked.
     Confirmed,
-    /// It was good when Postgres was asked last: enough for an answer of the upstream, for nothing
-    /// that is stored.
+    /// The token was good when Postgres was asked last. That is enough for an answer of the
+    /// upstream, and for nothing that is stored.
     Believed,
 }
 
 /// A verified token.
 #[derive(Debug)]
 pub struct VerifiedToken {
-    /// Who asks.
+    /// The caller that the token stands for.
     pub caller: Caller,
     /// The roles as audit records write them.
     pub roles: Arc<str>,
@@ -75,7 +76,7 @@ pub struct VerifiedToken {
     pub view: Arc<TenantView>,
     expires_at: Option<DateTime<Utc>>,
     checked_at: DateTime<Utc>,
-    /// What `Remembered` had counted before the look-up.
+    /// The count of `Remembered::beginning` before the look-up.
     beginning: u64,
 }
 
@@ -102,7 +103,8 @@ pub struct AuthenticatorParts {
 }
 
 impl Authenticator {
-    /// An authenticator that shares `remembered` with whoever hears of revocations.
+    /// Makes an authenticator that shares `remembered` with the subscriber that hears of
+    /// revocations.
     pub fn new(parts: AuthenticatorParts) -> Self {
         let at_least_one = |count| NonZeroU32::new(count).unwrap_or(NonZeroU32::MIN);
         let quota = Quota::per_second(at_least_one(PER_SECOND)).allow_burst(at_least_one(BURST));
@@ -110,18 +112,18 @@ impl Authenticator {
         Self { parts, networks }
     }
 
-    /// The pool tokens are hashed on.
+    /// Returns the pool on which tokens are hashed.
     pub const fn hasher(&self) -> &Hasher {
         &self.parts.hasher
     }
 
-    /// Drops what is too old to be remembered, and networks that have been quiet.
+    /// Drops tokens that are too old to be remembered, and networks that have been quiet.
     pub fn forget_expired(&self) {
         self.parts.remembered.forget_expired(self.parts.clock.now());
         self.networks.retain_recent();
     }
 
-    /// Verifies the token a request bears.
+    /// Verifies the token that a request bears.
     pub async fn authenticate(
         &self,
         text: &str,
@@ -136,7 +138,8 @@ impl Authenticator {
             Some(verified) => Box::pin(self.confirm(verified)).await?,
             None => Box::pin(self.verify_or_remember(text, name, network, now)).await?,
         };
-        // Also asked of those who joined a verification that was under way at the revocation.
+        // This is also asked for requests that joined a verification that was under way at the
+        // revocation.
         let revoked = self.parts.remembered.is_revoked(verified.caller.token);
         let current = !revoked && verified.expires_at.is_none_or(|end| now < end);
         if current && verified.view.is_active() {
@@ -146,7 +149,8 @@ impl Authenticator {
         }
     }
 
-    /// A process that may have missed a revocation looks for it itself.
+    /// Looks in Postgres for a revocation, because this process may have missed one. Believes the
+    /// token while Postgres is away.
     async fn confirm(
         &self,
         verified: Arc<VerifiedToken>,
@@ -162,7 +166,7 @@ impl Authenticator {
         }
     }
 
-    /// How sure a token is that was verified longer ago.
+    /// Returns how sure it is that a token that was verified longer ago is still good.
     fn standing_of_old(&self) -> TokenStanding {
         if self.parts.coherence.is_proven() {
             TokenStanding::Confirmed
@@ -171,7 +175,8 @@ impl Authenticator {
         }
     }
 
-    /// Verifies; while Postgres is away what was verified before is believed longer.
+    /// Verifies a token. While Postgres is away, a token that was verified before is believed
+    /// longer.
     async fn verify_or_remember(
         &self,
         text: &str,
@@ -193,7 +198,7 @@ impl Authenticator {
         }
     }
 
-    /// One verification for all who bring the same token at the same time.
+    /// Verifies once for all requests that bring the same token at the same time.
     async fn verify_once(
         &self,
         text: &str,
@@ -211,7 +216,8 @@ impl Authenticator {
             )),
         })?;
         let verified = Arc::new(self.verify(&token).await?);
-        // A failure means the place was taken meanwhile, which changes nothing for this caller.
+        // A failure means that the place was taken in the meantime, which changes nothing for this
+        // caller.
         let _taken = guard.insert(Arc::clone(&verified));
         if self.parts.remembered.is_revoked(token.id) {
             self.parts.remembered.forget(token.id);
@@ -223,7 +229,7 @@ impl Authenticator {
     async fn verify(&self, token: &BearerToken) -> Result<VerifiedToken, AuthError> {
         let (checked_at, beginning) = (self.parts.clock.now(), self.parts.remembered.beginning());
         let secret = self.find_token(token.id).await.map_err(AuthError::Unavailable)?;
-        // A token nobody has costs the same time as a wrong one.
+        // A token that nobody has costs the same time as a wrong one.
         let hash = secret.as_ref().map(|secret| secret.secret_hash.clone());
         let right = self.parts.hasher.verify(token, hash).await.map_err(|error| match error {
             HasherError::Busy => AuthError::Overloaded,

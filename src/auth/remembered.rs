@@ -1,5 +1,5 @@
-//! Verified tokens under a keyed hash: memory holds no token's text. Believed for a minute, and while
-//! Postgres is away for as long as records may wait for it.
+//! Keeps verified tokens under a keyed hash, so that memory holds no token's text. A token is
+//! believed for a minute and, while Postgres is away, for as long as records may wait for it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,10 +12,10 @@ use crate::domain::ids::TokenId;
 
 use super::VerifiedToken;
 
-/// Longest time a token is believed without being verified again.
+/// The longest time that a token is believed without being verified again.
 const REMEMBERED: TimeDelta = TimeDelta::seconds(60);
 
-/// Most tokens remembered.
+/// The most tokens that are remembered.
 const TOKENS: usize = 100_000;
 
 type Guard<'a> = PlaceholderGuard<
@@ -27,25 +27,25 @@ type Guard<'a> = PlaceholderGuard<
     quick_cache::sync::DefaultLifecycle<[u8; 32], Arc<VerifiedToken>>,
 >;
 
-/// Verified tokens and those known to be revoked.
+/// The verified tokens, and the tokens that are known to be revoked.
 pub struct Remembered {
     names: MacKey,
     verified: Cache<[u8; 32], Arc<VerifiedToken>>,
-    /// Verified longer ago: for outages only.
+    /// The tokens that were verified longer ago. They are for outages only.
     old: Cache<[u8; 32], Arc<VerifiedToken>>,
-    /// Counts how often everything was forgotten. What was looked up before the last time is not
-    /// believed, wherever it is and whenever it came there.
+    /// Counts how often everything was forgotten. A token that was looked up before the last time
+    /// is not believed, wherever it is and whenever it came there.
     beginning: AtomicU64,
-    /// Longest time a token is believed in an outage.
+    /// The longest time that a token is believed in an outage.
     outage: TimeDelta,
-    /// Told by the invalidation stream. Kept so that a verification that was under way when the
-    /// revocation arrived is not remembered.
+    /// The tokens whose revocation was heard of in the invalidation stream. They are kept so that a
+    /// verification that was under way when the revocation arrived is not remembered.
     revoked: Cache<TokenId, ()>,
 }
 
 impl Remembered {
-    /// Empty, with a key of its own. `outage`: the longest time a token is believed while Postgres
-    /// is away.
+    /// Makes an empty memory with a key of its own. `outage` is the longest time that a token is
+    /// believed while Postgres is away.
     pub fn new(outage: TimeDelta) -> Result<Self, CryptoError> {
         Ok(Self {
             names: MacKey::derive(&Key::random()?, "remembered tokens"),
@@ -71,7 +71,7 @@ impl Remembered {
         None
     }
 
-    /// What was verified longer ago, when Postgres cannot be asked.
+    /// Returns a token that was verified longer ago, for when Postgres cannot be asked.
     pub(super) fn get_old(
         &self,
         name: &[u8; 32],
@@ -83,7 +83,7 @@ impl Remembered {
             .filter(|verified| now - verified.checked_at < self.outage)
     }
 
-    /// What is remembered by now, or the right to verify.
+    /// Returns the token if it is remembered by now, and otherwise the right to verify it.
     pub(super) async fn get_or_guard(
         &self,
         name: &[u8; 32],
@@ -97,7 +97,7 @@ impl Remembered {
         }
     }
 
-    /// To be asked before a look-up in Postgres.
+    /// Returns the count of `beginning`. It is asked for before a look-up in Postgres.
     pub(super) fn beginning(&self) -> u64 {
         self.beginning.load(Ordering::Acquire)
     }
@@ -106,7 +106,7 @@ impl Remembered {
         verified.beginning == self.beginning()
     }
 
-    /// Whether a revocation of this token was heard of.
+    /// Returns whether a revocation of this token was heard of.
     pub fn is_revoked(&self, token: TokenId) -> bool {
         self.revoked.get(&token).is_some()
     }
@@ -127,16 +127,17 @@ impl Remembered {
         self.old.retain(|_, verified| now - verified.checked_at < self.outage);
     }
 
-    /// Believes nobody any more without verifying: revocations may have been missed.
+    /// Forgets every token, because revocations may have been missed.
     pub fn forget_all(&self) {
-        // First: what is kept after the clearing is of before.
+        // The count is raised first: a token that is kept after the clearing then has an older
+        // count.
         self.beginning.fetch_add(1, Ordering::AcqRel);
         self.verified.clear();
         self.old.clear();
     }
 
-    /// Hears of a revocation: the token is refused from now on. First noted, then forgotten, so
-    /// that a verification under way sees either.
+    /// Hears of a revocation: the token is refused from now on. The revocation is noted before the
+    /// token is forgotten, so that a verification under way sees the one or the other.
     pub fn revoke(&self, token: TokenId) {
         self.revoked.insert(token, ());
         self.forget(token);

@@ -1,5 +1,5 @@
-//! The floor: the newest position, kept in Redis for replicas that cannot ask Postgres. It proves
-//! something only to who knows that it is the floor of before: of the same memory of Redis.
+//! Owns the floor: the newest position, kept in Redis for replicas that cannot ask Postgres. The
+//! floor proves something only to a replica that knows its origin from before.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,33 +10,33 @@ use crate::domain::selector::Position;
 use crate::redis::{Floor, FloorKey, FloorOrigin, Redis, RedisError};
 use crate::store::follow::History;
 
-/// How old what was read in Postgres may be when the floor is read beside it.
+/// The greatest age at which a reading of Postgres counts as made beside the floor.
 const CONTACT_FRESH: Duration = Duration::from_secs(1);
 
-/// Longest time without Postgres in which the floor proves anything.
+/// The longest time without Postgres for which the floor proves anything.
 pub(super) const CONTACT_LIMIT: Duration = Duration::from_mins(15);
 
-/// Where the floor is kept.
+/// The place where the floor is kept.
 #[derive(Clone)]
 pub enum FloorPlace {
-    /// Nowhere: there is no Redis.
+    /// The floor is kept nowhere, because there is no Redis.
     Nowhere,
-    /// In Redis, made anew with an id of these when it is missing.
+    /// The floor is kept in Redis. When it is missing, it is made anew with an id from `ids`.
     Redis {
-        /// The client.
+        /// The client of Redis.
         redis: Redis,
-        /// Whose floor: the installation's.
+        /// The key of the installation's floor.
         key: FloorKey,
-        /// Names it.
+        /// The source of the ids that name a new floor.
         ids: Arc<dyn Ids>,
-        /// Of the ids.
+        /// The clock for these ids.
         clock: Arc<dyn Clock>,
     },
 }
 
 impl FloorPlace {
-    /// Raises it to `position` at least, or puts it there when it is of another history. `None`:
-    /// there is no such place.
+    /// Raises the floor to `position` at least, or replaces it if it is of another history. Returns
+    /// `None` if the floor is kept nowhere.
     pub(super) async fn raise(
         &self,
         history: &History,
@@ -59,15 +59,15 @@ impl FloorPlace {
     }
 }
 
-/// The floor as it was seen beside Postgres.
+/// The origin of the floor, as it was seen beside Postgres.
 #[derive(Debug, Clone)]
 struct SeenFloor {
     origin: FloorOrigin,
-    /// When Postgres was asked.
+    /// The time at which Postgres was asked.
     contact: Instant,
 }
 
-/// What one replica knows of the floor.
+/// The floor, with the knowledge that one replica has of it.
 pub(super) struct FloorWatch {
     place: FloorPlace,
     known: Option<SeenFloor>,
@@ -78,11 +78,11 @@ impl FloorWatch {
         Self { place, known: None }
     }
 
-    /// Postgres, asked at `contact`, says that `position` is the newest: the floor is to be that at
-    /// least, and whose it is now is remembered.
+    /// Raises the floor to `position` at least. Postgres, asked at `contact`, says that `position`
+    /// is the newest. The origin that the floor has now is remembered.
     pub(super) async fn raise(&mut self, history: &History, position: Position, contact: Instant) {
         let raised = self.place.raise(history, position).await;
-        // Later, Postgres may know of steps that a flushed Redis has forgotten.
+        // If the contact is older, Postgres may know of steps that a flushed Redis has forgotten.
         if let Some(Ok(floor)) = raised
             && contact.elapsed() < CONTACT_FRESH
         {
@@ -94,7 +94,8 @@ impl FloorWatch {
         self.known = None;
     }
 
-    /// Since when the floor proves that `applied` is the newest position; `None`: it does not.
+    /// Returns the time since when the floor proves that `applied` is the newest position. Returns
+    /// `None` if the floor does not prove it.
     pub(super) async fn confirm(&self, applied: Position) -> Option<Instant> {
         let known = self.known.as_ref()?;
         let asked = Instant::now();

@@ -1,5 +1,5 @@
-//! The task that follows the stream. Each look at Postgres renews this replica's lease and proves its
-//! position; when Postgres does not answer, Redis is asked for the floor.
+//! The task that follows the stream. Each look at Postgres renews the lease of this replica and
+//! proves its position. When Postgres does not answer, the task asks Redis for the floor.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -18,23 +18,23 @@ use super::{Coherence, OWN_LEASE, PROOF};
 /// How often the stream is polled.
 const POLL: Duration = Duration::from_millis(500);
 
-/// Pause before another try of listening.
+/// The pause before another try to listen.
 const LISTEN_AGAIN: Duration = Duration::from_secs(2);
 
-/// Steps read at a time.
+/// The number of steps that are read at a time.
 const PAGE: i64 = 500;
 
-/// What the following remembers from one look to the next.
+/// The state that the task keeps from one look to the next.
 pub(super) struct Following {
     pub(super) connection: FollowConnection,
     floor: FloorWatch,
-    /// Where the positions applied so far count; `None` until the first look.
+    /// The history in which the positions applied so far count. It is `None` until the first look.
     history: Option<History>,
-    /// When the renewal of the lease that was committed last was sent.
+    /// The time at which the last committed renewal of the lease was sent.
     renewed: Option<Instant>,
-    /// Which step was applied last, by its time.
+    /// The time of the step that was applied last. It tells which step that was.
     last: Option<DateTime<Utc>>,
-    /// How the last look went, to log each change once.
+    /// Whether the last look succeeded. It is kept to log each change once.
     answers: bool,
 }
 
@@ -52,8 +52,8 @@ impl Following {
 }
 
 impl Coherence {
-    /// Follows until `lifecycle` stops, then gives up the lease. For a thread of its own: a busy
-    /// runtime must not cost a replica its proof.
+    /// Follows the stream until `lifecycle` stops, then gives up the lease. It runs on a thread of
+    /// its own, because a busy runtime must not cost a replica its proof.
     pub async fn follow(self: Arc<Self>, lifecycle: Lifecycle) {
         self.following.lock().await.connection.disconnect();
         loop {
@@ -70,7 +70,8 @@ impl Coherence {
         }
     }
 
-    /// Wakes the following at each step, until `lifecycle` stops. What it misses is found by polling.
+    /// Wakes the task that follows at each step, until `lifecycle` stops. Polling finds the steps
+    /// that it misses.
     pub async fn listen(self: Arc<Self>, lifecycle: Lifecycle) {
         loop {
             tokio::select! {
@@ -93,7 +94,7 @@ impl Coherence {
         Ok(())
     }
 
-    /// Removes replicas that have ended from those that are waited for.
+    /// Removes replicas that have ended from those that an invalidation waits for.
     pub async fn sign_off(&self, replicas: &[uuid::Uuid]) -> Result<(), StoreError> {
         self.store
             .system("sign off replicas that have ended", async |mut tx| {
@@ -103,7 +104,7 @@ impl Coherence {
             .await
     }
 
-    /// The first look, before anything is served.
+    /// Looks at the stream for the first time, before anything is served.
     pub async fn begin(&self) -> Result<(), StoreError> {
         self.catch_up().await?;
         self.raise_floor(&mut *self.following.lock().await).await;
@@ -133,7 +134,7 @@ impl Coherence {
         }
     }
 
-    /// Applies everything that is in the stream now, and proves it.
+    /// Applies every step that is in the stream now, and proves the position.
     pub async fn catch_up(&self) -> Result<(), StoreError> {
         let following = &mut *self.following.lock().await;
         loop {
@@ -142,8 +143,9 @@ impl Coherence {
             let tail = following.connection.poll(&self.follower, applied, history).await?;
             self.live_replicas.store(tail.live_replicas.max(1), Ordering::Relaxed);
             self.is_eldest.store(tail.is_eldest, Ordering::Relaxed);
-            // Nobody waits for a replica whose lease ran out. It may count on a lease only once that
-            // is committed, so this look proves no more than the renewal before it allows.
+            // No invalidation waits for a replica whose lease ran out. A replica may count on a
+            // lease only once the lease is committed, so this look proves no more than the renewal
+            // before it allows.
             let lease = following.renewed.replace(sent).map_or(sent, |renewed| renewed + OWN_LEASE);
             if following.history.as_ref() != Some(&tail.history)
                 || !(tail.trimmed_to..=tail.position).contains(&applied)
@@ -155,15 +157,15 @@ impl Coherence {
             }
             following.last = following.last.or(tail.at_position);
             self.proof.extend(lease.min(sent + PROOF));
-            // What was applied only now is acknowledged by the next poll.
+            // The next poll acknowledges the steps that were applied only now.
             if tail.position == applied && self.is_proven() {
                 return Ok(());
             }
         }
     }
 
-    /// Applies every step up to `end`; `false`: they are not all there, or one is of a kind that only
-    /// a later release knows.
+    /// Applies every step up to `end`. Returns false if a step is missing, or is of a kind that
+    /// only a later release knows.
     async fn apply_all(
         &self,
         following: &mut Following,
@@ -200,12 +202,13 @@ impl Coherence {
         self.proof.enter(&tail.history);
         self.begin_anew(&mut following.connection, tail.position).await?;
         following.history = Some(tail.history);
-        // Of the new position it is not known yet.
+        // The time of the step at the new position is not known yet.
         following.last = None;
         Ok(())
     }
 
-    /// Removes steps that every replica has followed long ago, some at a time.
+    /// Removes the steps from before `before`, some at a time. A replica that has not followed them
+    /// sees that they are missing.
     pub async fn trim(&self, before: DateTime<Utc>) -> Result<u64, StoreError> {
         const AT_A_TIME: i64 = 1_000;
         let mut removed = 0;
@@ -223,7 +226,7 @@ impl Coherence {
     }
 }
 
-/// Whether the step found at a position is not the one that was applied there.
+/// Returns whether the step found at a position is not the one that was applied there.
 fn is_another(applied: Option<DateTime<Utc>>, found: Option<DateTime<Utc>>) -> bool {
     matches!((applied, found), (Some(applied), Some(found)) if applied != found)
 }

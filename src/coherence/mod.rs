@@ -1,6 +1,6 @@
-//! What this process knows of invalidations: follows the stream by position, proves that it missed
-//! none, and says whether a value proven at some position may still be served. Whoever must react
-//! subscribes in `app`.
+//! Owns the knowledge of invalidations in this process. It follows the stream by position, proves
+//! that it missed no step, and says whether a value that was proven at some position may still be
+//! served. Parts that must react subscribe in `app`.
 
 mod floor;
 mod following;
@@ -30,45 +30,47 @@ pub use view::TenantView;
 use following::Following;
 use proof::Proof;
 
-/// How long a replica counts on its lease, from the sending of its renewal on.
+/// The time for which a replica counts on its lease, from the sending of the renewal on.
 const OWN_LEASE: Duration = Duration::from_secs(3);
 
-/// How long the others wait for it: a little longer, since clocks differ in speed.
+/// The time for which the others wait for a replica: a little longer, since clocks differ in speed.
 pub const LEASE: Duration = Duration::from_millis(3_500);
 
-/// What whoever subscribes hears, in order, after the views know it.
+/// An event that subscribers hear, in order. Steps and losses are told after the views know them.
 #[derive(Debug, Clone, Copy)]
 pub enum Event<'a> {
     /// A step was applied.
     Step(&'a Step),
-    /// A tenant was first seen here, or an operator changed it.
+    /// A tenant was first seen here, was changed by an operator, or was read anew.
     Tenant(&'a TenantRow),
-    /// Steps were missed, or never were: nothing known so far is certain.
+    /// Steps were missed, or Postgres has another history. Nothing known so far is certain.
     Lost,
 }
 
-/// Called for each event.
+/// The function that a subscriber gives, called for each event.
 pub type Subscriber = Box<dyn Fn(Event<'_>) + Send + Sync>;
 
-/// Follows the stream for one process.
+/// Follows the stream of invalidations for one process.
 pub struct Coherence {
     store: Store,
     follower: Follower,
     proof: Arc<Proof>,
     live_replicas: AtomicU32,
     is_eldest: AtomicBool,
-    /// Replaced whole when a tenant is first seen, which is rare; reading it never waits.
+    /// The map is replaced whole when a tenant is first seen, which is rare. Reading it never
+    /// waits.
     views: ArcSwap<HashMap<TenantId, Arc<TenantView>>>,
     subscribers: Vec<Subscriber>,
-    /// One catch-up at a time, so that steps are applied in order; held across the reading.
+    /// The lock lets one catch-up run at a time, so that steps are applied in order. It is held
+    /// across the reading.
     following: Mutex<Following>,
     floor: FloorPlace,
-    /// Wakes the task that follows: a step was heard of, or made here.
+    /// Wakes the task that follows the stream, when a step was heard of or made here.
     woken: Notify,
 }
 
 impl Coherence {
-    /// Knows nothing and proves nothing until it first catches up.
+    /// Makes a `Coherence` that knows nothing and proves nothing until it first catches up.
     pub fn new(
         store: Store,
         follower: Follower,
@@ -89,33 +91,35 @@ impl Coherence {
         }
     }
 
-    /// Whether this process knows that it missed nothing.
+    /// Returns whether this process knows that it missed nothing.
     pub fn is_proven(&self) -> bool {
         self.proof.holds()
     }
 
-    /// For how long this process has not known that; `None` while it does.
+    /// Returns for how long this process has not known that it missed nothing. Returns `None` while
+    /// it knows.
     pub fn unproven_for(&self) -> Option<Duration> {
         self.proof.unproven_for()
     }
 
-    /// How far this process has followed the stream.
+    /// Returns how far this process has followed the stream.
     pub fn position(&self) -> Position {
         self.proof.position()
     }
 
-    /// The history that positions count in, as a number: what was proven in another is worth nothing.
+    /// Returns the history in which positions count, as a number. A value that was proven in
+    /// another history is worth nothing.
     pub fn era(&self) -> u64 {
         self.proof.era()
     }
 
-    /// How many replicas serve, this one among them.
+    /// Returns how many replicas serve, this one among them.
     pub fn live_replicas(&self) -> u32 {
         self.live_replicas.load(Ordering::Relaxed)
     }
 
-    /// Whether this replica is the one that does what is needed once: of those that serve, the eldest.
-    /// For a moment there may be none, or two.
+    /// Returns whether this replica does the work that one replica does for all: it is the eldest
+    /// of the replicas that serve. For a moment there may be no eldest, or two.
     pub fn is_eldest(&self) -> bool {
         self.is_eldest.load(Ordering::Relaxed)
     }
@@ -143,7 +147,7 @@ impl Coherence {
         Ok(())
     }
 
-    /// Begins anew at `position`: what was known of invalidations is of another history, or misses
+    /// Begins anew at `position`, because the known invalidations are of another history or lack
     /// some.
     async fn begin_anew(
         &self,
@@ -172,17 +176,18 @@ impl Coherence {
         }
     }
 
-    /// What this process knows of the tenants it has seen.
+    /// Returns the views of the tenants that this process has seen.
     pub fn views(&self) -> Arc<HashMap<TenantId, Arc<TenantView>>> {
         self.views.load_full()
     }
 
-    /// What this process knows of a tenant; `None` when there is no such tenant.
+    /// Returns the view of a tenant. Returns `None` if there is no such tenant.
     pub async fn view(&self, id: TenantId) -> Result<Option<Arc<TenantView>>, StoreError> {
         if let Some(view) = self.views.load().get(&id) {
             return Ok(Some(Arc::clone(view)));
         }
-        // Not while steps are applied: the row read and the position must belong together.
+        // No steps are applied while this lock is held: the row and the position must belong
+        // together.
         let mut following = self.following.lock().await;
         if let Some(view) = self.views.load().get(&id) {
             return Ok(Some(Arc::clone(view)));
@@ -192,7 +197,8 @@ impl Coherence {
             return Ok(None);
         };
         self.tell(Event::Tenant(&row));
-        // Read after the position was applied, so it may know more than that, never less.
+        // The row was read after the position was applied, so it may know more than that, never
+        // less.
         let view = Arc::new(TenantView::new(row, self.position(), Arc::clone(&self.proof)));
         self.views.rcu(|views| {
             let mut views = HashMap::clone(views);

@@ -1,6 +1,6 @@
-//! How far this process has followed the stream, and until when it knows that this is the end of it.
-//! Measured by the machine's own monotonic clock: a wall clock that is set must neither prolong nor
-//! end a proof.
+//! Owns the proof: how far this process has followed the stream, and until when it knows that this
+//! is the end of it. The machine's own monotonic clock measures it, because a wall clock that is
+//! set must neither prolong nor end a proof.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -9,16 +9,16 @@ use crate::crypto::sha256;
 use crate::domain::selector::Position;
 use crate::store::follow::History;
 
-/// How long what was asked proves the position, from the sending of the question on.
+/// The time for which an answer proves the position, from the sending of the question on.
 pub const PROOF: Duration = Duration::from_secs(2);
 
-/// Asked by every hit, twice: atomics, no lock.
+/// The proof of one process. Every hit asks it twice, so it has atomics and no lock.
 #[derive(Debug)]
 pub struct Proof {
     position: AtomicI64,
     era: AtomicU64,
     begun: Instant,
-    /// Microseconds after `begun`: once past, it is when the proof ended.
+    /// The end of the proof, in microseconds after `begun`. It may be past.
     until_us: AtomicU64,
 }
 
@@ -28,12 +28,12 @@ impl Proof {
         Self { position, era, begun: Instant::now(), until_us: AtomicU64::new(0) }
     }
 
-    /// Everything up to here was applied.
+    /// Returns the position up to which everything was applied.
     pub fn position(&self) -> Position {
         Position(self.position.load(Ordering::Acquire))
     }
 
-    /// The history that positions count in, as a number.
+    /// Returns the history in which positions count, as a number.
     pub fn era(&self) -> u64 {
         self.era.load(Ordering::Acquire)
     }
@@ -44,7 +44,8 @@ impl Proof {
         self.era.store(era, Ordering::Release);
     }
 
-    /// Whether the position is known to be the newest, but for what nobody was told of yet.
+    /// Returns whether the position is known to be the newest. Only a step whose invalidation was
+    /// not answered yet may be newer.
     pub fn holds(&self) -> bool {
         self.micros(Instant::now()) < self.until_us.load(Ordering::Acquire)
     }
@@ -61,7 +62,7 @@ impl Proof {
         self.until_us.fetch_min(self.micros(Instant::now()), Ordering::AcqRel);
     }
 
-    /// For how long the position has not been proven; `None` while it is.
+    /// Returns for how long the position has not been proven. Returns `None` while it is proven.
     pub(super) fn unproven_for(&self) -> Option<Duration> {
         let (now, until) = (self.micros(Instant::now()), self.until_us.load(Ordering::Acquire));
         (now >= until).then(|| Duration::from_micros(now - until))

@@ -1,4 +1,5 @@
-//! Waiting until a step is in force on every replica: each has applied it, or proves nothing any more.
+//! Waits until a step is in force on every replica: each has applied it, or proves nothing any
+//! more.
 
 use std::time::{Duration, Instant};
 
@@ -11,40 +12,43 @@ use crate::store::{Store, StoreError};
 use super::floor::CONTACT_LIMIT;
 use super::{Coherence, LEASE, PROOF};
 
-/// Longest wait: a lease, a floor, and some.
+/// The longest wait: the time of a lease and of a floor, and some more.
 const LIMIT: Duration = Duration::from_secs(8);
 
-/// Pauses between looks at who has applied it, growing.
+/// The first and the longest pause between two looks at which replicas have applied the step.
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
-/// How much longer than a proof a floor must have stood.
+/// The time for which a floor must have stood beyond the length of a proof.
 const MARGIN: Duration = Duration::from_millis(100);
 
-/// Silent replicas are waited for no longer than a floor may prove them anything.
+/// The times for which replicas are waited for. A silent replica is waited for a minute longer than
+/// a floor may prove anything to it.
 const LEASES: ReplicaLeases =
     ReplicaLeases { live: LEASE, silent: Duration::from_secs(CONTACT_LIMIT.as_secs() + 60) };
 
-/// Why it is not known that a step is in force everywhere. It is committed all the same.
+/// The reason why it is not known that a step is in force everywhere. The step is committed all the
+/// same.
 #[derive(Debug, thiserror::Error)]
 pub enum PropagationError {
-    /// Who has applied it cannot be read.
+    /// It cannot be read which replicas have applied the step.
     #[error("it is not known which replicas have followed")]
     Store(#[from] StoreError),
-    /// A replica that is out of reach may still prove its position by what Redis holds.
+    /// A replica has not applied the step in time. It may still prove its position, by Postgres or
+    /// by the floor.
     #[error("a replica has not followed in time")]
     TimedOut,
 }
 
-/// A floor that was raised, since when.
+/// A floor that was raised, and the time since when it stands.
 struct RaisedFloor {
     origin: FloorOrigin,
     since: Instant,
 }
 
 impl Coherence {
-    /// Waits until no replica serves what the step at `position` removed; returns how many have
-    /// applied it. The others' leases ran out.
+    /// Waits until no replica serves anything that the step at `position` removed. Returns how many
+    /// replicas have applied the step. The leases of the others ran out.
     pub async fn propagate(&self, position: Position) -> Result<u64, PropagationError> {
         self.woken.notify_one();
         let waited = tokio::time::timeout(LIMIT, self.wait_for_replicas(position)).await;
@@ -59,7 +63,8 @@ impl Coherence {
             let followed = u64::try_from(laggards.followed).unwrap_or(0);
             match laggards {
                 Laggards { live: 0, silent: 0, .. } => return Ok(followed),
-                // They prove nothing any more, and join no flight that began before.
+                // After this wait the silent replicas prove nothing, and they join no flight that
+                // began before.
                 Laggards { live: 0, with_floor: 0, .. } => {
                     if begun.elapsed() > PROOF + MARGIN {
                         return Ok(followed);
@@ -77,15 +82,15 @@ impl Coherence {
         }
     }
 
-    /// Whether the floor has been at `position` for longer than any proof by an older one lasts. It
-    /// is raised, and looked at again, by the same command.
+    /// Returns whether the floor has been at `position` for longer than any proof by an older floor
+    /// lasts. One command raises the floor and reads it.
     async fn stands(
         &self,
         position: Position,
         standing: &mut Option<RaisedFloor>,
     ) -> Result<bool, StoreError> {
         let history = self.read_history().await?;
-        // Without Redis it cannot be known what it proves to others.
+        // Without Redis it cannot be known what the floor proves to others.
         let Some(raised) = self.floor.raise(&history, position).await else {
             return Ok(false);
         };

@@ -1,5 +1,5 @@
-//! One tenant as this process knows it: its generation and its recent invalidations. Asked twice by
-//! every read, so that asking takes no lock.
+//! Owns the view of one tenant: its generation and its recent invalidations, as this process knows
+//! them. Every read asks the view twice, so asking takes no lock.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
@@ -15,11 +15,11 @@ use crate::store::tenants::TenantRow;
 
 use super::proof::Proof;
 
-/// Invalidations of entries and groups that are kept; a value proven before the oldest of them is not
-/// served from memory or Redis but proven again from Postgres.
+/// The most invalidations of entries and groups that are kept. A value that was proven before the
+/// oldest of them is not served from memory or Redis but proven again from Postgres.
 const KEPT: usize = 1_024;
 
-/// What a process knows of one tenant.
+/// One tenant as this process knows it.
 #[derive(Debug)]
 pub struct TenantView {
     id: TenantId,
@@ -28,7 +28,7 @@ pub struct TenantView {
     requests_per_minute: AtomicU32,
     generation: AtomicI64,
     recent: ArcSwap<Recent>,
-    /// The process's, of the whole stream.
+    /// The proof of this process, for the whole stream.
     proof: Arc<Proof>,
 }
 
@@ -42,14 +42,14 @@ struct KnownInvalidation {
 /// The newest invalidations of entries and groups, oldest first.
 #[derive(Debug, Clone)]
 struct Recent {
-    /// Nothing is known of invalidations up to here.
+    /// The position up to which nothing is known of invalidations.
     unknown_up_to: Position,
     gone: Vec<KnownInvalidation>,
 }
 
 impl TenantView {
-    /// `row` was read when everything up to `position` was applied: of the tenant's own steps only
-    /// those up to its newest are not known.
+    /// Makes the view from `row`, which was read when everything up to `position` was applied. Of
+    /// the tenant's own steps, only those up to its newest one are unknown.
     pub(super) fn new(row: TenantRow, position: Position, proof: Arc<Proof>) -> Self {
         let unknown_up_to = position.min(row.position);
         Self {
@@ -63,38 +63,40 @@ impl TenantView {
         }
     }
 
-    /// The tenant.
+    /// Returns the id of the tenant.
     pub const fn id(&self) -> TenantId {
         self.id
     }
 
-    /// Its name in commands and routes.
+    /// Returns the name of the tenant in commands and routes.
     pub fn slug(&self) -> &str {
         &self.slug
     }
 
-    /// Whether its tokens are accepted.
+    /// Returns whether the tokens of the tenant are accepted.
     pub fn is_active(&self) -> bool {
         self.active.load(Ordering::Acquire)
     }
 
-    /// How many requests its app tokens may make in a minute, over all replicas; 0: no limit.
+    /// Returns how many requests the app tokens of the tenant may make in a minute, over all
+    /// replicas. 0 means that there is no limit.
     pub fn requests_per_minute(&self) -> u32 {
         self.requests_per_minute.load(Ordering::Acquire)
     }
 
-    /// Its present generation.
+    /// Returns the present generation of the tenant.
     pub fn generation(&self) -> Generation {
         Generation(self.generation.load(Ordering::Acquire))
     }
 
-    /// Where an entry under `key` is for this tenant now.
+    /// Returns the place of an entry under `key` for this tenant now.
     pub fn place(&self, key: CacheKey) -> Place {
         Place { tenant: self.id, key, generation: self.generation() }
     }
 
-    /// Whether what was proven at `position` is still true: an entry, or a fetch that has none yet.
-    /// The one function that answers this, asked at the look-up and again after the receipt.
+    /// Returns whether a candidate that was proven at `position` is still true. The candidate is an
+    /// entry, or a fetch that has no entry yet. Only this function answers the question. It is
+    /// asked at the look-up and again after the receipt.
     pub fn admits(&self, candidate: &Candidate<'_>, position: Position) -> bool {
         let place = candidate.place;
         if place.tenant != self.id || place.generation != self.generation() {
@@ -110,8 +112,9 @@ impl TenantView {
                 .any(|gone| candidate.is_hit_by(&gone.selector))
     }
 
-    /// Whether a step after `since` removed an entry that was proven at `position`, or it may have been:
-    /// such a one is not admitted any more. For freeing its memory only, which may happen later.
+    /// Returns whether a step after `since` removed an entry that was proven at `position`, or may
+    /// have removed it. Such an entry is not admitted any more. The answer serves only to free its
+    /// memory, which may happen later.
     pub fn has_removed(
         &self,
         candidate: &Candidate<'_>,
@@ -130,18 +133,20 @@ impl TenantView {
                 .any(|gone| candidate.is_hit_by(&gone.selector))
     }
 
-    /// Whether this process knows that it missed nothing: memory and Redis are believed only then.
+    /// Returns whether this process knows that it missed nothing. Memory and Redis are believed
+    /// only then.
     pub fn is_proven(&self) -> bool {
         self.proof.holds()
     }
 
-    /// Takes over what an operator changed.
+    /// Takes over the changes that an operator made.
     pub(super) fn follow(&self, row: &TenantRow) {
         self.active.store(row.active, Ordering::Release);
         self.requests_per_minute.store(row.limits.requests_per_minute, Ordering::Release);
     }
 
-    /// Forgets what was known, for what Postgres says at `position`; `None`: there is no such tenant.
+    /// Forgets the invalidations and takes over the state of Postgres at `position`. A `row` of
+    /// `None` means that there is no such tenant.
     pub(super) fn begin_anew(&self, row: Option<TenantRow>, position: Position) {
         match row {
             Some(row) => {
@@ -153,7 +158,7 @@ impl TenantView {
         self.recent.store(Arc::new(Recent { unknown_up_to: position, gone: Vec::new() }));
     }
 
-    /// Called by one task at a time, in the order of positions.
+    /// Applies an invalidation. One task at a time calls this, in the order of positions.
     pub(super) fn apply(&self, position: Position, selector: &Selector) {
         match selector {
             Selector::Before(generation) => {

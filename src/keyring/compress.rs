@@ -1,14 +1,15 @@
-//! Compression before sealing. One byte in front says whether it was worth it. Contexts are kept
-//! per thread: making one costs more than using it on a small answer.
+//! Compresses texts before they are sealed. One byte in front says whether a text is compressed.
+//! Contexts are kept per thread, because making one costs more than using it on a small answer.
 
 use std::cell::RefCell;
 
 use super::KeyringError;
 
-/// Shorter texts are left as they are: unpacking one costs as much as deriving its key.
+/// The length below which a text is left as it is: unpacking it would cost as much as deriving its
+/// key.
 const THRESHOLD: usize = 4_096;
 
-/// Nothing longer is ever sealed, so nothing longer is unpacked.
+/// The longest text that is unpacked. Nothing longer is ever sealed.
 const MAX_UNPACKED: usize = 32 * 1024 * 1024;
 
 const LEVEL: i32 = 1;
@@ -20,7 +21,7 @@ thread_local! {
     static UNPACKER: RefCell<Option<zstd::bulk::Decompressor<'static>>> = const { RefCell::new(None) };
 }
 
-/// The form that is sealed: compressed when that is shorter.
+/// Returns the form that is sealed: the compressed text if it is shorter, else the text.
 pub(super) fn pack(text: &[u8]) -> Vec<u8> {
     let compressed = if text.len() < THRESHOLD { None } else { compress(text) };
     let (form, bytes) = match &compressed {
@@ -33,7 +34,7 @@ pub(super) fn pack(text: &[u8]) -> Vec<u8> {
     packed
 }
 
-/// The text again.
+/// Returns the text of a packed form.
 pub(super) fn unpack(packed: &[u8]) -> Result<Vec<u8>, KeyringError> {
     match packed.split_first() {
         Some((&PLAIN, text)) => Ok(text.to_vec()),

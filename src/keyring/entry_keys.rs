@@ -1,4 +1,4 @@
-//! Sealing and opening of entries. Opening takes a receipt and uses it up.
+//! Seals and opens entries. Each opening takes a receipt and uses it up.
 
 use std::sync::Arc;
 
@@ -9,27 +9,28 @@ use crate::domain::ids::{EntryId, SubjectKeyId, TenantId};
 
 use super::{KeyringError, SubjectKey, TenantKeys, compress};
 
-/// Text that was paid for with a receipt. Goes into a reply and nowhere else.
+/// Text that was opened for a receipt. It goes into a reply or a sealed package, and nowhere else.
 pub struct Plaintext(pub(super) Vec<u8>);
 
 impl Plaintext {
-    /// The bytes, to be written into a reply.
+    /// Returns the bytes, to be written into a reply or a package.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 }
 
-/// The key an entry is sealed under: its person's, or the tenant's.
+/// The key that an entry is sealed under: the key of its person, or the tenant's.
 #[derive(Clone)]
 pub enum EntryKey {
     /// The tenant shares the entry.
     Shared(Arc<TenantKeys>),
-    /// One person's entry.
+    /// The entry belongs to one person.
     Private(Arc<TenantKeys>, Arc<SubjectKey>),
 }
 
 impl EntryKey {
-    /// The key for entries of `subject`, or for shared ones.
+    /// Returns the key for entries of `subject`. Without a `subject`, returns the key for shared
+    /// entries.
     pub fn new(tenant: Arc<TenantKeys>, subject: Option<Arc<SubjectKey>>) -> Self {
         match subject {
             None => Self::Shared(tenant),
@@ -37,14 +38,14 @@ impl EntryKey {
         }
     }
 
-    /// The tenant's keys.
+    /// Returns the keys of the tenant.
     pub const fn tenant(&self) -> &Arc<TenantKeys> {
         match self {
             Self::Shared(tenant) | Self::Private(tenant, _) => tenant,
         }
     }
 
-    /// The random name of the person, if it is one person's.
+    /// Returns the id of the person's key. Returns `None` for shared entries.
     pub fn subject(&self) -> Option<SubjectKeyId> {
         match self {
             Self::Shared(_) => None,
@@ -52,7 +53,7 @@ impl EntryKey {
         }
     }
 
-    /// Version of the key, as entries name it.
+    /// Returns the version of the key, as entries name it.
     pub fn version(&self) -> i32 {
         match self {
             Self::Shared(tenant) => tenant.enc_version,
@@ -88,7 +89,7 @@ impl EntryKey {
         Ok(Sealed::seal(self.key(), &context(meta, field, &bound), &packed)?)
     }
 
-    /// Seals an upstream's answer, which nobody has read.
+    /// Seals an answer of the upstream that nobody has read.
     pub fn seal_answer(
         &self,
         place: &Place,
@@ -146,20 +147,20 @@ pub fn release(
     Ok(Plaintext(answer.expose().to_vec()))
 }
 
-/// An entry in a list, with the key its labels are sealed under.
+/// An entry in a list, and the key that its labels are sealed under.
 pub struct ListedEntry<'a> {
-    /// The key.
+    /// The key that the labels are sealed under.
     pub key: EntryKey,
-    /// Where it is.
+    /// The place of the entry.
     pub place: Place,
-    /// Its plain metadata.
+    /// The plain metadata of the entry.
     pub meta: &'a EntryMeta,
-    /// Location, vendor types and tags.
+    /// The sealed location, vendor types and tags.
     pub labels: &'a Sealed,
 }
 
-/// Opens the labels of listed entries for the receipt of the listing, each by itself: one that does
-/// not open hides no other.
+/// Opens the labels of listed entries for the receipt of the listing. The labels of each entry are
+/// opened separately: if some do not open, they hide no others.
 pub fn open_labels(
     receipt: Receipt,
     tenant: TenantId,
@@ -176,32 +177,32 @@ pub fn open_labels(
     Ok(entries.iter().map(open).collect())
 }
 
-/// An entry of a person, to be opened whole.
+/// An entry of a person that is to be opened whole.
 pub struct WholeEntry<'a> {
-    /// Where it is.
+    /// The place of the entry.
     pub place: &'a Place,
-    /// Its plain metadata.
+    /// The plain metadata of the entry.
     pub meta: &'a EntryMeta,
-    /// Answer, model and usage.
+    /// The sealed answer, model and usage.
     pub answer: &'a Sealed,
-    /// Query, context and parameters.
+    /// The sealed query, context and parameters.
     pub question: &'a Sealed,
-    /// Location, vendor types and tags.
+    /// The sealed location, vendor types and tags.
     pub labels: &'a Sealed,
 }
 
-/// Everything an entry says.
+/// An entry that was opened whole.
 pub struct OpenedEntry {
-    /// Answer, model and usage.
+    /// The answer, model and usage.
     pub answer: Plaintext,
-    /// Query, context and parameters.
+    /// The query, context and parameters.
     pub question: Plaintext,
-    /// Location, vendor types and tags.
+    /// The location, vendor types and tags.
     pub labels: Plaintext,
 }
 
-/// Opens entries under one key, for the receipt of their reading, each when it is asked for: one that
-/// does not open hides no other.
+/// Opens entries under one key for the receipt of their reading. Each entry is opened when it is
+/// asked for: an entry that does not open hides no other.
 pub fn open_entries<'a>(
     receipt: Receipt,
     key: &'a EntryKey,
@@ -211,7 +212,7 @@ pub fn open_entries<'a>(
         return Err(KeyringError::ReceiptMismatch);
     }
     drop(receipt);
-    // `open_field` refuses what is not of the key's tenant and person.
+    // `open_field` refuses an entry that is not of the key's tenant and person.
     let open = move |entry: WholeEntry<'a>| {
         let field = |field, sealed| key.open_field(entry.place, entry.meta, field, sealed);
         Ok(OpenedEntry {

@@ -1,5 +1,5 @@
-//! Keys of tenants and persons: loads, unwraps and remembers them for a minute. The only place that
-//! opens a `Sealed` entry or releases a `Secret`, each for a `Receipt`.
+//! Owns the keys of tenants and persons: loads and unwraps them, and remembers them for a minute.
+//! Only this module opens a `Sealed` value or releases a `Secret`, and never without a `Receipt`.
 
 mod compress;
 mod entry_keys;
@@ -35,14 +35,14 @@ pub use subjects::SubjectKey;
 pub use tenant_keys::{BlindKind, TenantKeys};
 pub use texts::{TextKind, TextPlace, open_texts};
 
-/// Longest time a key stays unwrapped in memory.
+/// The longest time that a key stays unwrapped in memory.
 const REMEMBERED: TimeDelta = TimeDelta::seconds(60);
 
-/// Most keys of each kind in memory.
+/// The most keys of tenants and of persons in memory.
 const TENANTS: usize = 10_000;
 const SUBJECTS: usize = 100_000;
 
-/// Why a key cannot be had or a value not be read.
+/// The reason why a key is not available or a value cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyringError {
     /// Postgres did not give the key.
@@ -54,16 +54,17 @@ pub enum KeyringError {
     /// The receipt is for something else.
     #[error("the receipt does not cover what is to be read")]
     ReceiptMismatch,
-    /// The key a value was sealed under is not the tenant's present one.
+    /// The key is missing, or is of another tenant, person or version than the value.
     #[error("the sealing key is of an unknown version")]
     UnknownVersion,
-    /// What wraps persons' keys here was rotated out, and what follows it is not known here.
+    /// The wrapping key of persons' keys was rotated out, and this process does not know its
+    /// successor.
     #[error(
         "the wrapping key was rotated out: put the new one into the key file, or into \
          AI_CACHE_MASTER_KEYS and restart"
     )]
     WrappingKeyRetired,
-    /// A value is not what was sealed here.
+    /// An opened value does not have the form that is sealed here.
     #[error("an opened value has an unknown form")]
     Malformed,
 }
@@ -76,19 +77,20 @@ pub struct Keyring {
     clock: Arc<dyn Clock>,
     ids: Arc<dyn Ids>,
     encryption: Encryption,
-    /// Longest time a wrapped key may be used while Postgres is away.
+    /// The longest time that a wrapped key may be used while Postgres is away.
     outage: TimeDelta,
     tenants: Cache<TenantId, Arc<TenantKeys>>,
     subjects: Cache<(TenantId, BlindIndex), Arc<SubjectKey>>,
-    /// As Postgres has them, for outages only.
+    /// The wrapped keys as Postgres has them, for outages only.
     wrapped_tenants: Cache<TenantId, Arc<Wrapped<Vec<TenantKeyRow>>>>,
     wrapped_subjects: Cache<(TenantId, BlindIndex), Arc<Wrapped<SubjectKeyRow>>>,
-    /// Counts what made keys of persons be forgotten. Read while one is remembered, written while some
-    /// are forgotten, so that what was read before is not remembered after. Nothing waits under it.
+    /// Counts the events that made keys of persons be forgotten. The lock is read while a key is
+    /// remembered and written while keys are forgotten, so that a key that was read before is not
+    /// remembered after. Nothing waits under the lock.
     forgotten: RwLock<u64>,
 }
 
-/// Wrapped keys and when they were read.
+/// Wrapped keys, and the time at which they were read.
 struct Wrapped<T> {
     rows: T,
     read_at: DateTime<Utc>,
@@ -97,32 +99,32 @@ struct Wrapped<T> {
 /// Whether entries are sealed under secret keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Encryption {
-    /// Under tenants' and persons' keys.
+    /// Entries are sealed under the keys of tenants and persons.
     On,
-    /// Under a fixed key that everybody knows; for development only.
+    /// Entries are sealed under a fixed key that everybody knows. It is for development only.
     PublicKey,
 }
 
-/// What a keyring is made of.
+/// The parts of a keyring.
 pub struct KeyringParts {
-    /// Where wrapped keys are.
+    /// The store that holds wrapped keys.
     pub store: Store,
-    /// What wraps them.
+    /// The provider of the keys that wrap them.
     pub provider: Arc<KeyProvider>,
-    /// Stamps the records of new keys.
+    /// The audit, which stamps the records of new keys.
     pub audit: Audit,
-    /// Time.
+    /// The clock.
     pub clock: Arc<dyn Clock>,
-    /// Ids.
+    /// The source of ids.
     pub ids: Arc<dyn Ids>,
     /// Whether entries are sealed under secret keys.
     pub encryption: Encryption,
-    /// Longest time a wrapped key may be used while Postgres is away.
+    /// The longest time that a wrapped key may be used while Postgres is away.
     pub outage: TimeDelta,
 }
 
 impl Keyring {
-    /// An empty keyring.
+    /// Makes an empty keyring.
     pub fn new(parts: KeyringParts) -> Self {
         let KeyringParts { store, provider, audit, clock, ids, encryption, outage } = parts;
         Self {
@@ -141,7 +143,7 @@ impl Keyring {
         }
     }
 
-    /// Drops keys that were unwrapped longer ago than they may be remembered.
+    /// Drops unwrapped and wrapped keys that are older than they may be remembered.
     pub fn forget_expired(&self) {
         let since = self.clock.now() - REMEMBERED;
         self.tenants.retain(|_, keys| keys.loaded_at > since);
@@ -151,8 +153,9 @@ impl Keyring {
         self.wrapped_subjects.retain(|_, wrapped| wrapped.read_at > since);
     }
 
-    /// What `read` gives, remembered in `cache` under `name`; while Postgres is away what was read
-    /// before, for as long as that may be.
+    /// Returns the rows that `read` gives, and remembers them in `cache` under `name`. While
+    /// Postgres is away, returns the rows that were read before, as long as they may be used.
+    /// Returns `None` if Postgres has no such row.
     async fn read_wrapped<N, T>(
         &self,
         cache: &Cache<N, Arc<Wrapped<T>>>,
@@ -183,7 +186,7 @@ impl Keyring {
         }
     }
 
-    /// The key to seal under, given the secret one.
+    /// Returns the key to seal under: `secret`, or the public key if encryption is off.
     fn sealing_key(&self, secret: &Key) -> Key {
         match self.encryption {
             Encryption::On => secret.clone(),
@@ -191,7 +194,7 @@ impl Keyring {
         }
     }
 
-    /// The record of a key that the service makes for a request.
+    /// Makes the record of a key that the service makes for a request.
     fn key_record(
         &self,
         tenant: TenantId,

@@ -1,5 +1,6 @@
-//! Packages of exports, sealed and opened part by part. Each part is bound to the one before it and
-//! to whether one follows: a part that is cut, moved, missing or of another attempt does not open.
+//! Seals and opens packages of exports part by part. Each part is bound to the part before it and
+//! to whether another follows. So a part that is cut, moved, or of another attempt does not open,
+//! and neither does any part after a missing one.
 
 use crate::audit::Receipt;
 use crate::crypto::{SealContext, Sealed, sha256};
@@ -11,19 +12,19 @@ use super::{EntryKey, KeyringError, Plaintext};
 /// Whether a part is followed by another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PartKind {
-    /// Another follows.
+    /// Another part follows.
     Inner,
-    /// It is the last.
+    /// The part is the last one.
     Last,
 }
 
-/// Where a package has come to.
+/// The state of a package that is sealed or opened part by part.
 struct PartChain {
     key: EntryKey,
     request: GdprRequestId,
-    /// Number of the next part, from 0.
+    /// The number of the next part, from 0.
     next: u32,
-    /// SHA-256 of the part before, as it is stored; of the first: zeros.
+    /// The SHA-256 of the part before, as it is stored. It is all zeros for the first part.
     previous: [u8; 32],
 }
 
@@ -32,7 +33,7 @@ impl PartChain {
         Self { key, request, next: 0, previous: [0; 32] }
     }
 
-    /// What the next part is bound to.
+    /// Returns the data that the next part is bound to.
     fn bound(&self, kind: PartKind) -> Vec<u8> {
         let mut out = Encoder::new("ai-cache export part");
         out.bytes(self.key.tenant().tenant().0.as_bytes()).bytes(self.request.0.as_bytes());
@@ -58,8 +59,8 @@ impl PartChain {
 pub struct PackageSealer(PartChain);
 
 impl PackageSealer {
-    /// Begins the package of a request, for the person of `key`, or under the tenant's key for
-    /// somebody of whom nothing is held.
+    /// Begins the package of a request. `key` is the person's, or the tenant's if no data of the
+    /// person are held.
     pub const fn new(key: EntryKey, request: GdprRequestId) -> Self {
         Self(PartChain::new(key, request))
     }
@@ -90,12 +91,13 @@ impl PackageReader {
         Ok(Self(PartChain::new(key, request)))
     }
 
-    /// Number of the next part, from 0.
+    /// Returns the number of the next part, from 0.
     pub const fn next(&self) -> u32 {
         self.0.next
     }
 
-    /// Opens the next part. What a package ends with must have been sealed as its last.
+    /// Opens the next part. The part that a package ends with must have been sealed as the last
+    /// one.
     pub fn open_part(
         &mut self,
         kind: PartKind,

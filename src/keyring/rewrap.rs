@@ -1,5 +1,5 @@
-//! Wraps persons' keys anew under another wrapping key. The keys themselves stay, and so does what is
-//! sealed under them.
+//! Wraps the keys of persons anew under another wrapping key. The keys themselves stay the same,
+//! and so does everything that is sealed under them.
 
 use crate::crypto::MasterKeyId;
 use crate::domain::action::Action;
@@ -10,23 +10,24 @@ use crate::store::{self, Ending, wrapping};
 use super::subjects::bound;
 use super::{Keyring, KeyringError};
 
-/// Keys that are wrapped anew in one transaction.
+/// The number of keys that are wrapped anew in one transaction.
 const BATCH: i64 = 200;
 
-/// What became of a batch.
+/// The result of one batch.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Rewrapped {
-    /// Keys that were wrapped anew.
+    /// The number of keys that were wrapped anew.
     pub done: i64,
-    /// Keys that do not open: what wrapped them is not here.
+    /// The number of keys that do not open, because the key that wrapped them is not here.
     pub unopened: u64,
-    /// Where the next batch begins; `None`: there are no more.
+    /// The key after which the next batch begins. `None` means that there are no more keys.
     pub last: Option<SubjectKeyId>,
 }
 
 impl Keyring {
-    /// Wraps a batch of a tenant's persons' keys behind `after` under `target`, with a record. Who is
-    /// erased meanwhile stays so: only what still is as it was read is changed.
+    /// Wraps a batch of keys of a tenant's persons anew under `target`, beginning after the key
+    /// `after`, and records it. A person who is erased in the meantime stays erased, because a row
+    /// is changed only if it still is as it was read.
     pub async fn rewrap(
         &self,
         tenant: TenantId,

@@ -1,4 +1,4 @@
-//! Persons' keys: one for each tenant and person, made when the person is first named.
+//! Owns the keys of persons: one for each tenant and person, made when the person is first named.
 
 use std::sync::{Arc, PoisonError, RwLockReadGuard};
 
@@ -15,12 +15,12 @@ use crate::store::{self, Ending, StoreError, wrapping};
 
 use super::{Keyring, KeyringError, REMEMBERED, TenantKeys};
 
-/// A person's unwrapped key.
+/// The unwrapped key of a person.
 #[derive(Debug)]
 pub struct SubjectKey {
-    /// The person's random name.
+    /// The random id that stands for the person.
     pub id: SubjectKeyId,
-    /// Whether the person's data are only kept, neither served nor changed (GDPR Art. 18).
+    /// Whether the person's data are only kept, and neither served nor changed (GDPR Art. 18).
     pub restricted: bool,
     pub(super) key: Key,
     pub(super) loaded_at: DateTime<Utc>,
@@ -33,7 +33,7 @@ pub(super) fn bound(tenant: TenantId, id: SubjectKeyId) -> Vec<u8> {
 }
 
 impl Keyring {
-    /// The key of a person, from memory or Postgres; `None` when the person was never named.
+    /// Returns the key of a person, from memory or Postgres. Returns `None` if the person has none.
     pub async fn find_subject_key(
         &self,
         keys: &TenantKeys,
@@ -45,7 +45,7 @@ impl Keyring {
         self.find_subject_key_by_index(keys, keys.subject_index(subject)).await
     }
 
-    /// The key of a person, if it is in memory.
+    /// Returns the key of a person. Returns `None` if it is not in memory.
     pub fn remembered_subject_key(
         &self,
         keys: &TenantKeys,
@@ -56,7 +56,8 @@ impl Keyring {
         self.subjects.get(&name).filter(|key| now - key.loaded_at < REMEMBERED)
     }
 
-    /// The key of a person, as Postgres has it.
+    /// Returns the key of a person as Postgres has it, or had it before an outage. Returns `None`
+    /// if the person has none.
     pub async fn find_subject_key_by_index(
         &self,
         keys: &TenantKeys,
@@ -64,7 +65,8 @@ impl Keyring {
     ) -> Result<Option<Arc<SubjectKey>>, KeyringError> {
         let found = self.read_subject_key(keys, index).await;
         let Err(KeyringError::Crypto(_)) = found else { return found };
-        // What was read may be from before the wrapping key was rotated, and that key gone.
+        // The row may be from before a rotation of the wrapping key, and the old wrapping key may
+        // be gone.
         self.wrapped_subjects.remove(&(keys.tenant, index));
         self.read_subject_key(keys, index).await
     }
@@ -86,7 +88,7 @@ impl Keyring {
         if *now_forgotten == forgotten {
             self.subjects.insert(name, Arc::clone(&key));
         } else {
-            // What was read may be older than what made others forget.
+            // The row may be older than the event that made keys be forgotten.
             self.wrapped_subjects.remove(&name);
         }
         Ok(Some(key))
@@ -96,7 +98,7 @@ impl Keyring {
         self.forgotten.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Forgets a person's key: it was destroyed, or restricted, or is not any more.
+    /// Forgets the key of a person, because it was destroyed or its restriction has changed.
     pub fn forget_subject(&self, tenant: TenantId, id: SubjectKeyId) {
         let mut forgotten = self.forgotten.write().unwrap_or_else(PoisonError::into_inner);
         *forgotten += 1;
@@ -104,7 +106,7 @@ impl Keyring {
         self.wrapped_subjects.retain(|(owner, _), key| *owner != tenant || key.rows.id != id);
     }
 
-    /// Forgets the keys of all persons: what became of them is not known.
+    /// Forgets the keys of all persons, because it is not known what became of them.
     pub fn forget_subjects(&self) {
         let mut forgotten = self.forgotten.write().unwrap_or_else(PoisonError::into_inner);
         *forgotten += 1;
@@ -112,7 +114,7 @@ impl Keyring {
         self.wrapped_subjects.clear();
     }
 
-    /// The key of a person, made when there is none.
+    /// Returns the key of a person. Makes the key if there is none.
     pub async fn subject_key(
         &self,
         keys: &TenantKeys,
@@ -125,7 +127,7 @@ impl Keyring {
         self.subject_key_by_index(keys, keys.subject_index(subject), request).await
     }
 
-    /// The key of a person as Postgres has it, made when there is none.
+    /// Returns the key of a person as Postgres has it. Makes the key if there is none.
     pub async fn subject_key_by_index(
         &self,
         keys: &TenantKeys,
@@ -137,7 +139,8 @@ impl Keyring {
         }
         let inserted = self.insert_subject_key(keys, index, request).await;
         if is_retired(&inserted) {
-            // The wrapping key was rotated: the file has the new one before the old one is retired.
+            // The wrapping key was rotated. The key file has the new one before the old one is
+            // retired.
             self.provider.refresh().map_err(|error| {
                 tracing::error!(%error, "the keys cannot be read anew");
                 KeyringError::WrappingKeyRetired
@@ -150,7 +153,7 @@ impl Keyring {
         } else {
             inserted?;
         }
-        // Made here or, at the same time, by somebody else.
+        // The key was made here or, at the same time, by another request.
         let made = self.find_subject_key_by_index(keys, index).await?;
         made.ok_or(KeyringError::UnknownVersion)
     }
@@ -184,7 +187,7 @@ impl Keyring {
         Ok(inserted.await?)
     }
 
-    /// The random names a person has or had, as far as they can still be found. Makes none.
+    /// Lists the ids of a person's keys that are not destroyed. Makes no key.
     pub async fn list_subject_key_ids(
         &self,
         keys: &TenantKeys,
@@ -197,7 +200,7 @@ impl Keyring {
         Ok(ids.await?)
     }
 
-    /// Keys of persons by their random names; those destroyed are left out.
+    /// Lists keys of persons by their ids. Leaves out the keys that were destroyed.
     pub async fn list_subject_keys(
         &self,
         tenant: TenantId,
@@ -214,7 +217,7 @@ impl Keyring {
             rows.await?.iter().map(unwrap).collect::<Result<Vec<_>, KeyringError>>()
         };
         match list().await {
-            // As above.
+            // The rows may be from before a rotation of the wrapping key.
             Err(KeyringError::Crypto(_)) => list().await,
             listed => listed,
         }

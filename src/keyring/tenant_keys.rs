@@ -1,4 +1,4 @@
-//! A tenant's keys: one seals what no person owns, the other makes blind names.
+//! Owns the keys of a tenant: one seals the data that no person owns, the other makes blind names.
 
 use std::sync::Arc;
 
@@ -15,10 +15,10 @@ use crate::store::{self, WriteTx};
 
 use super::{Keyring, KeyringError, REMEMBERED};
 
-/// The version new keys begin with.
+/// The version that new keys begin with.
 pub(super) const FIRST_VERSION: i32 = 1;
 
-/// A tenant's unwrapped keys.
+/// The unwrapped keys of a tenant.
 #[derive(Debug)]
 pub struct TenantKeys {
     pub(super) tenant: TenantId,
@@ -31,10 +31,11 @@ pub struct TenantKeys {
     pub(super) loaded_at: DateTime<Utc>,
 }
 
-/// What a blind index is the index of: the same text as a tag and as a location differs.
+/// The kind of text that a blind index stands for. The same text as a tag and as a location has two
+/// different indexes.
 #[derive(Debug, Clone, Copy)]
 pub enum BlindKind {
-    /// A person's id.
+    /// The id of a person.
     Subject,
     /// A location.
     Location,
@@ -42,34 +43,34 @@ pub enum BlindKind {
     VendorType,
     /// A tag.
     Tag,
-    /// A client's name of what it files.
+    /// The name that a client gives to a filing.
     IdempotencyKey,
-    /// Everything that was filed.
+    /// The whole content of a filing.
     Filing,
 }
 
 impl TenantKeys {
-    /// Whose keys they are.
+    /// Returns the tenant whose keys these are.
     pub const fn tenant(&self) -> TenantId {
         self.tenant
     }
 
-    /// The blind name of a question.
+    /// Returns the cache key of a question.
     pub fn cache_key(&self, parts: &KeyParts<'_>) -> CacheKey {
         CacheKey(self.cache_key.mac(&parts.canonical()))
     }
 
-    /// The name of an entry in Redis, which cannot be joined with its name in Postgres.
+    /// Returns the name of an entry in Redis. That name cannot be joined with the name in Postgres.
     pub fn redis_key(&self, key: &CacheKey) -> [u8; 32] {
         self.redis_key.mac(&key.0)
     }
 
-    /// What proves that a value in Redis was put there for this tenant.
+    /// Returns the key that proves that a value in Redis was put there for this tenant.
     pub const fn redis_value(&self) -> &MacKey {
         &self.redis_value
     }
 
-    /// The blind index of a label.
+    /// Returns the blind index of a text.
     pub fn blind_index(&self, kind: BlindKind, text: &[u8]) -> BlindIndex {
         let mut message = Encoder::new(match kind {
             BlindKind::Subject => "subject",
@@ -83,13 +84,13 @@ impl TenantKeys {
         BlindIndex(self.blind.mac(message.as_bytes()))
     }
 
-    /// The blind index of a person.
+    /// Returns the blind index of a person.
     pub fn subject_index(&self, subject: &SubjectId) -> BlindIndex {
         self.blind_index(BlindKind::Subject, subject.as_bytes())
     }
 }
 
-/// What a wrapped tenant key is bound to.
+/// Returns the data that a wrapped tenant key is bound to.
 fn bound(tenant: TenantId, purpose: KeyPurpose, version: i32) -> Vec<u8> {
     let mut out = Encoder::new("ai-cache tenant key");
     out.bytes(tenant.0.as_bytes()).text(purpose.name()).i64(i64::from(version));
@@ -97,7 +98,7 @@ fn bound(tenant: TenantId, purpose: KeyPurpose, version: i32) -> Vec<u8> {
 }
 
 impl Keyring {
-    /// The keys of a tenant, from memory or Postgres.
+    /// Returns the keys of a tenant, from memory or Postgres.
     pub async fn tenant_keys(&self, tenant: TenantId) -> Result<Arc<TenantKeys>, KeyringError> {
         match self.remembered_tenant_keys(tenant) {
             Some(keys) => Ok(keys),
@@ -105,7 +106,7 @@ impl Keyring {
         }
     }
 
-    /// The keys of a tenant, if they are in memory.
+    /// Returns the keys of a tenant. Returns `None` if they are not in memory.
     pub fn remembered_tenant_keys(&self, tenant: TenantId) -> Option<Arc<TenantKeys>> {
         let now = self.clock.now();
         self.tenants.get(&tenant).filter(|keys| now - keys.loaded_at < REMEMBERED)
@@ -155,7 +156,7 @@ impl Keyring {
     }
 
     /// Makes the keys of a new tenant inside the transaction that makes the tenant, with a record
-    /// of their own.
+    /// for each key.
     pub async fn insert_tenant_keys(
         &self,
         tx: &mut WriteTx,
@@ -173,7 +174,7 @@ impl Keyring {
             };
             keys::insert_tenant_key(tx, &row, self.clock.now()).await?;
             let record = self.key_record(tenant, request, Action::TenantKeyCreate, None);
-            // The transaction commits with its caller's own record.
+            // The transaction commits with the record of its caller.
             let _also_recorded = store::audit::insert(tx, &self.audit.stamp(record)).await?;
         }
         Ok(())

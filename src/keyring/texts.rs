@@ -1,5 +1,5 @@
-//! Short texts about persons besides entries: whose a request is, why it was filed or decided, why a
-//! hold was set. Sealed under the tenant's key, opened for a receipt.
+//! Seals and opens short texts about persons that are no entries, such as the reason of a request
+//! or a hold. They are sealed under the tenant's key and opened for a receipt.
 
 use uuid::Uuid;
 
@@ -9,18 +9,18 @@ use crate::domain::canonical::Encoder;
 
 use super::{KeyringError, Plaintext, TenantKeys};
 
-/// What a text says.
+/// The kind of a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TextKind {
-    /// Whose a request is.
+    /// The subject of a request.
     RequestSubject,
-    /// Why a request was filed, and under which name elsewhere.
+    /// The reason why a request was filed, and its name elsewhere.
     RequestDetails,
-    /// Why something happened to a request.
+    /// The reason why something happened to a request.
     EventNote,
-    /// Whose a hold is and why it was set.
+    /// The subject of a hold, and the reason why it was set.
     HoldReason,
-    /// Why a hold was lifted.
+    /// The reason why a hold was lifted.
     HoldLift,
 }
 
@@ -36,12 +36,12 @@ impl TextKind {
     }
 }
 
-/// Where a text is: a text moved elsewhere does not open.
+/// The place of a text. A text that was moved elsewhere does not open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TextPlace {
-    /// What it says.
+    /// The kind of the text.
     pub kind: TextKind,
-    /// Of which request, event or hold.
+    /// The id of the request, event or hold.
     pub object: Uuid,
 }
 
@@ -65,7 +65,7 @@ impl TenantKeys {
     }
 }
 
-/// Opens texts of the tenant of `keys` for the receipt of their reading, in their order.
+/// Opens texts of the tenant of `keys`, in their order, for the receipt of their reading.
 pub fn open_texts(
     receipt: Receipt,
     keys: &TenantKeys,

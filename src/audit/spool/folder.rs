@@ -1,5 +1,6 @@
-//! The folders of the spool, one a process: made and locked by it, adopted under that lock when it is
-//! dead. Every name in them is synced before anybody is answered for what is under it.
+//! Owns the folders of the spool, one per process. A process makes and locks its own folder, and
+//! adopts the folder of a dead process under that folder's lock. Every name in a folder is synced
+//! before a caller is answered for the records under that name.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Write};
@@ -13,14 +14,14 @@ use crate::domain::ids::WriterId;
 
 use super::{EXTENSION, Segment, SpoolError, failed};
 
-/// What the name of a folder begins with until it is locked.
+/// The character that the name of a folder begins with until the folder is locked.
 const UNNAMED: char = '.';
 
-/// How often a folder is made that others remove, and the pause between.
+/// How often a folder that others remove is made again, and the pause between two tries.
 const MOST_TRIES: usize = 1_000;
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// A process's folder. The kernel drops the lock with the process.
+/// The folder of one process. The kernel drops the lock when the process ends.
 #[derive(Debug)]
 pub(super) struct Folder {
     pub(super) path: PathBuf,
@@ -28,8 +29,8 @@ pub(super) struct Folder {
 }
 
 impl Folder {
-    /// Makes this process's own. It gets its name once it is locked, so that nobody who looks for
-    /// what dead processes left finds it unlocked.
+    /// Makes the folder of this process. The folder gets its name once it is locked, so that a
+    /// process that looks for folders of dead processes never finds it unlocked under that name.
     pub(super) fn make(dir: &Path, name: &str) -> Result<Self, SpoolError> {
         let (unnamed, path) = (dir.join(format!("{UNNAMED}{name}")), dir.join(name));
         let made = make_locked(&unnamed)?;
@@ -38,7 +39,7 @@ impl Folder {
         Ok(Self { path, ..made })
     }
 
-    /// Removes a folder without segments. What was put aside in it keeps it.
+    /// Removes the folder if it holds no segment. A segment that was put aside keeps the folder.
     pub(super) fn remove(&self) {
         for trial in TRIALS {
             let _none = fs::remove_file(self.path.join(trial));
@@ -51,28 +52,29 @@ impl Folder {
     }
 }
 
-/// Makes a folder and locks it. Whoever takes it for a dead process's before it is locked removes it:
-/// then it is made again. It is not synced before: that takes long enough for each try to be in vain
-/// beside somebody who keeps looking, and nothing is in it until it has its name, which is synced.
+/// Makes a folder and locks it. Another process may take the folder for that of a dead process and
+/// remove it before it is locked; then the folder is made again. The folder is not synced first: a
+/// sync takes so long that each try would be in vain beside a process that keeps looking. Nothing
+/// is in the folder until it has its name, and that name is synced.
 fn make_locked(path: &Path) -> Result<Folder, SpoolError> {
     for _ in 0..MOST_TRIES {
         create(path)?;
         if let Some(folder) = lock(path)? {
             return Ok(folder);
         }
-        // Whoever holds it is about to remove it.
+        // The process that holds the lock is about to remove the folder.
         thread::sleep(PAUSE);
     }
     Err(SpoolError::Gone(path.to_owned()))
 }
 
-/// The files that a folder is tried out with.
+/// The names of the files with which a folder is tried out.
 const TRIALS: [&str; 2] = ["trial", "trial.renamed"];
 
-/// The file in a folder that is locked.
+/// The name of the file by which a folder is locked.
 const LOCK: &str = "lock";
 
-/// Makes a folder, and those it is in, to stay.
+/// Makes a folder and its missing parents, and syncs the name of each.
 pub(super) fn make_dir(path: &Path) -> Result<(), SpoolError> {
     if path.is_dir() {
         return Ok(());
@@ -84,7 +86,7 @@ pub(super) fn make_dir(path: &Path) -> Result<(), SpoolError> {
     sync_dir(parent)
 }
 
-/// Makes a folder for its owner alone, unless another process has made it meanwhile.
+/// Makes a folder for its owner alone, unless another process has made it in the meantime.
 fn create(path: &Path) -> Result<(), SpoolError> {
     match DirBuilder::new().mode(0o700).create(path) {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(failed("make", path)(error)),
@@ -96,7 +98,8 @@ pub(super) fn sync_dir(path: &Path) -> Result<(), SpoolError> {
     File::open(path).and_then(|folder| folder.sync_all()).map_err(failed("sync", path))
 }
 
-/// Locks a process's folder; `None` while its process lives, or when it is gone meanwhile.
+/// Locks the folder of a process. Returns `None` while that process lives, and if the folder is
+/// gone.
 fn lock(path: &Path) -> Result<Option<Folder>, SpoolError> {
     let name = path.join(LOCK);
     let mut options = OpenOptions::new();
@@ -106,19 +109,20 @@ fn lock(path: &Path) -> Result<Option<Folder>, SpoolError> {
     };
     match file.try_lock() {
         Ok(()) if is_at(&file, &name) => Ok(Some(Folder { path: path.to_owned(), _lock: file })),
-        // Who held it before removed the file: this lock keeps nobody out.
+        // A lock that was taken on another file than `name` keeps no process out: the last holder
+        // removed that file.
         Ok(()) | Err(TryLockError::WouldBlock) => Ok(None),
         Err(TryLockError::Error(source)) => Err(failed("lock", &name)(source)),
     }
 }
 
-/// Whether a file is the one under this name.
+/// Returns whether `file` is the file that has this name now.
 fn is_at(file: &File, name: &Path) -> bool {
     let (Ok(held), Ok(there)) = (file.metadata(), fs::metadata(name)) else { return false };
     (held.ino(), held.dev()) == (there.ino(), there.dev())
 }
 
-/// Writes, syncs, renames and removes a file, as the spool will.
+/// Writes, syncs, renames and removes a file in `folder`, as the spool will.
 pub(super) fn try_out(folder: &Path) -> Result<(), SpoolError> {
     let [trial, renamed] = TRIALS.map(|name| folder.join(name));
     let tried = File::create(&trial)
@@ -132,19 +136,19 @@ pub(super) fn try_out(folder: &Path) -> Result<(), SpoolError> {
     sync_dir(folder)
 }
 
-/// What dead processes left.
+/// The folders and segments that dead processes left.
 #[derive(Default)]
 pub(super) struct Adopted {
-    /// The folders of those that left something.
+    /// The folders that hold at least one segment.
     pub(super) folders: Vec<Folder>,
-    /// What they left.
+    /// The segments in these folders.
     pub(super) segments: Vec<Arc<Segment>>,
-    /// All of the dead.
+    /// The ids of all dead processes, also of those that left no segment.
     pub(super) dead: Vec<WriterId>,
 }
 
-/// Takes over the folders of dead processes. Those that hold nothing go, also one whose process died
-/// before it had a name.
+/// Takes over the folders of dead processes. A folder without segments is removed, also one whose
+/// process died before the folder had its name.
 pub(super) fn adopt(dir: &Path) -> Result<Adopted, SpoolError> {
     let mut adopted = Adopted::default();
     let mut paths = Vec::new();

@@ -1,6 +1,6 @@
-//! Batches that Postgres cannot take just now, durable on the local disk: append-only segments in a
-//! folder of this process's own, one fdatasync a batch. What a dead process left is adopted. Holds
-//! what records hold: never content. Blocks; runs on threads of the audit's own.
+//! Keeps batches that Postgres cannot take now durable on the local disk: append-only segments in a
+//! folder of this process, one fdatasync per batch. Adopts the segments of dead processes. Never
+//! holds content. Its calls block: the audit's own threads and the blocking pool make them.
 
 mod folder;
 pub(super) mod frame;
@@ -19,49 +19,50 @@ use crate::store::audit::StampedRecord;
 
 use folder::{Adopted, Folder, adopt, sync_dir};
 
-/// A segment is closed when it is this long, so that drained ones can go.
+/// The length at which a segment is closed, so that drained segments can be removed.
 const SEGMENT_BYTES: u64 = 8 * 1024 * 1024;
 
-/// With less room than this the spool counts as full, so that it is full for everybody who asks.
+/// The room below which the spool counts as full, so that a look finds it full as well as an
+/// append.
 const ROOM: u64 = 4_096;
 
-/// What segments end in.
+/// The extension of a segment's file.
 const EXTENSION: &str = "spool";
 
-/// Where and how much.
+/// The folder and the bounds of the spool.
 #[derive(Debug, Clone)]
 pub struct SpoolSettings {
-    /// The folder that holds each process's own.
+    /// The folder in which each process has its own folder.
     pub dir: PathBuf,
-    /// Most bytes.
+    /// The most bytes that may wait for Postgres.
     pub max_bytes: u64,
-    /// Longest time a record may wait for Postgres before more are refused.
+    /// The longest time that a record may wait for Postgres before more records are refused.
     pub max_age: TimeDelta,
 }
 
-/// Why a batch is not in the spool.
+/// The reason why a batch is not in the spool.
 #[derive(Debug, thiserror::Error)]
 pub enum SpoolError {
-    /// A command has none.
+    /// There is no spool: a command has none.
     #[error("there is no audit spool")]
     None,
-    /// As many bytes as there may be.
+    /// The spool holds as many bytes as it may.
     #[error("the audit spool is full")]
     Full,
-    /// Its oldest record has waited as long as it may.
+    /// The oldest record has waited as long as it may.
     #[error("the audit spool's oldest record has waited too long for Postgres")]
     TooOld,
-    /// The segment or its folder is not where it was, or not open to its owner any more.
+    /// The segment or its folder is not where it was, or is not open to its owner any more.
     #[error("the audit spool's {} is gone or closed", .0.display())]
     Gone(PathBuf),
     /// The disk refused.
     #[error("the audit spool cannot {verb} {}: {}", path.display(), source.kind())]
     Io {
-        /// What was tried.
+        /// The operation that was tried.
         verb: &'static str,
-        /// On what.
+        /// The path of the file or folder.
         path: PathBuf,
-        /// Why not.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// A batch cannot be written as JSON.
@@ -74,7 +75,7 @@ fn failed(verb: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SpoolErr
     move |source| SpoolError::Io { verb, path, source }
 }
 
-/// A file of batches. Held open until it is drained: who unlinks it does not take its records away.
+/// A file of batches. It is held open until it is drained: unlinking it takes no records away.
 #[derive(Debug)]
 pub(super) struct Segment {
     file: File,
@@ -83,14 +84,15 @@ pub(super) struct Segment {
 }
 
 impl Segment {
-    /// Everything in it.
+    /// Reads the whole segment.
     pub(super) fn read(&self) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; usize::try_from(self.file.metadata()?.len()).unwrap_or(0)];
         self.file.read_exact_at(&mut bytes, 0)?;
         Ok(bytes)
     }
 
-    /// When the first of its records happened, if that can be read.
+    /// Returns when the first record of the segment happened. Returns `None` if that cannot be
+    /// read.
     fn begun(&self) -> Option<DateTime<Utc>> {
         match frame::decode(&self.read().ok()?) {
             frame::Frame::Batch(rows, _) => rows.first().map(|row| row.record.at),
@@ -98,7 +100,7 @@ impl Segment {
         }
     }
 
-    /// Where it is, or was.
+    /// Returns the path at which the segment is, or was.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
@@ -110,13 +112,14 @@ pub(super) struct Spool {
     clock: Arc<dyn Clock>,
     own: Folder,
     adopted: Vec<Folder>,
-    /// Processes that were found dead.
+    /// The ids of the processes that were found dead.
     pub(super) dead: Vec<WriterId>,
-    /// What is written to. Never again after anything about it failed.
+    /// The segment that is written to. After a failure it is never written to again.
     open: Option<Segment>,
-    /// What waits to be drained, in the order it was written; that of dead processes first.
+    /// The segments that wait to be drained, in the order of writing. Those of dead processes are
+    /// first.
     closed: Vec<Arc<Segment>>,
-    /// What nobody needs any more and could not be removed.
+    /// The files that nobody needs any more and that could not be removed.
     leftover: Vec<PathBuf>,
     next: u64,
     bytes: u64,
@@ -124,7 +127,8 @@ pub(super) struct Spool {
 }
 
 impl Spool {
-    /// Makes the process's folder, tries it out, and adopts what dead processes left.
+    /// Adopts the segments of dead processes, makes the folder of this process, and tries that
+    /// folder out.
     pub(super) fn open(
         settings: SpoolSettings,
         id: WriterId,
@@ -154,7 +158,7 @@ impl Spool {
         })
     }
 
-    /// Makes a batch durable. After a failure the outcome is unknown.
+    /// Makes a batch durable. After an error it is unknown whether the batch is durable.
     pub(super) fn append(&mut self, rows: &[StampedRecord]) -> Result<(), SpoolError> {
         let frame = frame::encode(rows)?;
         let now = self.clock.now();
@@ -172,11 +176,12 @@ impl Spool {
             self.open = Some(open);
             return written;
         }
-        // What failed is not tried again on the same file, whose pages the kernel may have dropped.
+        // A write that failed is not tried again on the same file, because the kernel may have
+        // dropped the file's pages.
         let closed = Arc::new(open);
         self.closed.push(Arc::clone(&closed));
         if written.is_err() && !acknowledged {
-            // Nobody was answered for anything in it, and each try to come makes another.
+            // No caller was answered for anything in the segment, and each later try makes another.
             let _stays = self.remove(&closed);
         }
         written
@@ -189,14 +194,14 @@ impl Spool {
         let file = options.read(true).append(true).create_new(true).mode(0o600).open(&path);
         let file = file.map_err(failed("make", &path))?;
         if let Err(error) = sync_dir(&self.own.path) {
-            // It is empty, and each try to come makes another.
+            // The segment is empty, and each later try makes another.
             let _stays = self.remove_file(&path);
             return Err(error);
         }
         Ok(Segment { file, path, bytes: 0 })
     }
 
-    /// Whether a batch could be taken now, as far as can be known without writing.
+    /// Checks whether a batch could be taken now, as far as can be known without writing.
     pub(super) fn usable(&self) -> Result<(), SpoolError> {
         self.check(0, self.clock.now())
     }
@@ -220,13 +225,14 @@ impl Spool {
         self.closed.extend(self.open.take().map(Arc::new));
     }
 
-    /// What waits to be drained, in the order it was written.
+    /// Returns the segments that wait to be drained, in the order of writing.
     pub(super) fn closed_segments(&self) -> Vec<Arc<Segment>> {
         self.closed.clone()
     }
 
-    /// Removes a segment whose records nobody needs any more, and the folder of a dead process with
-    /// its last. The segment is done with, even if its file stays for now.
+    /// Removes a segment whose records nobody needs any more, and with the last segment of a dead
+    /// process the folder of that process. The spool is done with the segment, even if its file
+    /// stays for now.
     pub(super) fn remove(&mut self, drained: &Arc<Segment>) -> Result<(), SpoolError> {
         let removed = self.remove_file(&drained.path);
         self.forget(drained);
@@ -243,7 +249,7 @@ impl Spool {
         }
     }
 
-    /// Tries again to remove what could not be removed.
+    /// Tries again to remove the files that could not be removed.
     pub(super) fn sweep(&mut self) {
         for path in std::mem::take(&mut self.leftover) {
             let _stays = self.remove_file(&path);
@@ -251,8 +257,9 @@ impl Spool {
         self.release_folders();
     }
 
-    /// Puts a segment aside that cannot be read to its end, for a person to look at. The segment is
-    /// done with: when its file keeps its name, the next process comes to the same end.
+    /// Puts aside a segment that cannot be read to its end, so that a person can look at it. The
+    /// spool is done with the segment. If its file keeps its name, the next process puts it aside
+    /// too.
     pub(super) fn put_aside(&mut self, damaged: &Arc<Segment>) -> Result<(), SpoolError> {
         let aside = damaged.path.with_extension("damaged");
         let renamed = fs::rename(&damaged.path, aside).map_err(failed("rename", &damaged.path));
@@ -269,7 +276,7 @@ impl Spool {
         self.release_folders();
     }
 
-    /// Lets go of folders of dead processes that hold nothing any more.
+    /// Removes the folders of dead processes that hold nothing any more.
     fn release_folders(&mut self) {
         let segments = self.closed.iter().map(|segment| segment.path.as_path());
         let held: Vec<&Path> = segments.chain(self.leftover.iter().map(PathBuf::as_path)).collect();
@@ -279,19 +286,19 @@ impl Spool {
         }
     }
 
-    /// Whether nothing waits for Postgres.
+    /// Returns whether nothing waits for Postgres.
     pub(super) const fn is_empty(&self) -> bool {
         self.open.is_none() && self.closed.is_empty()
     }
 
-    /// Bytes that wait for Postgres.
+    /// Returns how many bytes wait for Postgres.
     pub(super) const fn bytes(&self) -> u64 {
         self.bytes
     }
 }
 
 impl Drop for Spool {
-    /// Leaves nothing behind where there is nothing to adopt.
+    /// Leaves no folder behind if there is nothing to adopt.
     fn drop(&mut self) {
         self.sweep();
         if self.is_empty() {

@@ -1,4 +1,5 @@
-//! Judges the seals of a ledger one after another: each whole, signed, and next to the one before.
+//! Judges the seals of a ledger one after another: each must be whole, signed, and next to the one
+//! before.
 
 use std::collections::HashMap;
 
@@ -11,7 +12,7 @@ use crate::store::ledgers::Ledger;
 
 use super::finding::{FindingKind, Verification};
 
-/// Where the chain has come to.
+/// The state of the check of one chain, after its last checked seal.
 pub(super) struct Chain<'a> {
     ledger: LedgerId,
     keys: &'a KeyProvider,
@@ -29,12 +30,12 @@ impl<'a> Chain<'a> {
         Self { ledger: id, keys, known, seq: 0, to_tx: begun_tx, sealed_at: None, hash }
     }
 
-    /// The last seal's place.
+    /// Returns the number of the last seal.
     pub(super) const fn seq(&self) -> i64 {
         self.seq
     }
 
-    /// When the last seal was made.
+    /// Returns when the last seal was made. Returns `None` if there was no seal yet.
     pub(super) const fn sealed_at(&self) -> Option<DateTime<Utc>> {
         self.sealed_at
     }

@@ -1,28 +1,28 @@
-//! What a verification may find.
+//! Owns the kinds of findings and the result of a verification.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Most findings of a kind that are told one by one; beyond, they are counted.
+/// The most findings of a kind that are told one by one. Those beyond are only counted.
 const MOST_TOLD: u64 = 10_000;
 
-/// What is wrong.
+/// The kind of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum FindingKind {
-    /// A row is not what was written.
+    /// A row is not as it was written.
     RowAltered,
     /// Rows that were sealed are gone.
     RowMissing,
     /// There are rows that were not there when their range was sealed.
     RowExtra,
-    /// A row in itself right was not written by the service.
+    /// A row that is right in itself was not written by the service.
     RowForged,
     /// Numbers are missing among a writer's records.
     SeqGap,
-    /// A seal is not what was made, or does not follow from the one before.
+    /// A seal is not as it was made, or does not follow from the one before.
     SealBroken,
     /// A seal is missing.
     SealGap,
@@ -30,7 +30,7 @@ pub enum FindingKind {
     SealLagging,
     /// A seal was not signed by its key.
     BadSignature,
-    /// A seal that was kept outside is not here, or another is.
+    /// A seal that was kept outside is not in the database, or another seal is in its place.
     CheckpointMismatch,
     /// A partition is gone without a purge that was due.
     PurgeUnjustified,
@@ -57,32 +57,32 @@ impl fmt::Display for FindingKind {
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// What.
+    /// The kind of the finding.
     pub kind: FindingKind,
-    /// Where: a row's, seal's or partition's name.
+    /// The name of the row, seal, partition or other thing that is wrong.
     #[serde(rename = "where")]
     pub place: String,
-    /// More in words.
+    /// More about the finding, in words.
     pub detail: String,
 }
 
-/// What a verification came to.
+/// The result of a verification.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Verification {
     /// Whether nothing is wrong.
     pub ok: bool,
-    /// Rows checked.
+    /// The number of rows that were checked.
     pub rows: u64,
-    /// Rows among them that no seal covers yet: each is right in itself, but whether one is
-    /// missing is not known.
+    /// The number of rows that no seal covers yet. Each is checked by itself, but it is not known
+    /// whether one is missing.
     pub unsealed: u64,
-    /// Seals checked.
+    /// The number of seals that were checked.
     pub seals: u64,
-    /// Checkpoints compared.
+    /// The number of checkpoints that were compared.
     pub checkpoints: u64,
-    /// How many findings there are of each kind.
+    /// The number of findings of each kind.
     pub kinds: BTreeMap<FindingKind, u64>,
-    /// What is wrong, one by one, at most 10,000 of each kind.
+    /// The findings one by one, at most 10,000 of each kind.
     pub findings: Vec<Finding>,
 }
 
@@ -103,7 +103,7 @@ impl Verification {
         }
     }
 
-    /// How many findings there are, told one by one or not.
+    /// Returns how many findings there are, told one by one or not.
     pub fn found(&self) -> u64 {
         self.kinds.values().sum()
     }

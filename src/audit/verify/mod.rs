@@ -1,6 +1,6 @@
-//! Proves the trail: recomputes every row's hash and MAC, every seal over the rows that are there,
-//! the chain of seals, and compares it with the seals kept outside. Reports everything it finds, in
-//! memory that does not grow with the trail.
+//! Verifies the trail: computes the hash and MAC of every row anew, compares the rows with every
+//! seal, and checks the chain of seals against the seals kept outside. Reports everything it finds,
+//! in memory that does not grow with the trail.
 
 mod chain;
 mod finding;
@@ -34,11 +34,11 @@ use rows::{RowChecker, Sequences};
 use tally::Tally;
 use unsealed::LedgerLife;
 
-/// Seals read at a time, and rows covered by those that are checked together.
+/// The number of seals that are read at a time, and of rows whose seals are checked together.
 const PAGE: i64 = 500;
 const WINDOW_ROWS: i64 = 50_000;
 
-/// Why a verification did not come to an end.
+/// The reason why a verification did not come to an end.
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
     /// Postgres failed.
@@ -49,29 +49,30 @@ pub enum VerifyError {
     Checkpoint(#[from] LineFileError),
 }
 
-/// What is verified, and against what.
+/// The trail to verify, and the keys and seals that it is compared with.
 pub struct Verifier<'a> {
     /// Postgres.
     pub store: &'a Store,
     /// The keys of MACs and signatures.
     pub keys: &'a KeyProvider,
-    /// Seals kept outside.
+    /// The checkpoint file, if one is set.
     pub checkpoint: Option<&'a CheckpointFile>,
-    /// Findings about rows are told of this tenant's only; of seals always.
+    /// If set, findings about rows are told of this tenant only. Findings about seals are always
+    /// told.
     pub tenant: Option<TenantId>,
     /// The present time.
     pub now: DateTime<Utc>,
 }
 
-/// What is known while it runs.
+/// The state of a running verification.
 struct VerifyRun<'a> {
     verifier: &'a Verifier<'a>,
     judge: RowChecker<'a>,
     sequences: Sequences,
     partitions: HashMap<u32, String>,
-    /// Partitions that are gone, and whether that is in order.
+    /// The partitions that are gone, and whether each is gone in order.
     gone: BTreeMap<String, bool>,
-    /// The first transaction of this server that wrote rows of a ledger begun here.
+    /// The transaction that began the oldest ledger of this server, if there is one.
     first_here: Option<i64>,
     verification: Verification,
 }
@@ -139,7 +140,7 @@ impl VerifyRun<'_> {
         store.system("read seals to verify them", list).await
     }
 
-    /// Checks the rows of some seals that follow one another, from where those before ended.
+    /// Checks the rows of consecutive seals, from where the window before ended.
     async fn window(
         &mut self,
         ledger: &Ledger,
@@ -189,7 +190,7 @@ impl VerifyRun<'_> {
         Ok(())
     }
 
-    /// Judges a row by itself and its number.
+    /// Judges a row by itself, and the number that its writer gave it.
     fn row(&mut self, found: &TrailRow) -> Judged {
         let row = &found.row;
         let verdict = self.judge.judge(row);
@@ -209,8 +210,9 @@ impl VerifyRun<'_> {
         Judged { is_right, is_told, hash: verdict.hash }
     }
 
-    /// Whether a row of another server's ledger came from a spool after the database was restored
-    /// here: its transaction is this server's, and the numbers of the two have nothing in common.
+    /// Returns whether a row of another server's ledger came from a spool after the database was
+    /// restored here. Its transaction is then this server's, and the numbers of the two servers
+    /// have nothing in common.
     fn came_late(&self, ledger: &Ledger, found: &TrailRow) -> bool {
         !is_here(ledger)
             && !found.rewritten
@@ -221,7 +223,7 @@ impl VerifyRun<'_> {
         self.partitions.get(&part).cloned().unwrap_or_default()
     }
 
-    /// Compares what a seal says of each partition with what is there.
+    /// Compares the content of a seal for each partition with the rows that are there.
     async fn seal(
         &mut self,
         tx: &mut SystemTx,
@@ -262,7 +264,7 @@ impl VerifyRun<'_> {
         Ok(())
     }
 
-    /// Names rows where seals or horizon say that something is wrong.
+    /// Reports rewritten rows where seals or the horizon show that something is wrong.
     fn rewritten(&mut self, rows: &[AuditId]) {
         for row in rows {
             let detail = "it does not name the transaction that put it there".to_owned();
@@ -271,22 +273,22 @@ impl VerifyRun<'_> {
     }
 }
 
-/// What is known of a row by itself.
+/// The verdict on a row by itself.
 struct Judged {
     is_right: bool,
-    /// Whether the caller wants to be told of it.
+    /// Whether the caller wants to be told of the row.
     is_told: bool,
-    /// The hash it was most likely sealed with.
+    /// The hash that the row was most likely sealed with.
     hash: Vec<u8>,
 }
 
-/// Whether a ledger was begun on this server, so that the server knows which transaction put its rows
-/// there: a dump that is restored writes all of them anew.
+/// Returns whether a ledger was begun on this server. Only then does the server know which
+/// transaction put its rows there, because restoring a dump writes all of them anew.
 fn is_here(ledger: &Ledger) -> bool {
     ledger.home != LedgerOrigin::OtherServer
 }
 
-/// How many seals are checked together.
+/// Returns how many of the first `seals` are checked together.
 fn window_length(seals: &[Seal]) -> usize {
     let mut rows = 0;
     let fits = seals.iter().take_while(|seal| {

@@ -1,6 +1,6 @@
-//! Verifies an export by itself, without the database it came from: is each record what was written,
-//! and by the service? Whether records are missing only the database and its seals can tell: an
-//! export may be of one tenant or of a time.
+//! Verifies an export by itself, without the database it came from: the service must have written
+//! each record as it is. Only the database and its seals can tell whether records are missing: an
+//! export may be of one tenant or of a period.
 
 use std::collections::HashMap;
 use std::io::BufRead;
@@ -16,7 +16,7 @@ use super::rows::RowChecker;
 /// Verifies lines of NDJSON, each an [`AuditRow`].
 ///
 /// # Errors
-/// The lines cannot be read.
+/// Returns an error if the lines cannot be read.
 pub fn verify_lines(lines: impl BufRead, keys: &KeyProvider) -> std::io::Result<Verification> {
     let mut verification = Verification::default();
     let (mut judge, mut newest) = (RowChecker::new(keys), HashMap::new());
@@ -35,7 +35,7 @@ pub fn verify_lines(lines: impl BufRead, keys: &KeyProvider) -> std::io::Result<
         if let Some((kind, why)) = judge.judge(&row).wrong {
             verification.find(kind, format!("row {}", row.id), why.to_owned());
         }
-        // A tenant's export runs by id, oldest first.
+        // The export of a tenant runs by id, oldest first.
         let before = newest.insert(row.tenant_id, row.id);
         if before.is_some_and(|before| row.id <= before) {
             let detail = "it was there before, or is out of its order".to_owned();
@@ -45,7 +45,8 @@ pub fn verify_lines(lines: impl BufRead, keys: &KeyProvider) -> std::io::Result<
     Ok(verification)
 }
 
-/// A line that says what a record says, and nothing else.
+/// Parses a line that has exactly the fields and values of a record. Returns `None` for any other
+/// line.
 fn parse(line: &[u8]) -> Option<AuditRow> {
     let row: AuditRow = serde_json::from_slice(line).ok()?;
     let said: Value = serde_json::from_slice(line).ok()?;

@@ -9,13 +9,13 @@ use super::super::checkpoint::{Checkpoint, CheckpointFile};
 use super::VerifyError;
 use super::finding::{FindingKind, Verification};
 
-/// Lines compared at a time.
+/// The number of lines that are compared at a time.
 const PAGE: usize = 500;
 
-/// Places of seals that are not here: the first, the last and how many.
+/// The seals of each ledger that are not in the database: the first, the last and how many.
 type Lost = BTreeMap<LedgerId, (i64, i64, u64)>;
 
-/// Compares every line of `file`.
+/// Compares every line of `file` with the seals in the database.
 pub(super) async fn compare(
     store: &Store,
     file: &CheckpointFile,

@@ -1,4 +1,5 @@
-//! Partitions of the trail that are gone: was a purge due, and is there a record of it?
+//! Judges partitions of the trail that are gone: a purge must have been due, and a record of it
+//! must exist.
 
 use crate::store::{StoreError, SystemTx, audit_parts, trail};
 
@@ -6,8 +7,8 @@ use super::VerifyRun;
 use super::finding::FindingKind;
 
 impl VerifyRun<'_> {
-    /// Whether a partition is not there, or not any more: a purge may run beside this. None ends
-    /// while this transaction has read.
+    /// Returns whether a partition is not there, or is not there any more because a purge ran
+    /// beside this. No purge can end while this transaction, which has read, is open.
     pub(super) async fn is_gone(
         &mut self,
         tx: &mut SystemTx,
@@ -20,7 +21,7 @@ impl VerifyRun<'_> {
         Ok(!self.partitions.values().any(|known| known == part))
     }
 
-    /// A partition is gone: was that in order? Told once.
+    /// Judges a partition that is gone. Reports it once if no purge that was due explains it.
     pub(super) async fn gone(&mut self, tx: &mut SystemTx, part: &str) -> Result<(), StoreError> {
         if !self.gone.contains_key(part) {
             let purged = trail::is_purged(tx, part, self.verifier.now).await?;
@@ -33,7 +34,7 @@ impl VerifyRun<'_> {
         Ok(())
     }
 
-    /// Numbers of writers whose records were purged in order are not missing.
+    /// Excuses missing numbers of writers whose records were purged in order.
     pub(super) async fn excuse_purged(&mut self) -> Result<(), StoreError> {
         let mut tx = self.verifier.store.begin_reading("read what was purged").await?;
         for (part, writer) in audit_parts::list_purged_writers(&mut tx).await? {

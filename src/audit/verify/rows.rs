@@ -1,5 +1,5 @@
-//! Judges rows one by one: is each what was written, and by the service? And are the numbers of each
-//! writer whole?
+//! Judges rows one by one: the service must have written each as it is. Also checks that the
+//! numbers of each writer are whole.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -11,17 +11,17 @@ use crate::store::audit_parts::PurgedWriter;
 
 use super::finding::{FindingKind, Verification};
 
-/// Checks what rows say of themselves.
+/// Checks each row against its own hash and MAC.
 pub(super) struct RowChecker<'a> {
     keys: &'a KeyProvider,
     macs: HashMap<String, Option<MacKey>>,
 }
 
-/// A row's verdict.
+/// The verdict on a row.
 pub(super) struct RowVerdict {
-    /// What is wrong with it.
+    /// The fault of the row. `None` means that the row is right.
     pub(super) wrong: Option<(FindingKind, &'static str)>,
-    /// The hash it was most likely sealed with: the one its MAC was made of.
+    /// The hash that the row was most likely sealed with: the one its MAC was made of.
     pub(super) hash: Vec<u8>,
 }
 
@@ -57,13 +57,14 @@ impl<'a> RowChecker<'a> {
     }
 }
 
-/// What the columns say, read strictly; a place is whole or there is none.
+/// Reads the columns of a row strictly as a record. Returns `None` if they are no record, or if
+/// only one half of the writer's place is there.
 fn record_of(row: &AuditRow) -> Option<AuditRecord> {
     let half = row.writer_id.is_some() != row.writer_seq.is_some();
     if half { None } else { row.record().ok() }
 }
 
-/// Which numbers of each writer were seen, as ranges, and how many purges took.
+/// The numbers of each writer that were seen, as ranges, and how many of its records purges took.
 #[derive(Default)]
 pub(super) struct Sequences {
     seen: HashMap<(LedgerId, WriterId), BTreeMap<i64, i64>>,
@@ -71,7 +72,7 @@ pub(super) struct Sequences {
 }
 
 impl Sequences {
-    /// Returns whether the row's number is new.
+    /// Notes the number of a row. Returns false if the number was seen before.
     pub(super) fn note(&mut self, row: &AuditRow) -> bool {
         let Some(place) = row.place() else {
             return true;
@@ -89,7 +90,7 @@ impl Sequences {
         true
     }
 
-    /// So many of a writer's numbers may be missing.
+    /// Lets as many of a writer's numbers be missing as a purge took.
     pub(super) fn excuse(&mut self, purged: &PurgedWriter) {
         *self.purged.entry((purged.ledger, purged.writer)).or_default() += purged.rows;
     }
@@ -116,7 +117,7 @@ impl Sequences {
     }
 }
 
-/// How many numbers are missing up to the greatest that was seen.
+/// Returns how many numbers are missing up to the greatest that was seen.
 fn missing(ranges: &BTreeMap<i64, i64>) -> i64 {
     let there: i64 = ranges.iter().map(|(from, to)| to - from + 1).sum();
     ranges.last_key_value().map_or(0, |(_, last)| last - there)

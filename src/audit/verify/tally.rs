@@ -1,4 +1,4 @@
-//! What rows come to: those of a partition within a seal, and those that no seal covers.
+//! Sums up rows: those of a partition within a seal, and those that no seal covers.
 
 use chrono::{DateTime, Utc};
 use sha2::{Digest as _, Sha256};
@@ -6,14 +6,15 @@ use sha2::{Digest as _, Sha256};
 use crate::domain::audit_row::AuditRow;
 use crate::domain::ids::AuditId;
 
-/// Most rewritten rows that are told of by name in a partition within a seal.
+/// The most rewritten rows that are named for a partition within a seal.
 const MOST_NAMED: usize = 1_000;
 
 /// The rows of a partition within a seal.
 #[derive(Default)]
 pub(super) struct Tally {
     pub(super) count: i64,
-    /// Rows, right in themselves, that another transaction than the one they name put there.
+    /// The rows that are right in themselves, but that another transaction than the one they name
+    /// put there.
     pub(super) rewritten: Vec<AuditId>,
     hash: Sha256,
 }
@@ -36,11 +37,11 @@ impl Tally {
     }
 }
 
-/// Rows that no seal covers.
+/// The rows that no seal covers.
 #[derive(Default)]
 pub(super) struct Unsealed {
     pub(super) count: u64,
-    /// The time and transaction of the one that is to have happened first.
+    /// The time and the transaction of the row that says it happened first.
     pub(super) oldest: Option<(DateTime<Utc>, i64)>,
 }
 

@@ -16,7 +16,7 @@ use super::finding::FindingKind;
 use super::tally::Unsealed;
 use super::{VerifyError, VerifyRun, is_here};
 
-/// Longest time until the next seal, where one is made.
+/// The longest time until the next seal, where one is made.
 const NEXT_SEAL: Duration = Duration::from_secs(3);
 
 /// Whether more seals may follow in a ledger.
@@ -29,8 +29,8 @@ pub(super) enum LedgerLife {
 }
 
 impl VerifyRun<'_> {
-    /// Checks the rows that no seal covers: those since the last seal, and any whose transaction
-    /// cannot be.
+    /// Checks the rows that no seal covers: those since the last seal, and those whose transaction
+    /// is older than the ledger.
     pub(super) async fn unsealed(
         &mut self,
         ledger: &Ledger,
@@ -58,15 +58,15 @@ impl VerifyRun<'_> {
         }
         tx.end().await?;
         self.verification.unsealed += unsealed.count;
-        // What was written last before a ledger ended stays unsealed.
+        // The last rows of a ledger that has ended stay unsealed.
         if life == LedgerLife::Open {
             self.lagging(ledger.id, chain, &unsealed).await?;
         }
         Ok(())
     }
 
-    /// Checks the rows that belong to no ledger known when this began, or name no transaction that
-    /// can be. A right one may be of a ledger that was begun since, whose name is greater.
+    /// Checks the rows of no known ledger, and the rows that name an impossible transaction. A
+    /// right row may be of a ledger that was begun since, whose id is greater.
     pub(super) async fn strays(&mut self, ledgers: &[LedgerId]) -> Result<(), VerifyError> {
         let mut tx = self.verifier.store.begin_reading("read stray rows to verify them").await?;
         trail::read_long(&mut tx).await?;
@@ -95,8 +95,8 @@ impl VerifyRun<'_> {
         Ok(())
     }
 
-    /// Seals lag when they were made without what had happened a minute before. What came from a
-    /// spool just now is old and not late: the next seal tells.
+    /// Reports lagging seals: the last one was made without a row that is more than a minute older.
+    /// Rows that came from a spool just now are old and not late, so the next seal decides.
     async fn lagging(
         &mut self,
         ledger: LedgerId,
