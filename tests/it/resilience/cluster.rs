@@ -158,12 +158,12 @@ async fn a_lost_shard_is_left_alone_and_its_neighbour_is_not() {
 #[case::hung(Signal::SIGSTOP)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_is_harmed_by_a_lost_master(#[case] signal: Signal) {
-    let requests = rounds(600, 20_000);
+    let requests = rounds(360, 20_000);
     let cluster = RedisCluster::start().await;
     let app = service_on(cluster.urls()).await;
     let load = Load::new(&app, 4).await;
     load.fill().await;
-    let normal = load.run(rounds(150, 20_000), async {}).await;
+    let normal = load.run(rounds(90, 20_000), async {}).await;
     let begun = load.begun();
     let faults = async {
         load.reached(begun + requests / 10).await;
