@@ -18,8 +18,8 @@ pub struct RedisConfig {
 const SCHEMES: [&str; 6] =
     ["redis", "rediss", "redis+cluster", "rediss+cluster", "redis+unix", "unix"];
 
-/// The scheme of a URL that names a place. What follows a `#` would switch the check of certificates
-/// off, so there is none.
+/// The scheme of a URL that names a place. What follows a `#` would switch the check of
+/// certificates off, so there is none.
 fn scheme(url: &str) -> Option<&str> {
     let (scheme, rest) = url.split_once("://").filter(|_| !url.contains(['#', ' ']))?;
     let host = rest.split(['/', '?']).next()?.rsplit('@').next()?;

@@ -1,5 +1,5 @@
-//! The file of master and wrapping keys. It is read as a whole and replaced as a whole: written beside,
-//! on the disk, then renamed, so that whoever reads it meets the old or the new one.
+//! The file of master and wrapping keys. It is read as a whole and replaced as a whole: written
+//! beside, on the disk, then renamed, so that whoever reads it meets the old or the new one.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Read, Write};
@@ -68,9 +68,9 @@ pub(super) fn stamp(path: &Path) -> Result<Stamp, KeyProviderError> {
     fs::metadata(path).map(|found| Stamp::from(&found)).map_err(failed(path, "read"))
 }
 
-/// Makes a key file with a fresh master key, a fresh wrapping key and mode 0600 when it is not there. A
-/// file under that name is whole: it is written beside and then linked, which only one of many that
-/// try at once can.
+/// Makes a key file with a fresh master key, a fresh wrapping key and mode 0600 when it is not
+/// there. A file under that name is whole: it is written beside and then linked, which only one of
+/// many that try at once can.
 pub(super) fn make_if_missing(path: &Path) -> Result<(), KeyProviderError> {
     let failed = failed(path, "made");
     if path.try_exists().map_err(&failed)? {

@@ -1,7 +1,7 @@
 //! The installation's keys that wrap others: from a file only its owner can read, or from the
-//! environment. Master keys wrap tenants' keys, and MACs and signatures are made with what is derived
-//! from them; wrapping keys wrap persons' keys alone, so that they can be destroyed now and then. They
-//! never leave the process. Keeps none of them on disk but in the file it made itself.
+//! environment. Master keys wrap tenants' keys, and MACs and signatures are made with what is
+//! derived from them; wrapping keys wrap persons' keys alone, so that they can be destroyed now and
+//! then. They never leave the process. Keeps none of them on disk but in the file it made itself.
 
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
@@ -82,8 +82,8 @@ impl KeyProvider {
         ids.cloned().collect()
     }
 
-    /// Wraps a person's key, bound to `bound`: under the active wrapping key, or under the active master
-    /// key of an installation that has no wrapping key yet.
+    /// Wraps a person's key, bound to `bound`: under the active wrapping key, or under the active
+    /// master key of an installation that has no wrapping key yet.
     pub fn wrap_persons(
         &self,
         key: &Key,
@@ -125,8 +125,8 @@ impl KeyProvider {
         self.find(id).is_some()
     }
 
-    /// Takes the file, to change its wrapping keys; `None`: the keys come from the environment. Waits
-    /// for the disk.
+    /// Takes the file, to change its wrapping keys; `None`: the keys come from the environment.
+    /// Waits for the disk.
     pub fn lock(&self) -> Result<Option<LockedKeys<'_>>, KeyProviderError> {
         let Some(path) = &self.file else { return Ok(None) };
         let file = LockedFile::take(path)?;

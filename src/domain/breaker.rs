@@ -1,28 +1,31 @@
-//! A circuit breaker: after so many failures in a row a remote part is left alone for a while, then
-//! one caller tries it again. Pure state; whoever calls the part reports how it went.
+//! Owns the state of a circuit breaker: after some failures in a row nobody calls a remote part for
+//! a pause, and then one caller tries it again. The breaker calls nothing itself. The code that
+//! calls the remote part reports each success and failure.
 
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-/// Counts failures of one remote part. Atomics only, so that asking it never waits.
+/// Counts the failures of one remote part. It holds atomics only, so that a question to it never
+/// waits.
 #[derive(Debug)]
 pub struct Breaker {
     threshold: u32,
     pause: TimeDelta,
     failures: AtomicU32,
-    /// Microseconds since the epoch until which calls are refused; 0 while closed.
+    /// The time until which calls are refused, in microseconds since the epoch. It is 0 while the
+    /// breaker is closed.
     open_until_us: AtomicI64,
 }
 
 impl Breaker {
-    /// Opens after `threshold` failures in a row, for `pause`.
+    /// Makes a closed breaker that opens for `pause` after `threshold` failures in a row.
     pub const fn new(threshold: u32, pause: TimeDelta) -> Self {
         Self { threshold, pause, failures: AtomicU32::new(0), open_until_us: AtomicI64::new(0) }
     }
 
-    /// Whether a call may be made now. Once the pause is over exactly one caller is let through,
-    /// and the pause begins anew until that caller reports.
+    /// Returns whether a call may be made now. Once the pause is over, exactly one caller gets
+    /// true, and the pause begins anew until that caller reports.
     pub fn permits(&self, now: DateTime<Utc>) -> bool {
         let until = self.open_until_us.load(Ordering::Acquire);
         if until == 0 {
@@ -37,15 +40,17 @@ impl Breaker {
             .is_ok()
     }
 
-    /// A call went well: closes. Returns whether that changed it.
+    /// Records that a call succeeded and closes the breaker. Returns whether the breaker was open
+    /// before.
     pub fn succeeded(&self) -> bool {
         self.failures.store(0, Ordering::Release);
-        // Read first: while all is well nobody writes here.
+        // The value is read first, so that nobody writes to it while all calls succeed.
         self.open_until_us.load(Ordering::Acquire) != 0
             && self.open_until_us.swap(0, Ordering::AcqRel) != 0
     }
 
-    /// A call failed: opens at the threshold. Returns whether that changed it.
+    /// Records that a call failed and opens the breaker at the threshold. Returns whether this call
+    /// opened a closed breaker.
     pub fn failed(&self, now: DateTime<Utc>) -> bool {
         let failures = self.failures.fetch_add(1, Ordering::AcqRel).saturating_add(1);
         failures >= self.threshold && {
@@ -54,12 +59,13 @@ impl Breaker {
         }
     }
 
-    /// Whether the newest call that was reported failed.
+    /// Returns whether the newest reported call failed.
     pub fn is_doubtful(&self) -> bool {
         self.failures.load(Ordering::Acquire) > 0
     }
 
-    /// Whether calls are refused now, without taking the one permitted try.
+    /// Returns whether calls are refused now. It does not use up the one try that is permitted
+    /// after the pause.
     pub fn is_open(&self, now: DateTime<Utc>) -> bool {
         let until = self.open_until_us.load(Ordering::Acquire);
         until != 0 && now.timestamp_micros() < until

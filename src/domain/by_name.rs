@@ -1,6 +1,7 @@
-//! Values that are written and read by their names: in the spool, in exports, in replies.
+//! Owns the macros for values that the spool, exports and replies write and read by their names.
 
-/// Gives a type with `ALL` and `name()` the traits of serde. An unknown name is an error.
+/// Implements the traits of serde for a type that has `ALL` and `name()`. An unknown name is an
+/// error.
 macro_rules! serde_by_name {
     ($type:ty) => {
         impl serde::Serialize for $type {
@@ -19,7 +20,7 @@ macro_rules! serde_by_name {
     };
 }
 
-/// An enum of values that are written by their names.
+/// Defines an enum whose values are written by their names.
 macro_rules! names {
     ($(#[$doc:meta])* $name:ident { $($(#[$item_doc:meta])* $item:ident => $text:literal,)+ }) => {
         $(#[$doc])*
@@ -29,15 +30,15 @@ macro_rules! names {
         }
 
         impl $name {
-            /// Every value.
+            /// Every value of the enum.
             pub const ALL: &'static [Self] = &[$(Self::$item,)+];
 
-            /// The name as stored and shown.
+            /// Returns the name, as it is stored and shown.
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$item => $text,)+ }
             }
 
-            /// Reads the name.
+            /// Reads a name. Returns `None` if no value has it.
             pub fn parse(name: &str) -> Option<Self> {
                 Self::ALL.iter().copied().find(|known| known.name() == name)
             }

@@ -1,5 +1,6 @@
-//! What makes two questions the same entry. Owns the canonical bytes; `keyring` turns them into a
-//! blind key, so that nobody without the tenant's index key can tell which question a row answers.
+//! Owns the canonical bytes of a question: questions with the same bytes have the same entry.
+//! `keyring` turns the bytes into a cache key, so that nobody without the tenant's index key can
+//! tell which question a row answers.
 
 use std::fmt;
 
@@ -11,10 +12,10 @@ use super::operation::Operation;
 use super::prompt::TEMPLATE_VERSION;
 use super::query::QueryRequest;
 
-/// Counts the versions of the encoding below.
+/// The version of the encoding in [`KeyParts::canonical`].
 const SCHEMA_VERSION: u64 = 1;
 
-/// Everything an answer depends on.
+/// Everything that an answer depends on.
 #[derive(Clone, Copy)]
 pub struct KeyParts<'a> {
     operation: Operation,
@@ -27,9 +28,9 @@ pub struct KeyParts<'a> {
 }
 
 impl<'a> KeyParts<'a> {
-    /// The parts of `request` as `upstream` and `model` were resolved for it. `subject_key` is the
-    /// key of the person the request names. Destructured whole, so that a new field of a request
-    /// has to be put in or left out here by name.
+    /// Takes the parts of `request`. `upstream` and `model` are the ones that were resolved for it,
+    /// and `subject_key` is the key of the person whom it names. The function destructures the
+    /// whole request, so that a new field has to be put in or left out here by name.
     pub fn of(
         request: &'a QueryRequest,
         subject_key: Option<SubjectKeyId>,
@@ -40,15 +41,15 @@ impl<'a> KeyParts<'a> {
             query,
             context,
             operation,
-            subject: _, // the key id stands for the person
-            model: _,   // as resolved
+            subject: _, // `subject_key` stands for the person
+            model: _,   // the resolved model is used
             parameters,
-            directives: _, // how to look, not what for
+            directives: _, // they say how to look, not what to look for
         } = request;
         Self { operation: *operation, subject_key, model, upstream, parameters, query, context }
     }
 
-    /// The canonical bytes: different parts never give the same bytes.
+    /// Returns the canonical bytes. Different parts never give the same bytes.
     pub fn canonical(&self) -> Vec<u8> {
         let Self { operation, subject_key, model, upstream, parameters, query, context } = self;
         let mut out = Encoder::new("ai-cache key");
@@ -64,7 +65,8 @@ impl<'a> KeyParts<'a> {
     }
 }
 
-/// The blind name of an entry within its tenant: HMAC-SHA-256 of the canonical bytes.
+/// The cache key: the blind name of a question within its tenant. It is the HMAC-SHA-256 of the
+/// canonical bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CacheKey(pub [u8; 32]);
 
@@ -74,7 +76,7 @@ impl fmt::Debug for CacheKey {
     }
 }
 
-/// The blind name of a location, vendor type, tag or person within its tenant.
+/// The blind index of a location, vendor type, tag or person within its tenant.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct BlindIndex(pub [u8; 32]);
 

@@ -1,5 +1,5 @@
-//! What a selector is held against: an entry, or a fetch that has none yet. Tells whether it is hit
-//! without opening anything.
+//! Owns the candidates that selectors are compared with: an entry, or a fetch that has no entry
+//! yet. The comparison never opens a sealed value.
 
 use super::cache_key::BlindIndex;
 use super::entry::Place;
@@ -10,45 +10,46 @@ use super::selector::{Group, Selector};
 /// The blind indexes of an entry's labels.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct LabelIndexes {
-    /// Of the location.
+    /// The blind index of the location.
     pub location: Option<BlindIndex>,
-    /// Of the vendor types.
+    /// The blind indexes of the vendor types.
     pub vendor_types: Vec<BlindIndex>,
-    /// Of the tags.
+    /// The blind indexes of the tags.
     pub tags: Vec<BlindIndex>,
 }
 
 impl LabelIndexes {
-    /// All of them.
+    /// Iterates over all blind indexes.
     pub fn iter(&self) -> impl Iterator<Item = &BlindIndex> {
         self.location.iter().chain(&self.vendor_types).chain(&self.tags)
     }
 
-    /// As memory keeps them.
+    /// Returns the prefixes that memory keeps of the blind indexes.
     pub fn prefixes(&self) -> LabelPrefixes {
         LabelPrefixes::of(self.iter().map(|index| index.0.as_slice()))
     }
 }
 
-/// What memory keeps of an entry's labels: the first 8 bytes of each blind index. Two labels that
-/// begin alike are taken for one, which costs a look-up in Postgres.
+/// The part of an entry's labels that memory keeps: the first 8 bytes of each blind index. Two
+/// labels with the same first 8 bytes are taken for one, which costs a look-up in Postgres.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LabelPrefixes {
-    /// Nothing is known for sure, so any label may be among them.
+    /// The labels are not known, so any label may be among them.
     Unknown,
-    /// These and no others.
+    /// The entry has these labels and no others.
     Known(Box<[u64]>),
 }
 
 impl LabelPrefixes {
-    /// Of these blind indexes.
+    /// Takes the prefixes of these blind indexes. Returns [`Self::Unknown`] if one of them is
+    /// shorter than 8 bytes.
     pub fn of<'a>(indexes: impl Iterator<Item = &'a [u8]>) -> Self {
         let prefixes: Option<Box<[u64]>> =
             indexes.map(|index| index.first_chunk().copied().map(u64::from_be_bytes)).collect();
         prefixes.map_or(Self::Unknown, Self::Known)
     }
 
-    /// Bytes they take besides their own.
+    /// Returns the number of bytes on the heap that the prefixes take.
     pub fn heap_bytes(&self) -> usize {
         match self {
             Self::Unknown => 0,
@@ -64,23 +65,24 @@ impl LabelPrefixes {
     }
 }
 
-/// What is held against selectors.
+/// A thing that selectors are compared with.
 #[derive(Debug, Clone, Copy)]
 pub struct Candidate<'a> {
-    /// Where it belongs.
+    /// The tenant, cache key and generation of the candidate.
     pub place: &'a Place,
-    /// The entry; `None`: a fetch that has none yet.
+    /// The entry. `None` means that the candidate is a fetch that has no entry yet.
     pub entry: Option<EntryId>,
-    /// Its kind.
+    /// The operation of its question.
     pub operation: Operation,
-    /// Whose key it is sealed under.
+    /// The subject key under which it is sealed. `None` means that no subject key seals it.
     pub subject_key: Option<SubjectKeyId>,
-    /// Its labels.
+    /// The labels of the candidate.
     pub labels: &'a LabelPrefixes,
 }
 
 impl Candidate<'_> {
-    /// Whether a selector of its own tenant removes it, or may.
+    /// Returns whether `selector`, which is of the candidate's tenant, hits the candidate or may
+    /// hit it.
     pub fn is_hit_by(&self, selector: &Selector) -> bool {
         match selector {
             Selector::Before(generation) => self.place.generation < *generation,

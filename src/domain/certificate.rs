@@ -1,5 +1,5 @@
-//! What an erasure's certificate says: ids, numbers and times only. It is signed over canonical bytes,
-//! so that it may be formatted in any way.
+//! What an erasure's certificate says: ids, numbers and times only. It is signed over canonical
+//! bytes, so that it may be formatted in any way.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -23,10 +23,10 @@ pub struct Certificate {
     pub received_at: DateTime<Utc>,
     /// When the key was destroyed; null: it was not.
     pub key_destroyed_at: Option<DateTime<Utc>>,
-    /// The key that wrapped it. Backups made before the rotation that retires that key hold the person's
-    /// key under it: once it is destroyed too, they open nothing of the person's; until then the erasure
-    /// ledger alone bars that. If the name does not begin with `wrap-` it is a master key's, which is
-    /// not rotated out.
+    /// The key that wrapped it. Backups made before the rotation that retires that key hold the
+    /// person's key under it: once it is destroyed too, they open nothing of the person's; until
+    /// then the erasure ledger alone bars that. If the name does not begin with `wrap-` it is a
+    /// master key's, which is not rotated out.
     pub wrapping_key_id: Option<String>,
     /// When all that is said here was true.
     pub issued_at: DateTime<Utc>,

@@ -1,11 +1,11 @@
-//! Where the service's time comes from. Owns the `Clock` trait and the one place that reads the
-//! machine's clock. Times are UTC with microsecond precision, the precision Postgres stores.
+//! Owns the `Clock` trait, from which the service takes its time, and the one place that reads the
+//! machine's clock. Times are UTC with microsecond precision, which is the precision of Postgres.
 
 use chrono::{DateTime, SubsecRound, Utc};
 
-/// Source of the current time.
+/// A source of the current time.
 pub trait Clock: Send + Sync + 'static {
-    /// The current time in UTC, truncated to microseconds.
+    /// Returns the current time in UTC, truncated to microseconds.
     fn now(&self) -> DateTime<Utc>;
 }
 

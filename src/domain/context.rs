@@ -1,5 +1,5 @@
-//! What surrounds a question: where, which vendors, how much, when. Known members have rules,
-//! unknown ones are kept as they are; all of them are part of the cache key.
+//! Owns the context of a question: its place, vendor types, budget and day. Known members have
+//! rules, and unknown members are kept as they are. All members are part of the cache key.
 
 use chrono::NaiveDate;
 
@@ -9,20 +9,20 @@ use super::fields::Fields;
 use super::json::{Json, Object, encode_object};
 use super::normalize;
 
-/// A question's context. An absent context and an empty one are the same.
+/// The context of a question. An absent context and an empty one are the same.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Context {
-    /// As given: until a tenant maps its locations, two spellings are two places.
+    /// The location, as the client gave it. Two spellings are two locations.
     pub location: Option<String>,
-    /// Lower case, sorted, each once.
+    /// The vendor types in lower case, sorted, each once.
     pub vendor_types: Vec<String>,
-    /// At least 0.
+    /// The budget, at least 0.
     pub budget: Option<Decimal>,
     /// The day of the wedding.
     pub wedding_date: Option<NaiveDate>,
-    /// Number of guests.
+    /// The number of guests.
     pub guest_count: Option<u64>,
-    /// Every other member, as given.
+    /// Every other member, as the client gave it.
     pub others: Object,
 }
 
@@ -64,7 +64,7 @@ impl Context {
         encode_object(others, out);
     }
 
-    /// Label and value of every member that is there, in the order the upstream is told them.
+    /// Returns the name and the value of every member that is present, in the order of the prompt.
     pub fn lines(&self) -> Vec<(&str, String)> {
         let Self { location, vendor_types, budget, wedding_date, guest_count, others } = self;
         let vendor_types = (!vendor_types.is_empty()).then(|| vendor_types.join(", "));

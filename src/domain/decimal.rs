@@ -1,13 +1,13 @@
-//! Numbers by their exact decimal value: 5000, 5000.0 and 5e3 are one, 2^53 and 2^53+1 are two.
-//! Never passes through floating point.
+//! Owns numbers with their exact decimal value: 5000, 5000.0 and 5e3 are one number, and 2^53 and
+//! 2^53+1 are two. A number never passes through floating point.
 
 use std::fmt;
 
-/// Largest accepted distance of a digit from the decimal point.
+/// The largest accepted size of the exponent of a number in normal form.
 const MAX_EXPONENT: i64 = 1_000_000;
 
-/// A decimal number in normal form: `digits` × 10^`exponent`, no leading or trailing zeros in
-/// `digits`, zero being `0` × 10^0 without a sign.
+/// A decimal number in normal form: `digits` × 10^`exponent`. The digits have no leading or
+/// trailing zeros. Zero is `0` × 10^0 without a sign.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Decimal {
     negative: bool,
@@ -28,8 +28,8 @@ impl Decimal {
         Self { negative, digits: significant.to_owned(), exponent }
     }
 
-    /// Reads a JSON number (RFC 8259 §6). `None` when it is none, or its exponent is beyond
-    /// ±1,000,000.
+    /// Reads a JSON number (RFC 8259 §6). Returns `None` if `text` is no JSON number, or if the
+    /// exponent of its normal form is beyond ±1,000,000.
     pub fn parse(text: &str) -> Option<Self> {
         let (negative, unsigned) = match text.strip_prefix('-') {
             Some(rest) => (true, rest),
@@ -54,12 +54,12 @@ impl Decimal {
         (value.exponent.abs() <= MAX_EXPONENT).then_some(value)
     }
 
-    /// Whether it is below zero.
+    /// Returns whether the number is below zero.
     pub const fn is_negative(&self) -> bool {
         self.negative
     }
 
-    /// The value × 10^`places`.
+    /// Returns the value × 10^`places`.
     #[must_use]
     pub fn shifted(mut self, places: i64) -> Self {
         if self.digits != "0" {
@@ -68,7 +68,8 @@ impl Decimal {
         self
     }
 
-    /// The value as an unsigned integer, when it is one that fits.
+    /// Returns the value as an unsigned integer. Returns `None` if it is negative, has a fraction
+    /// or does not fit.
     pub fn to_u64(&self) -> Option<u64> {
         if self.negative || self.exponent < 0 {
             return None;
@@ -103,8 +104,9 @@ fn parse_exponent(text: &str) -> Option<i64> {
 }
 
 impl fmt::Display for Decimal {
-    /// The shortest plain form, or with an exponent when that is more than 20 digits away; always
-    /// a JSON number, and the same text for the same value.
+    /// Writes the plain form if it needs at most 20 zeros between the digits and the decimal point,
+    /// and the form with an exponent otherwise. The text is always a JSON number, and the same text
+    /// for the same value.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.negative {
             f.write_str("-")?;

@@ -1,31 +1,32 @@
-//! What a request asks of the cache, in its body and in its `Cache-Control` header (RFC 9111
-//! §5.2.1); where both speak, the stricter wins.
+//! Owns the directives of a request for the cache, which come from its body and its `Cache-Control`
+//! header (RFC 9111 §5.2.1). If both give a directive, the stricter one holds.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::fields::Fields;
 
-/// Longest accepted time to live: one year.
+/// The longest accepted time to live, in seconds: one year.
 pub const MAX_TTL_SECONDS: u64 = 31_536_000;
 
-/// How far the cache may take part. In order of strictness.
+/// How far the cache may take part in a request. The modes are in the order of strictness.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Mode {
-    /// Read and stored.
+    /// The cache is read, and a fresh answer is stored.
     #[default]
     Default,
-    /// Read; the upstream is never called.
+    /// The cache is read, and the upstream is never called.
     OnlyIfCached,
-    /// Not read, stored.
+    /// The cache is not read, and a fresh answer is stored.
     Refresh,
-    /// Neither read nor stored.
+    /// The cache is not read, and nothing is stored.
     Bypass,
-    /// Nothing is acceptable: only a cached answer, and no cached answer.
+    /// No answer is acceptable, because the request asks for a cached answer only and for no cached
+    /// answer.
     Unanswerable,
 }
 
 impl Mode {
-    /// What satisfies both.
+    /// Returns the mode that satisfies both modes.
     const fn and(self, other: Self) -> Self {
         match (self, other) {
             (Self::OnlyIfCached, Self::Refresh | Self::Bypass)
@@ -35,7 +36,7 @@ impl Mode {
         }
     }
 
-    /// What is left of it while the cache does not take part.
+    /// Returns the mode that remains while the cache does not take part.
     #[must_use]
     pub const fn passed_through(self) -> Self {
         match self {
@@ -44,12 +45,12 @@ impl Mode {
         }
     }
 
-    /// Whether a stored answer may be served.
+    /// Returns whether a stored answer may be served.
     pub const fn reads(self) -> bool {
         matches!(self, Self::Default | Self::OnlyIfCached)
     }
 
-    /// Whether a fresh answer is stored.
+    /// Returns whether a fresh answer is stored.
     pub const fn stores(self) -> bool {
         matches!(self, Self::Default | Self::Refresh)
     }
@@ -65,16 +66,16 @@ impl Mode {
     }
 }
 
-/// What a request asks of the cache.
+/// The directives of a request for the cache.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Directives {
     /// How far the cache may take part.
     pub mode: Mode,
-    /// How long the answer is to be good, instead of the operation's time.
+    /// The time to live of the answer, in place of the operation's time.
     pub ttl: Option<TimeDelta>,
-    /// Oldest acceptable answer.
+    /// The greatest acceptable age of an answer.
     pub max_age: Option<TimeDelta>,
-    /// Labels to invalidate by.
+    /// The tags of the answer, which are labels that it can be invalidated by.
     pub tags: Vec<String>,
 }
 
@@ -94,8 +95,8 @@ impl Directives {
         }
     }
 
-    /// Adds what a `Cache-Control` header says. Directives it does not know are ignored, as
-    /// RFC 9111 §5.2.3 asks; a `max-age` that is no number counts as 0 (§4.2.1: stale).
+    /// Adds the directives of a `Cache-Control` header. Unknown directives are ignored, as RFC 9111
+    /// §5.2.3 asks. A `max-age` that is no number counts as 0 (§4.2.1: stale).
     #[must_use]
     pub fn with_header(mut self, cache_control: &str) -> Self {
         for directive in cache_control.split(',') {
@@ -114,20 +115,21 @@ impl Directives {
         self
     }
 
-    /// The earliest time at which an acceptable answer may have been made.
+    /// Returns the earliest time at which an acceptable answer may have been made.
     pub fn made_since(&self, now: DateTime<Utc>) -> DateTime<Utc> {
         self.max_age.map_or(DateTime::<Utc>::MIN_UTC, |age| now - age)
     }
 
-    /// How much of a window for stale answers is left while the upstream can be asked. Who names a
-    /// greatest age does not wish for one (RFC 9111 §5.2.1.1).
+    /// Returns the part of the window for stale answers that holds while the upstream can be asked.
+    /// It is zero for a request that gives a greatest age, because such a request does not accept a
+    /// stale answer (RFC 9111 §5.2.1.1).
     pub fn accepts_stale_for(&self, window: TimeDelta) -> TimeDelta {
         if self.max_age.is_none() { window } else { TimeDelta::zero() }
     }
 }
 
-/// Reads `delta-seconds` (RFC 9111 §1.2.2): one too large counts as the largest, what is no number
-/// as 0.
+/// Reads `delta-seconds` (RFC 9111 §1.2.2). A number that is too large counts as
+/// [`MAX_TTL_SECONDS`], and a text that is no number counts as 0.
 fn delta_seconds(text: &str) -> TimeDelta {
     let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let seconds = match text.parse::<u64>() {

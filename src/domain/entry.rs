@@ -148,8 +148,8 @@ pub struct Windows {
 }
 
 impl Windows {
-    /// Until when an entry that expires at `expires_at` may be of use. Nothing has to keep it longer,
-    /// and nothing but a lack of room should remove it earlier.
+    /// Until when an entry that expires at `expires_at` may be of use. Nothing has to keep it
+    /// longer, and nothing but a lack of room should remove it earlier.
     pub fn usable_until(&self, expires_at: DateTime<Utc>) -> DateTime<Utc> {
         expires_at + self.longest()
     }

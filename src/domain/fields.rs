@@ -1,5 +1,6 @@
-//! Takes a client's JSON object apart field by field. Collects every fault with a JSON pointer
-//! (RFC 6901), so that a reply names all of them at once; what nobody took is an unknown field.
+//! Owns the reading of a client's JSON object, field by field. It collects every fault with a JSON
+//! pointer (RFC 6901), so that a reply names all of them at once. A member that no reader took is
+//! an unknown field.
 
 use std::fmt::Write as _;
 use std::ops::RangeInclusive;
@@ -11,21 +12,22 @@ use super::json::{Json, Object};
 /// One field that breaks a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FieldError {
-    /// JSON pointer to the field; empty for the whole body.
+    /// The JSON pointer to the field. It is empty for the whole body.
     pub pointer: String,
-    /// What is wrong and what is allowed. Never holds the value.
+    /// The text that says what is wrong and what is allowed. It never holds the value.
     pub detail: String,
 }
 
-/// What a time is, in words.
+/// The rule for a time, in words.
 pub const TIME_RULE: &str = "a time of RFC 3339, such as 2026-01-31T00:00:00Z";
 
-/// Reads a time of RFC 3339, of any zone.
+/// Reads a time of RFC 3339 in any zone. Returns `None` if `text` is no such time.
 pub fn parse_time(text: &str) -> Option<DateTime<Utc>> {
     DateTime::parse_from_rfc3339(text).ok().map(DateTime::into)
 }
 
-/// An object being taken apart.
+/// An object whose members are taken one by one. A method that takes a member returns `None` if the
+/// member is absent or breaks the rule; the second case adds a fault.
 #[derive(Debug)]
 pub struct Fields {
     pointer: String,
@@ -34,7 +36,7 @@ pub struct Fields {
 }
 
 impl Fields {
-    /// The members of a body, which must be an object.
+    /// Begins with the members of a body. Returns an error if the body is no object.
     pub fn root(body: Json) -> Result<Self, Vec<FieldError>> {
         match body {
             Json::Object(members) => Ok(Self::at(String::new(), members)),
@@ -49,12 +51,12 @@ impl Fields {
         Self { pointer, members, errors: Vec::new() }
     }
 
-    /// Removes a member. `null` counts as absent.
+    /// Takes a member of any kind. `null` counts as absent.
     pub fn take(&mut self, name: &str) -> Option<Json> {
         self.members.remove(name).filter(|value| *value != Json::Null)
     }
 
-    /// Notes that a member breaks a rule.
+    /// Adds the fault that a member breaks a rule.
     pub fn refuse(&mut self, name: &str, detail: impl Into<String>) {
         let pointer = self.pointer_to(name);
         self.errors.push(FieldError { pointer, detail: detail.into() });
@@ -70,7 +72,7 @@ impl Fields {
         None
     }
 
-    /// A string whose length in bytes is within `length`.
+    /// Takes a string whose length in bytes is within `length`.
     pub fn text(&mut self, name: &str, length: RangeInclusive<usize>) -> Option<String> {
         match self.take(name)? {
             Json::Text(text) if length.contains(&text.len()) => Some(text),
@@ -83,7 +85,7 @@ impl Fields {
         }
     }
 
-    /// A string that `parse` accepts; `rule` says what it accepts.
+    /// Takes a string that `parse` accepts. `rule` completes the sentence "must be …".
     pub fn parsed<T>(
         &mut self,
         name: &str,
@@ -102,12 +104,12 @@ impl Fields {
         }
     }
 
-    /// A time of RFC 3339.
+    /// Takes a time of RFC 3339.
     pub fn time(&mut self, name: &str) -> Option<DateTime<Utc>> {
         self.parsed(name, TIME_RULE, parse_time)
     }
 
-    /// A whole number within `range`.
+    /// Takes a whole number within `range`.
     pub fn number(&mut self, name: &str, range: RangeInclusive<u64>) -> Option<u64> {
         match self.take(name)? {
             Json::Number(value) => {
@@ -122,7 +124,7 @@ impl Fields {
         }
     }
 
-    /// A boolean.
+    /// Takes a boolean.
     pub fn flag(&mut self, name: &str) -> Option<bool> {
         match self.take(name)? {
             Json::Bool(value) => Some(value),
@@ -130,7 +132,8 @@ impl Fields {
         }
     }
 
-    /// At most `count` strings whose length in bytes is within `length`.
+    /// Takes an array of at most `count` strings, each with a length in bytes within `length`. A
+    /// string that breaks the rule adds a fault and is left out.
     pub fn texts(
         &mut self,
         name: &str,
@@ -161,7 +164,8 @@ impl Fields {
         Some(texts)
     }
 
-    /// An object, to be taken apart in turn and given back to [`Self::absorb`].
+    /// Takes an object, to be read in the same way. The result of its [`Self::finish`] goes to
+    /// [`Self::absorb`].
     pub fn child(&mut self, name: &str) -> Option<Self> {
         match self.take(name)? {
             Json::Object(members) => Some(Self::at(self.pointer_to(name), members)),
@@ -169,19 +173,19 @@ impl Fields {
         }
     }
 
-    /// Takes over the faults of a child that is done.
+    /// Adds the faults of a child that was read.
     pub fn absorb(&mut self, child: Result<(), Vec<FieldError>>) {
         if let Err(errors) = child {
             self.errors.extend(errors);
         }
     }
 
-    /// Everything nobody took, where unknown members are welcome.
+    /// Takes all remaining members. It is for objects that may hold unknown members.
     pub fn rest(&mut self) -> Object {
         std::mem::take(&mut self.members)
     }
 
-    /// Every fault, with a member that nobody took being one.
+    /// Returns every fault as an error. Each member that was not taken is a fault too.
     pub fn finish(mut self) -> Result<(), Vec<FieldError>> {
         let unknown: Vec<String> = self.members.keys().cloned().collect();
         for name in unknown {

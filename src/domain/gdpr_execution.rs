@@ -13,7 +13,8 @@ names! {
     ExecutionStep {
         /// An export: parts of its package may be stored from here on.
         Packing => "packing",
-        /// An erasure: the person's key is destroyed, together with everything under it in Postgres.
+        /// An erasure: the person's key is destroyed, together with everything under it in
+        /// Postgres.
         Destroyed => "destroyed",
         /// An erasure: legal holds keep everything, and the person is restricted.
         Held => "held",
@@ -26,8 +27,8 @@ names! {
     }
 }
 
-/// What an execution has touched, as its request's row keeps it. Executions that restrict a person, or
-/// lift a restriction, keep nothing of the kind.
+/// What an execution has touched, as its request's row keeps it. Executions that restrict a person,
+/// or lift a restriction, keep nothing of the kind.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum Counts {
@@ -87,8 +88,8 @@ pub struct PackageSize {
 }
 
 impl Counts {
-    /// Reads the counts of a request of this kind, written as JSON. `None` means that this release does
-    /// not know them.
+    /// Reads the counts of a request of this kind, written as JSON. `None` means that this release
+    /// does not know them.
     pub fn parse(kind: RequestKind, json: &str) -> Option<Self> {
         match kind {
             RequestKind::Erase => serde_json::from_str(json).ok().map(Self::Erasure),

@@ -1,5 +1,6 @@
-//! Identifiers as types of their own, so that one cannot be passed for another, and the source
-//! they come from. All are UUIDv7 (RFC 9562 §5.7): they sort by the time they were made.
+//! Owns the ids, each kind as a type of its own, so that one kind cannot be passed for another, and
+//! the source of fresh ids. All ids are UUIDv7 (RFC 9562 §5.7), so they sort by the time at which
+//! they were made.
 
 use std::fmt;
 
@@ -7,19 +8,21 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::{NoContext, Timestamp, Uuid};
 
-/// Source of fresh ids.
+/// A source of fresh ids.
 pub trait Ids: Send + Sync + 'static {
-    /// A UUIDv7 for the time `now`.
+    /// Makes a UUIDv7 for the time `now`.
     fn next(&self, now: DateTime<Utc>) -> Uuid;
 }
 
-/// No UUIDv7 of this or a later millisecond is smaller (RFC 9562 §5.7).
+/// Returns a lower bound for ids: no UUIDv7 of the millisecond `at` or of a later one is smaller
+/// (RFC 9562 §5.7).
 pub fn first_uuid_of(at: DateTime<Utc>) -> Uuid {
-    let millis = u128::try_from(at.timestamp_millis()).unwrap_or(0); // before 1970: the smallest
+    // A time before 1970 gives the smallest UUID.
+    let millis = u128::try_from(at.timestamp_millis()).unwrap_or(0);
     Uuid::from_u128(millis << 80)
 }
 
-/// Ids with random bits from a generator seeded by the operating system.
+/// Makes ids whose random bits come from a generator that the operating system seeds.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct SystemIds;
 
@@ -38,7 +41,8 @@ macro_rules! id {
         pub struct $name(pub Uuid);
 
         impl $name {
-            /// Reads the hyphenated or simple form.
+            /// Reads a UUID in simple, hyphenated, braced or URN form. Returns `None` if `text` has
+            /// another form.
             pub fn parse(text: &str) -> Option<Self> {
                 Uuid::try_parse(text).ok().map(Self)
             }
@@ -64,48 +68,50 @@ macro_rules! id {
 }
 
 id! {
-    /// A tenant: one customer, walled off from all others.
+    /// The id of a tenant, which is one customer, walled off from all others.
     TenantId
 }
 id! {
-    /// An API token, not its secret.
+    /// The id of an API token. It is not the token's secret.
     TokenId
 }
 id! {
-    /// One request, the same in replies, logs and audit.
+    /// The id of one request. It is the same in replies, logs and audit records.
     RequestId
 }
 id! {
-    /// One audit record.
+    /// The id of one audit record.
     AuditId
 }
 id! {
-    /// One cache entry. A refreshed answer is a new entry under the same cache key.
+    /// The id of one cache entry. A refreshed answer is a new entry under the same cache key.
     EntryId
 }
 id! {
-    /// The random name of a person's key: what audit records say instead of the person.
+    /// The id of a subject key. It is random, and audit records hold it in place of the person.
     SubjectKeyId
 }
 id! {
-    /// One run of an audit writer.
+    /// The id of one run of an audit writer.
     WriterId
 }
 id! {
-    /// One request of a data subject.
+    /// The id of one request of a data subject.
     GdprRequestId
 }
 id! {
-    /// One legal hold.
+    /// The id of one legal hold.
     HoldId
 }
 id! {
-    /// One unbroken history of a database: a restored copy begins a new one.
+    /// The id of one ledger, which is one unbroken history of a database. A restored copy of the
+    /// database begins a new ledger.
     LedgerId
 }
 
 impl LedgerId {
-    /// The smallest that is greater: of the same millisecond, or of the next.
+    /// Returns the smallest id that is greater than this one. It belongs to the same millisecond or
+    /// to the next one.
     #[must_use]
     pub const fn next(self) -> Self {
         Self(Uuid::from_u128(self.0.as_u128().saturating_add(1)))

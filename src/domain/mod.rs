@@ -1,5 +1,5 @@
-//! Pure values and rules: what the service's words mean. No async, no I/O, no time or id is made
-//! here but by `clock::SystemClock` and `ids::SystemIds`.
+//! Owns the values and rules of the service. This module is never async and does no I/O. Only
+//! `clock::SystemClock` reads the time here, and only `ids::SystemIds` makes ids.
 
 pub mod action;
 pub mod audit_record;

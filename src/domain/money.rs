@@ -1,5 +1,5 @@
-//! Money in US dollars, exactly: whole picodollars (10^-12), so that a token price of
-//! 0.15 dollars a million needs no rounding.
+//! Owns amounts of US dollars and the cost of an answer. An amount is a whole number of picodollars
+//! (10^-12 dollars), so that a price of 0.15 dollars for a million tokens needs no rounding.
 
 use std::fmt;
 use std::ops::Add;
@@ -22,7 +22,7 @@ impl Add for Usd {
 }
 
 impl fmt::Display for Usd {
-    /// Dollars as a decimal without trailing zeros: `0.000252`, `1.5`, `0`.
+    /// Writes the dollars as a decimal without trailing zeros, such as `0.000252`, `1.5` or `0`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (dollars, pico) = (self.0 / PICO_PER_DOLLAR, self.0 % PICO_PER_DOLLAR);
         if pico == 0 {
@@ -33,31 +33,33 @@ impl fmt::Display for Usd {
     }
 }
 
-/// Tokens that one answer took.
+/// The tokens that one answer took.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Usage {
-    /// Tokens of the question.
+    /// The tokens of the question.
     pub prompt_tokens: u32,
-    /// Tokens of the answer.
+    /// The tokens of the answer.
     pub completion_tokens: u32,
 }
 
-/// What a token costs.
+/// The prices of tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Prices {
-    /// Per token of the question.
+    /// The price of one token of the question.
     pub prompt: Usd,
-    /// Per token of the answer.
+    /// The price of one token of the answer.
     pub completion: Usd,
 }
 
 impl Usage {
-    /// Most tokens of a kind that are believed of one answer: what every tier can hold.
+    /// The greatest number of tokens of a kind that is believed of one answer. Every tier can hold
+    /// this number.
     pub const MOST_TOKENS: u32 = i32::MAX as u32;
 }
 
 impl Prices {
-    /// What an answer that took `usage` costs; at most what every tier can hold.
+    /// Returns the cost of an answer that took `usage`. It is at most the greatest amount that
+    /// every tier can hold.
     pub fn cost(self, usage: Usage) -> Usd {
         let part = |price: Usd, tokens: u32| price.0.saturating_mul(u64::from(tokens));
         let prompt = part(self.prompt, usage.prompt_tokens);

@@ -1,4 +1,5 @@
-//! The network a request came from, as coarse as audit records may keep it: IPv4 /24, IPv6 /48.
+//! Owns the network of a client, in the precision that audit records may keep: /24 of IPv4 and /48
+//! of IPv6. It never keeps the host part of an address.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -7,12 +8,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A client's network. The host part of the address is gone.
+/// The network of a client. The host part of the address is zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Network(IpAddr);
 
 impl Network {
-    /// The network of an address. An IPv4 address written as IPv6 counts as IPv4.
+    /// Returns the network of an address. An IPv4 address written as IPv6 counts as IPv4.
     pub fn of(address: IpAddr) -> Self {
         match address.to_canonical() {
             IpAddr::V4(v4) => {
@@ -37,7 +38,7 @@ impl fmt::Display for Network {
 }
 
 impl Network {
-    /// Reads what `Display` writes.
+    /// Reads the form that `Display` writes. Returns `None` if `text` has another form.
     pub fn parse(text: &str) -> Option<Self> {
         let network = Self::of(text.split_once('/')?.0.parse().ok()?);
         (network.to_string() == text).then_some(network)

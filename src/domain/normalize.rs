@@ -1,8 +1,10 @@
-//! When two texts are the same question. Never folds case: "IT" and "it" may be two questions.
+//! Owns the normalization of texts, which decides whether two texts are the same question. It never
+//! folds the case of a question, because "IT" and "it" may be two questions.
 
 use unicode_normalization::{UnicodeNormalization, is_nfc};
 
-/// NFC (UAX #15), outer white space removed, inner runs of white space made one space.
+/// Composes a text (NFC, UAX #15), removes its outer white space and replaces each inner run of
+/// white space by one space.
 pub fn text(raw: &str) -> String {
     let composed: std::borrow::Cow<'_, str> =
         if is_nfc(raw) { raw.into() } else { raw.nfc().collect::<String>().into() };
@@ -16,8 +18,9 @@ pub fn text(raw: &str) -> String {
     out
 }
 
-/// Names of which case, outer white space, order and repetition do not count; one of white space
-/// only is none. Composed again after the case is gone: `J̌` has no composed form, `ǰ` has.
+/// Normalizes names whose case, outer white space, order and repetition do not count. A name of
+/// white space only is left out. Each name is composed again after it was made lower case, because
+/// `J̌` has no composed form and `ǰ` has one.
 pub fn name_set<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<String> {
     let mut set: Vec<String> = names
         .into_iter()

@@ -1,5 +1,5 @@
-//! The built-in operations: what kinds of questions there are, how long their answers are good and
-//! what the upstream model is told.
+//! Owns the built-in operations, which are the kinds of questions. Each operation has a time to
+//! live for its answers and a system message for the upstream.
 
 use chrono::TimeDelta;
 
@@ -23,11 +23,11 @@ pub enum Operation {
 }
 
 impl Operation {
-    /// Every operation. The position of each is `index`.
+    /// Every operation. [`Self::index`] gives the position of an operation in this array.
     pub const ALL: [Self; 5] =
         [Self::WeddingQuery, Self::Chat, Self::WorkoutPlan, Self::MealPlan, Self::ProgressAnalysis];
 
-    /// The name on the wire.
+    /// Returns the name on the wire.
     pub const fn name(self) -> &'static str {
         match self {
             Self::WeddingQuery => "wedding-query",
@@ -38,18 +38,18 @@ impl Operation {
         }
     }
 
-    /// Reads the name on the wire.
+    /// Reads the name on the wire. Returns `None` if no operation has it.
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|operation| operation.name() == name)
     }
 
-    /// Position in [`Self::ALL`].
+    /// Returns the position in [`Self::ALL`].
     pub const fn index(self) -> usize {
         self as usize
     }
 
-    /// How long an answer is good. `default` is the installation's own time, which holds for the
-    /// operations that name none.
+    /// Returns the time to live of an answer. `default` is the time of the installation, which
+    /// holds for the operations that have no time of their own.
     pub const fn ttl(self, default: TimeDelta) -> TimeDelta {
         match self {
             Self::WeddingQuery => default,
@@ -59,7 +59,7 @@ impl Operation {
         }
     }
 
-    /// The system message. A change of any of these needs a new
+    /// Returns the system message. A change of any message needs a new
     /// [`super::prompt::TEMPLATE_VERSION`].
     pub const fn system_message(self) -> &'static str {
         match self {

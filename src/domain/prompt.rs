@@ -1,10 +1,10 @@
-//! What the upstream model is told: one system message and one user message, the same text for the
-//! same question. Never the subject.
+//! Owns the prompt for the upstream: one system message and one user message, with the same text
+//! for the same question. A prompt never holds the subject.
 
 use super::json::Object;
 use super::query::QueryRequest;
 
-/// Counts the versions of the templates below and in `operation`. It is part of the cache key, so
+/// The version of the templates in this file and in `operation`. It is part of the cache key, so
 /// that a changed template never answers from an old template's entry.
 pub const TEMPLATE_VERSION: u64 = 1;
 
@@ -13,16 +13,16 @@ pub const TEMPLATE_VERSION: u64 = 1;
 pub struct Prompt {
     /// The operation's system message.
     pub system: &'static str,
-    /// The question, then the context as labelled lines.
+    /// The question, followed by the context as labelled lines.
     pub user: String,
-    /// The model, as resolved.
+    /// The model that was resolved for the request.
     pub model: String,
-    /// Parameters as the client set them.
+    /// The parameters, as the client set them.
     pub parameters: Object,
 }
 
 impl Prompt {
-    /// Puts a request into words for `model`.
+    /// Makes the prompt of a request for `model`.
     pub fn of(request: &QueryRequest, model: &str) -> Self {
         let mut user = request.query.clone();
         let lines = request.context.lines();

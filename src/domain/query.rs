@@ -1,4 +1,4 @@
-//! A question as it was asked: parsed once, trusted from then on.
+//! Owns a question as a client asked it. A request is parsed once and is trusted from then on.
 
 use std::fmt;
 
@@ -11,25 +11,25 @@ use super::json::{Json, Object};
 use super::normalize;
 use super::operation::Operation;
 
-/// Longest question in bytes of UTF-8.
+/// The length of the longest question, in bytes of UTF-8.
 pub const MAX_QUERY_BYTES: usize = 16_384;
 
-/// Upstream parameters that the service sets itself.
+/// The upstream parameters that the service sets itself, so that a client may not set them.
 const RESERVED_PARAMETERS: [&str; 5] = ["model", "messages", "stream", "n", "user"];
 
-/// The person an answer is about or for. Never printed.
+/// The id of the subject, who is the person whom an answer is about or for. It is never printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SubjectId(Zeroizing<String>);
 
 impl SubjectId {
-    /// Between 1 and 256 bytes once white space around it is removed; composed (NFC), so that one
-    /// person is found however the name was typed.
+    /// Normalizes an id. It is composed (NFC), so that one person is found however the id was
+    /// typed. Returns `None` if the normalized id has no bytes or more than 256.
     pub fn parse(raw: &str) -> Option<Self> {
         let text = normalize::text(raw);
         (1..=256).contains(&text.len()).then(|| Self(Zeroizing::new(text)))
     }
 
-    /// The bytes a blind index is made of.
+    /// Returns the bytes that the blind index of the subject is made of.
     pub fn as_bytes(&self) -> &[u8] {
         self.0.as_bytes()
     }
@@ -46,17 +46,17 @@ impl fmt::Debug for SubjectId {
 pub struct QueryRequest {
     /// The normalized question, at least one character.
     pub query: String,
-    /// What surrounds it.
+    /// The context of the question.
     pub context: Context,
-    /// Its kind.
+    /// The kind of question.
     pub operation: Operation,
-    /// Whose answer it is; `None`: the tenant shares it.
+    /// The person whom the answer is about or for. `None` means that the whole tenant shares it.
     pub subject: Option<SubjectId>,
-    /// The model asked for; `None`: the configured one.
+    /// The model that the client asks for. `None` means the configured model.
     pub model: Option<String>,
     /// Parameters for the upstream.
     pub parameters: Object,
-    /// What is asked of the cache.
+    /// The wishes of the client for the cache.
     pub directives: Directives,
 }
 
@@ -67,7 +67,7 @@ impl fmt::Debug for QueryRequest {
 }
 
 impl QueryRequest {
-    /// Reads a request body. All faults are reported together.
+    /// Reads a request body. The error holds all faults together.
     pub fn parse(body: Json) -> Result<Self, Vec<FieldError>> {
         let mut fields = Fields::root(body)?;
         let query = read_query(&mut fields);
@@ -128,7 +128,8 @@ fn read_operation(fields: &mut Fields) -> Operation {
     fields.parsed("operation", &rule, Operation::parse).unwrap_or(Operation::WeddingQuery)
 }
 
-/// Takes the `subjectId` member.
+/// Takes the `subjectId` member. Returns `None` if it is absent or breaks a rule; the second case
+/// adds a fault to `fields`.
 pub fn read_subject(fields: &mut Fields) -> Option<SubjectId> {
     fields.parsed("subjectId", "1 to 256 bytes of UTF-8, not only white space", SubjectId::parse)
 }

@@ -1,54 +1,57 @@
-//! What an invalidation hits, and how far a value or a replica has followed the stream of them.
+//! Owns the selectors of invalidations, and the positions and steps of the stream of invalidations.
 
 use super::cache_key::{BlindIndex, CacheKey};
 use super::ids::{EntryId, SubjectKeyId, TenantId, TokenId};
 use super::operation::Operation;
 
-/// Counts a tenant's "invalidate all": entries of an older generation are gone.
+/// A number that counts the "invalidate all" of a tenant. Entries of an older generation are gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Hash)]
 pub struct Generation(pub i64);
 
 impl Generation {
-    /// The one before.
+    /// Returns the generation before this one.
     #[must_use]
     pub const fn previous(self) -> Self {
         Self(self.0 - 1)
     }
 }
 
-/// How far in the invalidation stream a value was proven: everything up to here was applied to it.
+/// A place in the stream of invalidations. A value was proven up to it if every step up to it was
+/// applied to the value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Position(pub i64);
 
-/// Entries of a tenant that have something in common.
+/// The entries of a tenant that have one thing in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Group {
-    /// They are of one kind.
+    /// The entries have one operation.
     Operation(Operation),
-    /// They have one label: a location, a vendor type or a tag, whose blind indexes never coincide.
+    /// The entries have one label: a location, a vendor type or a tag. The blind indexes of
+    /// different kinds of labels never coincide.
     Label(BlindIndex),
-    /// They are sealed under one person's key.
+    /// The entries are sealed under the key of one person.
     Subject(SubjectKeyId),
 }
 
-/// Which entries of a tenant an invalidation removes.
+/// The part of an invalidation that says which entries of a tenant it hits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Selector {
-    /// Every entry of a generation before this one.
+    /// Hits every entry of a generation before this one.
     Before(Generation),
-    /// One entry.
+    /// Hits one entry.
     Entry {
-        /// The entry.
+        /// The id of the entry.
         id: EntryId,
-        /// Its cache key, whatever is under it now. `None` when its row is gone, replaced by a
-        /// fresh answer perhaps: memory and Redis may still hold it.
+        /// The cache key of the entry. The selector also hits any other entry that has this key
+        /// now. `None` means that the row of the entry is gone, perhaps because a fresh answer
+        /// replaced it. Memory and Redis may still hold the entry.
         key: Option<CacheKey>,
     },
-    /// Every entry of a group.
+    /// Hits every entry of a group.
     Group(Group),
 }
 
-/// Something that stopped being true for a tenant.
+/// A change after which something is no longer true for a tenant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
     /// Entries were invalidated.
@@ -60,7 +63,8 @@ pub enum Change {
 }
 
 impl Change {
-    /// What is one person's: gone, or not to be served, and the key that is remembered with it.
+    /// Returns the change that hits everything under the key of one person: the entries, and the
+    /// key itself where replicas remember it.
     pub const fn of_subject(key: SubjectKeyId) -> Self {
         Self::Entries(Selector::Group(Group::Subject(key)))
     }
@@ -69,10 +73,10 @@ impl Change {
 /// One step of the invalidation stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Step {
-    /// Dense from 1, in the order of commits.
+    /// The position of the step. Positions are dense, begin at 1 and follow the order of commits.
     pub position: Position,
-    /// Whose.
+    /// The tenant that the step belongs to.
     pub tenant: TenantId,
-    /// What.
+    /// The change that the step makes.
     pub change: Change,
 }
