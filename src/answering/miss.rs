@@ -32,7 +32,7 @@ enum Brought {
 impl Answering {
     /// Answers a question whose keys are not in memory, or are not to be trusted.
     pub(super) async fn answer_with_loaded_keys(
-        self: &Arc<Self>,
+        &self,
         call: &mut Call,
         request: Arc<QueryRequest>,
     ) -> Result<Answered, QueryError> {
@@ -57,7 +57,7 @@ impl Answering {
 
     /// Answers a question for which memory has nothing.
     pub(super) async fn answer_miss(
-        self: &Arc<Self>,
+        &self,
         call: &mut Call,
         mut lookup: Lookup,
     ) -> Result<Answered, QueryError> {
@@ -84,7 +84,7 @@ impl Answering {
 
     /// Answers from the lower tiers, without a flight: nobody is asked and nothing is made.
     async fn only_if_cached(
-        self: &Arc<Self>,
+        &self,
         call: &mut Call,
         lookup: &Lookup,
     ) -> Result<Answered, QueryError> {
@@ -104,7 +104,7 @@ impl Answering {
 
     /// Waits for the flight of this question, and serves what the flight brought.
     async fn try_flight(
-        self: &Arc<Self>,
+        &self,
         call: &mut Call,
         lookup: &Lookup,
         kind: FlightKind,

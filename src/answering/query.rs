@@ -14,7 +14,7 @@ impl Answering {
     /// Answers a question. Everything that is not a hit in memory is boxed, so that the future of
     /// such a hit stays small to move.
     pub async fn query(
-        self: &Arc<Self>,
+        &self,
         call: &mut Call,
         mut request: QueryRequest,
     ) -> Result<Answered, QueryError> {
@@ -31,7 +31,7 @@ impl Answering {
     }
 
     async fn answer(
-        self: &Arc<Self>,
+        &self,
         call: &mut Call,
         request: Arc<QueryRequest>,
     ) -> Result<Answered, QueryError> {

@@ -1,8 +1,6 @@
 //! Serving a stored answer: its receipt first, then the question whether it is still admitted, then
 //! the opening. Nothing here looks for an answer.
 
-use std::sync::Arc;
-
 use crate::call::Call;
 use crate::domain::audit_record::Outcome;
 use crate::domain::directives::Mode;
@@ -20,7 +18,7 @@ impl Answering {
     /// unless the caller wants nobody asked. Returns `None` when the answer is no longer true or does
     /// not open.
     pub(super) async fn serve_found(
-        self: &Arc<Self>,
+        &self,
         call: &mut Call,
         lookup: &Lookup,
         found: &Found,
