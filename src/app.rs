@@ -201,10 +201,10 @@ impl App {
             coherence.begin().await?;
             self.compliance.begin_erasure_ledger().await?;
         }
-        self.jobs.start(uses);
         if is_service {
             self.jobs.start_service(sweeper).map_err(AuditStartError::Thread)?;
         }
+        self.jobs.start(uses);
         Ok(())
     }
 

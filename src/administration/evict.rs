@@ -119,27 +119,35 @@ impl Administration {
     /// the turn.
     pub async fn evict(&self) -> Result<Option<Evicted>, ServiceError> {
         let store = self.parts.store.within(TURN_LIMIT);
-        // Every batch commits by itself. A turn that begins anew returns only what it removed since
-        // then; the metrics count every batch.
         let turn = store.system("keep the turn to evict", async |mut turn| {
             if !evictions::take_turn(&mut turn).await? {
-                return Ok::<_, ServiceError>(None);
+                return Ok::<_, StoreError>(None);
             }
             let mut evicted = Evicted::default();
-            // Sooner or later everybody comes first, also when time is always short.
-            let [random, ..] = crypto::random::<1>().map_err(KeyringError::from)?;
-            if self.evict_unusable(&mut turn, &mut evicted, random).await? {
-                self.evict_idle(&mut turn, &mut evicted, random).await?;
-            }
-            Ok(Some(evicted))
+            // Every batch commits by itself, so the turn must not begin anew when a batch fails: the
+            // error is a value of the turn.
+            let done = self.evict_all(&mut turn, &mut evicted).await;
+            Ok(Some((evicted, done)))
         });
-        let evicted = turn.await?;
-        if let Some(Evicted { unusable, idle }) = evicted
-            && unusable + idle > 0
-        {
+        let Some((evicted, done)) = turn.await? else { return Ok(None) };
+        let Evicted { unusable, idle } = evicted;
+        if unusable + idle > 0 {
             tracing::info!(unusable, idle, "entries were evicted");
         }
-        Ok(evicted)
+        done.map(|()| Some(evicted))
+    }
+
+    async fn evict_all(
+        &self,
+        turn: &mut SystemTx,
+        evicted: &mut Evicted,
+    ) -> Result<(), ServiceError> {
+        // A random tenant comes first, so that every tenant has its turn also when time is short.
+        let [random, ..] = crypto::random::<1>().map_err(KeyringError::from)?;
+        if self.evict_unusable(turn, evicted, random).await? {
+            self.evict_idle(turn, evicted, random).await?;
+        }
+        Ok(())
     }
 
     /// Whether all could be removed in time.

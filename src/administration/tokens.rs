@@ -1,4 +1,4 @@
-//! Making, listing and revoking tokens, under the granting rules of api.md.
+//! Making, listing and revoking tokens. `domain::caller::grantable` says who may grant which roles.
 
 use chrono::{DateTime, Utc};
 use zeroize::Zeroizing;

@@ -1,4 +1,5 @@
-//! Where audit records wait while Postgres is down, and how many; where seals are kept outside.
+//! Owns the settings of the spool, where audit records wait while Postgres is away, and of the file
+//! of checkpoints.
 
 use std::path::PathBuf;
 
@@ -6,16 +7,18 @@ use chrono::TimeDelta;
 
 use super::reader::Reader;
 
-/// The spool and the checkpoint file.
+/// The settings of the spool and of the file of checkpoints.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditConfig {
-    /// Its folder; `None`: `spool` in the data folder.
+    /// The folder of the spool. `None` means `spool` in the data folder.
     pub spool_dir: Option<PathBuf>,
-    /// Most bytes in it.
+    /// The greatest number of bytes in the spool.
     pub spool_max_bytes: u64,
-    /// Longest time a record may wait in it before more are refused.
+    /// The longest time that a record may wait in the spool. After it the spool refuses more
+    /// records.
     pub spool_max_age: TimeDelta,
-    /// Where each seal of the trail is kept outside the database; `None`: nowhere.
+    /// The file outside the database that gets a line for each seal of the trail. `None` means that
+    /// there is no such file.
     pub checkpoint_file: Option<PathBuf>,
 }
 

@@ -1,4 +1,4 @@
-//! The cache itself, and the two switches that are for development only.
+//! Owns the settings of the cache, and the two switches that may be off only in development.
 
 use chrono::TimeDelta;
 
@@ -6,19 +6,19 @@ use crate::domain::entry::Windows;
 
 use super::reader::Reader;
 
-/// The cache.
+/// The settings of the cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own in the contract")]
 pub struct CacheConfig {
-    /// Whether it takes part.
+    /// Whether the cache takes part in replies.
     pub enabled: bool,
-    /// Bytes of the hot tier.
+    /// The size of the hot tier in bytes.
     pub memory_bytes: u64,
-    /// Most entries in Postgres.
+    /// The greatest number of entries in Postgres, of all tenants together.
     pub max_entries: u64,
-    /// How long answers of operations without a time of their own are good.
+    /// The time to live of an answer whose operation has no time of its own.
     pub default_ttl: TimeDelta,
-    /// How long past their time answers may still be served.
+    /// The windows in which answers may be served past their time.
     pub stale: Windows,
     /// Whether entries are sealed under secret keys.
     pub encryption_enabled: bool,
@@ -60,7 +60,7 @@ impl CacheConfig {
     }
 }
 
-/// At most a day: what is older is not an answer that is a little late.
+/// Reads a window of at most one day, because an older answer is not only a little late.
 fn window(reader: &mut Reader<'_>, name: &'static str, default: u64) -> TimeDelta {
     let seconds = reader.number(name, 0..=86_400, default);
     TimeDelta::seconds(i64::try_from(seconds).unwrap_or(0))

@@ -1,16 +1,16 @@
-//! How Postgres is reached.
+//! Owns the settings of the connections to Postgres. It never connects.
 
 use super::reader::Reader;
 use super::secret::SecretText;
 
-/// Postgres.
+/// The settings of Postgres.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DatabaseConfig {
-    /// The service's role; `None`: the embedded server.
+    /// The URL with the role of the service. `None` means the embedded server.
     pub url: Option<SecretText>,
-    /// The owner, for `migrate`.
+    /// The URL with the role that owns the database, for `migrate`.
     pub admin_url: Option<SecretText>,
-    /// Connections kept for requests.
+    /// The greatest number of connections in the pool for requests.
     pub pool: u32,
 }
 

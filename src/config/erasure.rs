@@ -1,13 +1,14 @@
-//! Where erasures are kept outside the database.
+//! Owns the setting of the erasure ledger's file, which lies outside the database.
 
 use std::path::PathBuf;
 
 use super::reader::Reader;
 
-/// The erasure ledger.
+/// The settings of the erasure ledger.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ErasureConfig {
-    /// Where each destroyed key is told of before it is destroyed; `None`: nowhere.
+    /// The file that gets a line for each key before the key is destroyed. `None` means that there
+    /// is no such file.
     pub ledger_file: Option<PathBuf>,
 }
 

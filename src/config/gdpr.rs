@@ -1,11 +1,12 @@
-//! How long what is held on persons is kept.
+//! Owns the setting of how long data on persons are kept.
 
 use super::reader::Reader;
 
-/// Retention.
+/// The settings of retention.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GdprConfig {
-    /// Days that entries, requests and records are kept, of tenants that say nothing else.
+    /// The days for which entries, requests and records are kept. It holds for tenants that have no
+    /// number of their own.
     pub retention_days: u32,
 }
 

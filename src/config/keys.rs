@@ -1,4 +1,4 @@
-//! Where the master keys are.
+//! Owns the setting of where the master keys and wrapping keys are. It never keeps a key in a file.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -10,18 +10,20 @@ use zeroize::Zeroizing;
 use super::reader::Reader;
 use super::secret::SecretText;
 
-/// Master keys.
+/// The place of the master keys and wrapping keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeysConfig {
-    /// In the environment, as `id:base64,…`.
+    /// The keys are in the environment, as `id:base64,…`.
     Text(SecretText),
-    /// In a file.
+    /// The keys are in this file.
     File(PathBuf),
-    /// In the data folder, made when it is not there; only with the embedded database.
+    /// The keys are in a file in the data folder, which is made if it is missing. Only an
+    /// installation with the embedded database may use it.
     DataFolder,
 }
 
-/// Keys as `crypto` reads them, so that the start is refused together with every other fault.
+/// Checks keys by the rules of `crypto`, so that a fault is reported together with all other faults
+/// of the settings. Returns `None` if a key breaks a rule.
 fn parse_keys(text: &str) -> Option<SecretText> {
     let mut ids = BTreeSet::new();
     for item in text.split([',', '\n']).map(str::trim).filter(|item| !item.is_empty()) {
@@ -33,7 +35,7 @@ fn parse_keys(text: &str) -> Option<SecretText> {
             return None;
         }
     }
-    // Those wrap persons' keys and nothing else.
+    // Wrapping keys wrap the keys of persons and nothing else, so one key must be a master key.
     let has_master = ids.iter().any(|id| !id.starts_with("wrap-"));
     has_master.then(|| SecretText::new(text))
 }

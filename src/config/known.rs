@@ -1,43 +1,45 @@
-//! Every variable by name: whether it is secret, what it is unless set, and whether this release
-//! has what it sets.
+//! Owns the list of all variables: the name and the default of each, whether it is secret, and
+//! whether this release has its feature.
 
-/// Whether a setting's feature exists.
+/// Whether the feature of a setting exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Availability {
-    /// It does.
+    /// This release has the feature.
     Now,
-    /// A later release has it; setting it now is refused rather than ignored.
+    /// A later release has the feature. The setting is refused now, because nobody would notice if
+    /// it were ignored.
     Later,
 }
 
 /// Whether a value may be shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Secrecy {
-    /// It may.
+    /// The value may be shown.
     Shown,
-    /// Once it was found good: a refused one may hold a password or a key.
+    /// The value may be shown once it was accepted. A refused value may hold a password or a key.
     ShownWhenGood,
-    /// Only whether it is set.
+    /// The value may not be shown. Only the fact that it is set may be shown.
     Secret,
 }
 
-/// A variable.
+/// A variable that sets something.
 #[derive(Debug, Clone, Copy)]
 pub struct Known {
-    /// Its name; one that ends in `*` stands for every name that begins so.
+    /// The name of the variable. A name that ends in `*` stands for every name that begins with the
+    /// part before it.
     pub name: &'static str,
-    /// Its name in the replaced systems.
+    /// The name of the variable in the systems that this service replaces.
     pub alias: Option<&'static str>,
-    /// Its value unless set, in words where it is no fixed one.
+    /// The value that holds if the variable is not set. It is in words if the value is not fixed.
     pub default: &'static str,
-    /// Whether it may be shown.
+    /// Whether the value may be shown.
     pub secrecy: Secrecy,
-    /// Whether its feature exists.
+    /// Whether the feature exists.
     pub availability: Availability,
 }
 
 impl Known {
-    /// Whether a variable of this name sets it.
+    /// Returns whether an environment variable of this name sets this variable.
     pub fn covers(&self, name: &str) -> bool {
         let own = match self.name.strip_suffix('*') {
             Some(beginning) => name.starts_with(beginning),
@@ -117,7 +119,7 @@ pub const KNOWN: &[Known] = &[
     later("OTEL_EXPORTER_OTLP_*"),
 ];
 
-/// The known name nearest to an unknown one.
+/// Returns the known name that is nearest to an unknown name.
 pub fn nearest(name: &str) -> &'static str {
     let names = KNOWN.iter().map(|known| known.name);
     names.min_by_key(|known| strsim::damerau_levenshtein(known, name)).unwrap_or("AI_CACHE_BIND")

@@ -1,24 +1,24 @@
-//! What is logged, and how.
+//! Owns the settings of the log lines. It never writes one.
 
 use tracing_subscriber::EnvFilter;
 
 use super::reader::Reader;
 
-/// How lines are written.
+/// The form of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
-    /// For people.
+    /// The lines are text for people.
     Text,
-    /// One JSON object a line.
+    /// Each line is one JSON object.
     Json,
 }
 
-/// Log lines.
+/// The settings of log lines.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogConfig {
-    /// Levels by target.
+    /// The levels by target, as a filter of `tracing_subscriber`.
     pub filter: String,
-    /// How lines are written.
+    /// The form of the lines.
     pub format: LogFormat,
 }
 

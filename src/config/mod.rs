@@ -1,5 +1,5 @@
-//! Settings: read once, checked whole, trusted from then on. The only reader of the environment.
-//! Secrets are never printed.
+//! Owns the settings, which are read once, checked as a whole and trusted from then on. It is the
+//! only reader of the environment. It never prints a secret.
 
 mod audit;
 mod cache;
@@ -32,28 +32,28 @@ pub use upstream::{UpstreamConfig, UpstreamKind};
 
 use reader::Reader;
 
-/// Every setting.
+/// Every setting of the service.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Address, folder, proxies.
+    /// The address, the data folder and the trusted proxies.
     pub server: ServerConfig,
-    /// Postgres.
+    /// The settings of Postgres.
     pub database: DatabaseConfig,
-    /// Redis.
+    /// The settings of Redis.
     pub redis: RedisConfig,
-    /// The cache itself.
+    /// The settings of the cache.
     pub cache: CacheConfig,
-    /// Who answers what is not cached.
+    /// The settings of the upstream.
     pub upstream: UpstreamConfig,
-    /// Master keys.
+    /// The place of the master keys and wrapping keys.
     pub keys: KeysConfig,
-    /// The audit trail.
+    /// The settings of the audit trail.
     pub audit: AuditConfig,
-    /// Retention.
+    /// The settings of retention.
     pub gdpr: GdprConfig,
-    /// The erasure ledger.
+    /// The settings of the erasure ledger.
     pub erasure: ErasureConfig,
-    /// Log lines.
+    /// The settings of log lines.
     pub log: LogConfig,
     report: Vec<Setting>,
 }
@@ -61,21 +61,21 @@ pub struct Config {
 /// A setting as `config check` shows it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Setting {
-    /// The variable.
+    /// The name of the variable.
     pub name: &'static str,
-    /// Its value; a secret as `[set]`.
+    /// The value. A secret is shown as `[set]`.
     pub value: String,
-    /// Where it comes from.
+    /// The place that the value comes from.
     pub origin: String,
 }
 
-/// Everything that is wrong, a line each.
+/// All faults of the settings, one line each.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}", .0.join("\n"))]
 pub struct ConfigErrors(pub Vec<String>);
 
 impl Config {
-    /// Reads every setting, reporting all faults together.
+    /// Reads every setting. The error holds all faults together.
     pub fn load(source: &Source) -> Result<Self, ConfigErrors> {
         let mut reader = Reader::new(source);
         let server = ServerConfig::read(&mut reader);
@@ -104,7 +104,7 @@ impl Config {
         })
     }
 
-    /// Every setting with its value and origin, in the order of [`KNOWN`].
+    /// Returns every setting of this release with its value and origin, in the order of [`KNOWN`].
     pub fn report(&self) -> &[Setting] {
         &self.report
     }

@@ -1,5 +1,5 @@
-//! Takes settings out of a source one by one, noting what is wrong in a line each and what each
-//! came to for `config check`.
+//! Owns the reading of settings from a source, one by one. It notes each fault in one line, and the
+//! value of each setting for `config check`. It never stops at the first fault.
 
 use std::ops::RangeInclusive;
 
@@ -13,11 +13,11 @@ pub(super) struct Reader<'a> {
     errors: Vec<String>,
 }
 
-/// A variable that is set.
+/// A variable that is set in the source.
 struct Given<'a> {
-    /// Its own name or its alias, whichever was used.
+    /// The name under which it is set: its own name or its alias.
     name: &'static str,
-    /// Without outer white space.
+    /// The value without outer white space.
     value: &'a str,
     origin: &'a ValueOrigin,
 }
@@ -43,12 +43,12 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Notes a fault of a variable.
+    /// Adds a fault of a variable.
     pub(super) fn refuse(&mut self, name: &str, rule: &str) {
         self.errors.push(format!("{name} {rule}"));
     }
 
-    /// The value under the variable's own name, else under its alias.
+    /// Returns the value under the variable's own name, or else the value under its alias.
     fn find(&self, name: &'static str) -> Option<Given<'a>> {
         let given = |name: &'static str| {
             let (value, origin) = self.source.get(name)?;
@@ -67,17 +67,19 @@ impl<'a> Reader<'a> {
         Some(given)
     }
 
-    /// Whether the variable is set, be it to a good value or a bad one.
+    /// Returns whether the variable is set, to a good or a bad value.
     pub(super) fn is_set(&self, name: &'static str) -> bool {
         self.find(name).is_some()
     }
 
-    /// A value that is not empty, if the variable is set.
+    /// Returns a value that is not empty. Returns `None` if the variable is not set or is empty. An
+    /// empty value is a fault.
     pub(super) fn text(&mut self, name: &'static str) -> Option<&'a str> {
         self.find_filled(name).map(|given| given.value)
     }
 
-    /// A value that `parse` accepts; `rule` completes the sentence "NAME must be …".
+    /// Returns the value that `parse` accepts. Returns `None` if the variable is not set, or if
+    /// `parse` refuses it, which is a fault. `rule` completes the sentence "NAME must be …".
     pub(super) fn parsed<T>(
         &mut self,
         name: &'static str,
@@ -95,7 +97,7 @@ impl<'a> Reader<'a> {
         parsed
     }
 
-    /// A switch, if it is set.
+    /// Returns a switch, or `default` if the variable is not set or is refused.
     pub(super) fn flag(&mut self, name: &'static str) -> Option<bool> {
         let parse = |text: &str| match text.to_ascii_lowercase().as_str() {
             "true" | "1" => Some(true),
@@ -105,7 +107,8 @@ impl<'a> Reader<'a> {
         self.parsed(name, "true or false", parse)
     }
 
-    /// A whole number within `range`.
+    /// Returns a whole number within `range`, or `default` if the variable is not set or is
+    /// refused.
     pub(super) fn number(
         &mut self,
         name: &'static str,
@@ -117,7 +120,7 @@ impl<'a> Reader<'a> {
         self.parsed(name, &rule, parse).unwrap_or(default)
     }
 
-    /// What every setting came to, or every fault.
+    /// Returns the final value of every setting, or all faults as an error.
     pub(super) fn finish(self) -> Result<Vec<Setting>, ConfigErrors> {
         if !self.errors.is_empty() {
             return Err(ConfigErrors(self.errors));

@@ -1,25 +1,26 @@
-//! How Redis is reached.
+//! Owns the settings of the connections to Redis. It never connects.
 
 use std::time::Duration;
 
 use super::reader::Reader;
 use super::secret::SecretText;
 
-/// Redis.
+/// The settings of Redis.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RedisConfig {
-    /// None: no warm tier, or the embedded one. One: a single server, or a
-    /// cluster's node when its scheme says so. Several: a cluster's nodes.
+    /// The URLs of the servers. An empty list means that there is no warm tier, or an embedded one.
+    /// One URL names a single server, or a node of a cluster if its scheme says so. Several URLs
+    /// name the nodes of a cluster.
     pub urls: Vec<SecretText>,
-    /// Longest time of a command.
+    /// The longest time of a command.
     pub timeout: Duration,
 }
 
 const SCHEMES: [&str; 6] =
     ["redis", "rediss", "redis+cluster", "rediss+cluster", "redis+unix", "unix"];
 
-/// The scheme of a URL that names a place. What follows a `#` would switch the check of
-/// certificates off, so there is none.
+/// Returns the scheme of a URL that names a server. Returns `None` for any other text. A URL with a
+/// `#` is refused, because the part after it could switch off the check of certificates.
 fn scheme(url: &str) -> Option<&str> {
     let (scheme, rest) = url.split_once("://").filter(|_| !url.contains(['#', ' ']))?;
     let host = rest.split(['/', '?']).next()?.rsplit('@').next()?;
@@ -30,7 +31,8 @@ fn scheme(url: &str) -> Option<&str> {
     (names_a_place && SCHEMES.contains(&scheme)).then_some(scheme)
 }
 
-/// One URL, or several of one scheme: nodes of a cluster, which has no sockets.
+/// Reads one URL, or several URLs of one scheme for the nodes of a cluster. A cluster has no Unix
+/// sockets. Returns `None` if a URL breaks a rule.
 fn parse_urls(text: &str) -> Option<Vec<SecretText>> {
     let urls: Vec<&str> = text.split(',').map(str::trim).collect();
     let first = scheme(urls.first()?)?;

@@ -1,20 +1,20 @@
-//! Text that is not printed.
+//! Owns the text of secret settings, which is never printed.
 
 use std::fmt;
 
 use zeroize::Zeroizing;
 
-/// A secret setting.
+/// The value of a secret setting.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SecretText(Zeroizing<String>);
 
 impl SecretText {
-    /// Takes a secret in.
+    /// Wraps a secret text.
     pub fn new(text: &str) -> Self {
         Self(Zeroizing::new(text.to_owned()))
     }
 
-    /// The text, for whoever needs it.
+    /// Returns the text for the code that needs it.
     pub fn reveal(&self) -> &str {
         &self.0
     }

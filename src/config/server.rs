@@ -1,4 +1,4 @@
-//! Where the service listens, keeps its files, and whom it believes about addresses.
+//! Owns the settings of the server: its address, its data folder and its trusted proxies.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -7,14 +7,14 @@ use ipnet::IpNet;
 
 use super::reader::Reader;
 
-/// Address, folder, proxies.
+/// The settings of the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerConfig {
-    /// Where HTTP listens.
+    /// The address on which HTTP listens.
     pub bind: SocketAddr,
-    /// The service's files.
+    /// The folder with the files of the service.
     pub data_dir: PathBuf,
-    /// Whose `X-Forwarded-For` is believed.
+    /// The networks of the proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
 }
 

@@ -1,5 +1,5 @@
-//! Where values come from: the environment, then `--config FILE`, then `.env`. Reads them once and
-//! changes nothing.
+//! Owns the values of variables. They come from the environment, then `--config FILE`, then `.env`,
+//! and the first value of a variable holds. It reads them once and never changes them.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 
 use super::known::KNOWN;
 
-/// Where a value comes from.
+/// The place that a value comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ValueOrigin {
-    /// The process's environment.
+    /// The value comes from the environment of the process.
     Environment,
-    /// A file of `NAME=value` lines.
+    /// The value comes from a file of `NAME=value` lines.
     File(PathBuf),
 }
 
@@ -25,7 +25,7 @@ impl fmt::Display for ValueOrigin {
     }
 }
 
-/// Why settings cannot be read. One line each, without values.
+/// The reason why settings cannot be read. Each message is one line and holds no value.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
     /// A file cannot be read.
@@ -39,7 +39,7 @@ pub enum SourceError {
     NotUtf8(String),
 }
 
-/// Values by name.
+/// The values of variables by name.
 #[derive(Clone, Default)]
 pub struct Source {
     values: BTreeMap<String, (String, ValueOrigin)>,
@@ -48,7 +48,7 @@ pub struct Source {
 }
 
 impl fmt::Debug for Source {
-    /// Names only: values may be secrets.
+    /// Writes only the names, because values may be secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.values.keys()).finish()
     }
@@ -59,7 +59,8 @@ fn is_ours(name: &str) -> bool {
 }
 
 impl Source {
-    /// The process's environment, the file asked for, and `.env` in the working folder.
+    /// Reads the environment of the process, then `file` if one is given, then `.env` in the
+    /// working folder.
     pub fn read(file: Option<&Path>) -> Result<Self, SourceError> {
         let mut source = Self { temp_dir: std::env::temp_dir(), ..Self::default() };
         source.add_environment()?;
@@ -73,7 +74,7 @@ impl Source {
         Ok(source)
     }
 
-    /// Values as given, as if from the environment.
+    /// Makes a source of these values, as if they came from the environment.
     pub fn from_pairs<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
         let mut source = Self::default();
         for (name, value) in pairs {
@@ -96,7 +97,7 @@ impl Source {
         Ok(())
     }
 
-    /// Adds the lines of a file that are not set already.
+    /// Adds the lines of a file whose variables are not set yet.
     pub fn add_file(&mut self, path: &Path) -> Result<(), SourceError> {
         let failed = |error| SourceError::File(path.to_owned(), error);
         let lines = dotenvy::from_path_iter(path).map_err(|error| match error {
@@ -124,12 +125,12 @@ impl Source {
         self.values.keys().map(String::as_str)
     }
 
-    /// Where files are made that do not outlive a command.
+    /// Returns the folder for files that are removed when a command ends.
     pub fn temp_dir(&self) -> &Path {
         &self.temp_dir
     }
 
-    /// Where programs are looked for.
+    /// Returns the search path for programs, which is `PATH`.
     pub fn search_path(&self) -> &str {
         &self.search_path
     }

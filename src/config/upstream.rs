@@ -1,4 +1,4 @@
-//! Who answers what is not cached, and what its tokens cost.
+//! Owns the settings of the upstream and the prices of its tokens. It never calls the upstream.
 
 use std::time::Duration;
 
@@ -9,41 +9,42 @@ use crate::domain::money::{Prices, Usd};
 use super::reader::Reader;
 use super::secret::SecretText;
 
-/// What kind of upstream.
+/// The kind of the upstream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UpstreamKind {
-    /// A chat-completions server under this base URL.
+    /// The upstream is a server with the chat-completions API of OpenAI.
     OpenAi {
-        /// The base URL.
+        /// The base URL of the server.
         url: String,
     },
-    /// Canned answers after this delay.
+    /// The upstream is a demo, which gives a made-up answer after a delay.
     Demo {
-        /// The delay.
+        /// The time before each answer.
         delay: Duration,
     },
-    /// Nobody.
+    /// There is no upstream.
     None,
 }
 
-/// The upstream.
+/// The settings of the upstream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpstreamConfig {
-    /// What kind.
+    /// The kind of the upstream.
     pub kind: UpstreamKind,
-    /// The name replies show.
+    /// The name of the upstream that replies show.
     pub name: String,
-    /// Its key.
+    /// The API key of the upstream.
     pub api_key: Option<SecretText>,
-    /// The model used when a request names none.
+    /// The model for requests that name none.
     pub model: String,
-    /// Limit of a call with all its tries.
+    /// The time limit of a call with all its tries.
     pub timeout: Duration,
-    /// What tokens cost.
+    /// The prices of tokens.
     pub prices: Prices,
 }
 
-/// Dollars a million tokens as picodollars a token; at most six decimals.
+/// Reads a price in dollars for a million tokens and returns it in picodollars for one token.
+/// Returns `None` if the price is negative, above 1,000,000 dollars or has more than six decimals.
 fn parse_price(text: &str) -> Option<Usd> {
     let price = Decimal::parse(text).filter(|price| !price.is_negative())?;
     let per_token = price.shifted(6).to_u64()?;

@@ -1,4 +1,4 @@
-//! A 256-bit key, overwritten when dropped, never printed.
+//! Owns the 256-bit key, which is overwritten when it is dropped and is never printed.
 
 use std::fmt;
 
@@ -6,28 +6,28 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use super::{CryptoError, random};
 
-/// A 256-bit key.
+/// A key of 256 bits.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub struct Key([u8; 32]);
 
 impl Key {
-    /// A fresh random key.
+    /// Makes a fresh random key.
     pub fn random() -> Result<Self, CryptoError> {
         random().map(Self)
     }
 
-    /// A key from its bytes; `None` unless there are 32.
+    /// Makes a key from its bytes. Returns `None` if there are not exactly 32.
     pub fn from_slice(bytes: &[u8]) -> Option<Self> {
         bytes.try_into().ok().map(Self)
     }
 
-    /// The fixed key used when encryption at rest is switched off for development: known to
-    /// everybody, so what it seals is not secret.
+    /// Returns the fixed key that is used when encryption at rest is switched off for development.
+    /// Everybody knows it, so a value sealed under it is not secret.
     pub const fn public() -> Self {
         Self([0x50; 32])
     }
 
-    /// The bytes, for derivation, wrapping and MACs.
+    /// Returns the bytes, for derivation, wrapping and MACs.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }

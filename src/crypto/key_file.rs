@@ -1,5 +1,6 @@
-//! The file of master and wrapping keys. It is read as a whole and replaced as a whole: written
-//! beside, on the disk, then renamed, so that whoever reads it meets the old or the new one.
+//! Owns the file of master and wrapping keys, which is read and replaced as a whole. The new file
+//! is written beside the old one, synced to the disk and then renamed, so that a reader never meets
+//! a part of a file.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Read, Write};
@@ -13,10 +14,10 @@ use zeroize::Zeroizing;
 use super::key_id::{KeyProviderError, MasterKeyId};
 use super::{Key, random};
 
-/// A key with its name.
+/// A key with its id.
 pub(super) type Named = (MasterKeyId, Key);
 
-/// By what it is seen that the file is another one, without reading it.
+/// The facts about a file that show, without reading it, whether it is still the same file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stamp {
     inode: u64,
@@ -31,7 +32,8 @@ impl From<&fs::Metadata> for Stamp {
     }
 }
 
-/// Reads `id:base64,id:base64…`; commas and line ends separate. One of them must be a master key.
+/// Reads keys in the form `id:base64,id:base64…`. Commas and line ends separate them. One of the
+/// keys must be a master key.
 pub(super) fn parse(text: &str) -> Result<Vec<Named>, KeyProviderError> {
     let mut keys: Vec<Named> = Vec::new();
     for item in text.split([',', '\n']).map(str::trim).filter(|item| !item.is_empty()) {
@@ -49,7 +51,7 @@ pub(super) fn parse(text: &str) -> Result<Vec<Named>, KeyProviderError> {
     if has_master { Ok(keys) } else { Err(KeyProviderError::Malformed) }
 }
 
-/// Reads a key file, refusing one that others than its owner can read.
+/// Reads a key file and its stamp. Refuses a file that anybody but its owner may use.
 pub(super) fn read(path: &Path) -> Result<(Vec<Named>, Stamp), KeyProviderError> {
     let failed = failed(path, "read");
     let mut file = File::open(path).map_err(&failed)?;
@@ -63,14 +65,14 @@ pub(super) fn read(path: &Path) -> Result<(Vec<Named>, Stamp), KeyProviderError>
     Ok((parse(&text)?, Stamp::from(&found)))
 }
 
-/// What tells whether it is still the same file.
+/// Returns the stamp of the file at `path`.
 pub(super) fn stamp(path: &Path) -> Result<Stamp, KeyProviderError> {
     fs::metadata(path).map(|found| Stamp::from(&found)).map_err(failed(path, "read"))
 }
 
-/// Makes a key file with a fresh master key, a fresh wrapping key and mode 0600 when it is not
-/// there. A file under that name is whole: it is written beside and then linked, which only one of
-/// many that try at once can.
+/// Makes a key file with a fresh master key, a fresh wrapping key and mode 0600 if it is missing. A
+/// file at `path` is always whole, because it is written under another name and then linked. If
+/// several processes try at once, only one of them can link its file.
 pub(super) fn make_if_missing(path: &Path) -> Result<(), KeyProviderError> {
     let failed = failed(path, "made");
     if path.try_exists().map_err(&failed)? {
@@ -86,24 +88,24 @@ pub(super) fn make_if_missing(path: &Path) -> Result<(), KeyProviderError> {
     made.and(removed).map_err(failed)
 }
 
-/// A fresh key of that name.
+/// Makes a fresh key with the id `name`.
 pub(super) fn fresh(name: &str) -> Result<Named, KeyProviderError> {
     let id = MasterKeyId::parse(name).ok_or(KeyProviderError::Malformed)?;
     Ok((id, Key::random()?))
 }
 
-/// The file, held by the one process that may change it.
+/// The key file, held by the one process that may change it.
 #[derive(Debug)]
 pub(super) struct LockedFile {
     path: PathBuf,
-    /// The lock is on the folder: the file itself is another one after each change.
+    /// The folder, which carries the lock, because each change replaces the file itself.
     folder: File,
 }
 
 impl LockedFile {
-    /// Takes it; an error when somebody else has it.
+    /// Takes the lock. Returns an error if another process has it.
     pub(super) fn take(path: &Path) -> Result<Self, KeyProviderError> {
-        // What is replaced must be the file, not a link to it.
+        // The change must replace the file itself and not a link to it.
         let found = fs::canonicalize(path).map_err(failed(path, "found"))?;
         let folder = found.parent().map_or_else(|| PathBuf::from("/"), Path::to_owned);
         let folder = File::open(folder).map_err(failed(path, "locked"))?;
@@ -114,14 +116,14 @@ impl LockedFile {
         }
     }
 
-    /// Replaces the keys in the file; owner and mode stay.
+    /// Replaces the keys in the file. The owner and the owner's permissions stay the same.
     pub(super) fn replace(&self, keys: &[Named]) -> Result<(), KeyProviderError> {
         self.write_anew(keys).map_err(failed(&self.path, "written"))
     }
 
     fn write_anew(&self, keys: &[Named]) -> io::Result<()> {
         let before = fs::metadata(&self.path)?;
-        // Always the same name: what a process that was killed left is replaced by the next.
+        // The name is always the same, so that the next process replaces the file of a killed one.
         let mut beside = self.path.clone().into_os_string();
         beside.push(".new");
         let beside = PathBuf::from(beside);
@@ -142,9 +144,10 @@ impl LockedFile {
 }
 
 impl Drop for LockedFile {
-    /// Unlocks by hand: a child forked elsewhere in this process may hold a copy of the descriptor.
+    /// Unlocks explicitly, because a child that this process forked may hold a copy of the
+    /// descriptor.
     fn drop(&mut self) {
-        // The lock ends with the process in any case; there is nobody to tell.
+        // An error is ignored, because the lock ends with the process in any case.
         drop(self.folder.unlock());
     }
 }

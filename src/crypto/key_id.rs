@@ -1,70 +1,71 @@
-//! Names of master and wrapping keys, and why keys cannot be had.
+//! Owns the ids of master and wrapping keys, and the errors of reading, making and changing keys.
 
 use std::path::PathBuf;
 
 use super::CryptoError;
 
-/// How names of wrapping keys begin.
+/// The beginning of the id of each wrapping key.
 pub(super) const WRAPPING: &str = "wrap-";
 
-/// Names a master key or a wrapping key: 1 to 16 of `a-z`, `0-9`, `-`.
+/// The id of a master key or a wrapping key: 1 to 16 of `a-z`, `0-9` and `-`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct MasterKeyId(String);
 
 impl MasterKeyId {
-    /// Reads a name.
+    /// Reads an id. Returns `None` if its length or a character is not allowed.
     pub fn parse(text: &str) -> Option<Self> {
         let allowed = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-');
         ((1..=16).contains(&text.len()) && text.bytes().all(allowed)).then(|| Self(text.to_owned()))
     }
 
-    /// The name.
+    /// Returns the text of the id.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The number in a wrapping key's name.
+    /// Returns the number in the id of a wrapping key. Returns `None` if the id is a master key's,
+    /// or has no number.
     pub fn wrapping_number(&self) -> Option<u64> {
         self.0.strip_prefix(WRAPPING)?.parse().ok()
     }
 
-    /// Whether it is a wrapping key's.
+    /// Returns whether the id is a wrapping key's.
     pub fn is_wrapping(&self) -> bool {
         self.0.starts_with(WRAPPING)
     }
 }
 
-/// Why master keys cannot be had. One line each.
+/// The reason why keys cannot be read, made or changed. Each message is one line.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyProviderError {
-    /// The file cannot be read or made.
+    /// The key file cannot be found, locked, read, made or written.
     #[error("the master key file {} cannot be {verb}: {}", path.display(), source.kind())]
     File {
-        /// Where.
+        /// The path of the file.
         path: PathBuf,
-        /// What was tried.
+        /// The action that failed, as a participle such as "read".
         verb: &'static str,
-        /// Why it failed.
+        /// The cause of the failure.
         source: std::io::Error,
     },
-    /// Others than its owner can read the file.
+    /// Somebody other than its owner may use the file.
     #[error("the master key file {} has mode {mode:04o}; it must be 0600", path.display())]
     FileMode {
-        /// Where.
+        /// The path of the file.
         path: PathBuf,
-        /// Its permission bits.
+        /// The permission bits of the file.
         mode: u32,
     },
-    /// The text is not a list of keys.
+    /// The text is no list of keys with at least one master key.
     #[error(
         "master keys must be written id:base64 of 32 bytes, separated by commas or lines, one of them \
          with an id that does not begin with wrap-"
     )]
     Malformed,
-    /// Another process changes the file.
+    /// Another process is changing the file.
     #[error("the master key file {} is being changed by another process", .0.display())]
     Busy(PathBuf),
-    /// No random bytes for a new key.
+    /// The operating system gave no random bytes for a new key.
     #[error("no master key could be made")]
     Crypto(#[from] CryptoError),
 }

@@ -1,7 +1,6 @@
-//! The installation's keys that wrap others: from a file only its owner can read, or from the
-//! environment. Master keys wrap tenants' keys, and MACs and signatures are made with what is
-//! derived from them; wrapping keys wrap persons' keys alone, so that they can be destroyed now and
-//! then. They never leave the process. Keeps none of them on disk but in the file it made itself.
+//! Owns the master and wrapping keys of the installation, from the key file or the environment.
+//! Master keys wrap tenants' keys and are the origin of MACs and signatures. Wrapping keys wrap
+//! persons' keys alone, so that they can be destroyed. Keys never go anywhere but to the key file.
 
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
@@ -10,17 +9,18 @@ use super::key_file::{self, LockedFile, Named, Stamp};
 use super::key_id::{KeyProviderError, MasterKeyId, WRAPPING};
 use super::{CryptoError, Key, MacKey, SealContext, Sealed, SigningKey};
 
-/// Master and wrapping keys, the first of each kind being the active one.
+/// The master and wrapping keys. The first key of each kind is the active one.
 pub struct KeyProvider {
-    /// The active master key, the same as long as the process runs.
+    /// The active master key. It is the same as long as the process runs.
     active: Named,
-    /// Every key as it was read last. Nothing waits under it but the reading of a small file.
+    /// The keys as they were last read. No code does I/O or waits while it holds this lock.
     listed: RwLock<Listed>,
-    /// Where they are read anew from; `None`: they came from the environment.
+    /// The file from which the keys are read again. `None` means that they came from the
+    /// environment.
     file: Option<PathBuf>,
 }
 
-/// The keys, and which file they were read from.
+/// The keys, and the stamp of the file that they were read from.
 struct Listed {
     keys: Vec<Named>,
     stamp: Option<Stamp>,
@@ -33,18 +33,19 @@ impl std::fmt::Debug for KeyProvider {
 }
 
 impl KeyProvider {
-    /// Reads `id:base64,id:base64…`; commas and line ends separate.
+    /// Reads keys in the form `id:base64,id:base64…`. Commas and line ends separate them.
     pub fn from_text(text: &str) -> Result<Self, KeyProviderError> {
         Self::of(key_file::parse(text)?, None)
     }
 
-    /// Reads a key file, refusing one that others than its owner can read.
+    /// Reads a key file. Refuses a file that anybody but its owner may use.
     pub fn from_file(path: &Path) -> Result<Self, KeyProviderError> {
         let (keys, stamp) = key_file::read(path)?;
         Self::of(keys, Some((path.to_owned(), stamp)))
     }
 
-    /// Reads a key file, making it with fresh keys and mode 0600 when it is not there.
+    /// Reads a key file. If it is missing, the function first makes it with fresh keys and mode
+    /// 0600.
     pub fn from_file_or_new(path: &Path) -> Result<Self, KeyProviderError> {
         key_file::make_if_missing(path)?;
         Self::from_file(path)
@@ -57,7 +58,7 @@ impl KeyProvider {
         Ok(Self { active, listed: RwLock::new(Listed { keys, stamp }), file })
     }
 
-    /// Reads the file anew if it is another one than before; whether it was.
+    /// Reads the file again if it changed since the last reading. Returns whether it changed.
     pub fn refresh(&self) -> Result<bool, KeyProviderError> {
         let Some(path) = &self.file else { return Ok(false) };
         let now = key_file::stamp(path)?;
@@ -70,20 +71,20 @@ impl KeyProvider {
         Ok(true)
     }
 
-    /// The key that wraps from now on.
+    /// Returns the id of the active master key.
     pub const fn active_id(&self) -> &MasterKeyId {
         &self.active.0
     }
 
-    /// The names of the wrapping keys in their order: the first is the active one.
+    /// Returns the ids of the wrapping keys in their order. The first one is the active one.
     pub fn wrapping_ids(&self) -> Vec<MasterKeyId> {
         let listed = self.listed.read().unwrap_or_else(PoisonError::into_inner);
         let ids = listed.keys.iter().map(|(id, _)| id).filter(|id| id.is_wrapping());
         ids.cloned().collect()
     }
 
-    /// Wraps a person's key, bound to `bound`: under the active wrapping key, or under the active
-    /// master key of an installation that has no wrapping key yet.
+    /// Wraps a person's key, bound to `bound`, under the active wrapping key. An installation that
+    /// has no wrapping key yet uses its active master key. Returns the id of the key that wrapped.
     pub fn wrap_persons(
         &self,
         key: &Key,
@@ -102,7 +103,7 @@ impl KeyProvider {
         Sealed::seal(&self.active.1, &wrap_context(bound), key.as_bytes())
     }
 
-    /// Wraps a key under the key of that name, bound to `bound`.
+    /// Wraps a key under the key `id`, bound to `bound`.
     pub fn wrap_under(
         &self,
         id: &MasterKeyId,
@@ -120,13 +121,13 @@ impl KeyProvider {
         Key::from_slice(bytes.expose()).ok_or(CryptoError::DoesNotOpen)
     }
 
-    /// Whether there is a key of that name, after a look at the file.
+    /// Returns whether there is a key `id`. It reads a changed file before it returns false.
     pub fn knows(&self, id: &str) -> bool {
         self.find(id).is_some()
     }
 
-    /// Takes the file, to change its wrapping keys; `None`: the keys come from the environment.
-    /// Waits for the disk.
+    /// Locks the file, to change its wrapping keys. Returns `None` if the keys come from the
+    /// environment. The function waits for the disk.
     pub fn lock(&self) -> Result<Option<LockedKeys<'_>>, KeyProviderError> {
         let Some(path) = &self.file else { return Ok(None) };
         let file = LockedFile::take(path)?;
@@ -134,40 +135,45 @@ impl KeyProvider {
         Ok(Some(LockedKeys { provider: self, file }))
     }
 
-    /// The key of audit records' MACs, derived from the active master key. Records carry
-    /// [`Self::active_id`] beside the MAC.
+    /// Returns the key for the MACs of audit records, derived from the active master key. A record
+    /// carries [`Self::active_id`] beside the MAC.
     pub fn audit_mac_key(&self) -> MacKey {
         audit_mac_key(&self.active.1)
     }
 
-    /// The key of the MACs of records that carry `id`.
+    /// Returns the key for the MACs of records that carry `id`. Returns `None` if there is no such
+    /// key.
     pub fn find_audit_mac_key(&self, id: &str) -> Option<MacKey> {
         self.find(id).as_ref().map(audit_mac_key)
     }
 
-    /// The key of the MACs of the erasure ledger's lines, derived from the active master key. Lines
-    /// carry [`Self::active_id`] beside the MAC.
+    /// Returns the key for the MACs of the lines of the erasure ledger, derived from the active
+    /// master key. A line carries [`Self::active_id`] beside the MAC.
     pub fn erasure_mac_key(&self) -> MacKey {
         erasure_mac_key(&self.active.1)
     }
 
-    /// The key of the MACs of lines that carry `id`.
+    /// Returns the key for the MACs of lines that carry `id`. Returns `None` if there is no such
+    /// key.
     pub fn find_erasure_mac_key(&self, id: &str) -> Option<MacKey> {
         self.find(id).as_ref().map(erasure_mac_key)
     }
 
-    /// The key that seals the trail, derived from the active master key. Seals carry
-    /// [`Self::active_id`] beside the signature.
+    /// Returns the key that signs audit seals and certificates, derived from the active master key.
+    /// A seal carries [`Self::active_id`] beside the signature.
     pub fn audit_signing_key(&self) -> Result<SigningKey, CryptoError> {
         SigningKey::derive(&self.active.1, AUDIT_SIGNING)
     }
 
-    /// The key of the signatures of seals that carry `id`; `None`: there is no such master key.
+    /// Returns the key for the signatures of seals that carry `id`. Returns `None` if there is no
+    /// such key.
     pub fn find_audit_signing_key(&self, id: &str) -> Option<Result<SigningKey, CryptoError>> {
         self.find(id).map(|master| SigningKey::derive(&master, AUDIT_SIGNING))
     }
 
-    /// The key of that name. One that is not known may have been added to the file.
+    /// Returns the key `id`. If it is not known, the function reads a changed file, because the key
+    /// may have been added there. Returns `None` if there is no such key or the file cannot be
+    /// read.
     fn find(&self, id: &str) -> Option<Key> {
         if self.active.0.as_str() == id {
             return Some(self.active.1.clone());
@@ -189,14 +195,14 @@ impl KeyProvider {
     }
 }
 
-/// The key file, held by the one process that may change its wrapping keys.
+/// The locked key file, whose wrapping keys only this process may change.
 pub struct LockedKeys<'a> {
     provider: &'a KeyProvider,
     file: LockedFile,
 }
 
 impl LockedKeys<'_> {
-    /// Adds a fresh wrapping key of that number, which is the active one from then on.
+    /// Adds a fresh wrapping key with this number. It is the active one from then on.
     pub fn add_wrapping_key(&self, number: u64) -> Result<MasterKeyId, KeyProviderError> {
         let fresh = key_file::fresh(&format!("{WRAPPING}{number}"))?;
         let id = fresh.0.clone();
@@ -207,7 +213,7 @@ impl LockedKeys<'_> {
         Ok(id)
     }
 
-    /// Removes these wrapping keys from the file, and so for good.
+    /// Removes these wrapping keys from the file. They are then destroyed for good.
     pub fn remove_wrapping_keys(&self, ids: &[MasterKeyId]) -> Result<(), KeyProviderError> {
         self.change(|keys| keys.retain(|(id, _)| !(id.is_wrapping() && ids.contains(id))))
     }
@@ -226,7 +232,7 @@ impl LockedKeys<'_> {
     }
 }
 
-/// What the signing key is derived for.
+/// The purpose that the signing key is derived for.
 const AUDIT_SIGNING: &str = "ai-cache audit seal signature";
 
 fn audit_mac_key(master: &Key) -> MacKey {

@@ -1,4 +1,5 @@
-//! HMAC-SHA-256 (RFC 2104) under a prepared key, for blind indexes and record MACs, and SHA-256.
+//! Owns HMAC-SHA-256 (RFC 2104) under a prepared key, for blind indexes and MACs, and SHA-256. It
+//! never prints a key.
 
 use std::fmt;
 
@@ -13,7 +14,7 @@ use super::Key;
 pub struct MacKey(Hmac<Sha256>);
 
 impl MacKey {
-    /// The MAC key derived from `key` for one purpose: HMAC(key, purpose).
+    /// Derives a MAC key from `key` for one purpose: HMAC(key, purpose).
     pub fn derive(key: &Key, purpose: &str) -> Self {
         let derived = Self::prepared(key.as_bytes()).mac(purpose.as_bytes());
         Self::prepared(&derived)
@@ -25,13 +26,13 @@ impl MacKey {
         Self(Hmac::new(&block.into()))
     }
 
-    /// The MAC of `message`.
+    /// Returns the MAC of `message`.
     pub fn mac(&self, message: &[u8]) -> [u8; 32] {
         self.mac_parts(&[message])
     }
 
-    /// The MAC of parts one after the other: as many and as long as who checks it expects, or
-    /// written so that it can be seen where each ends.
+    /// Returns the MAC of the parts, one after the other. The MAC does not show where a part ends,
+    /// so the number and lengths of the parts must be fixed, or the parts must show their own ends.
     pub fn mac_parts(&self, parts: &[&[u8]]) -> [u8; 32] {
         let mut mac = self.0.clone();
         for part in parts {
@@ -40,7 +41,8 @@ impl MacKey {
         mac.finalize().into_bytes().into()
     }
 
-    /// Whether `claimed` is the MAC of the parts. Takes the same time wherever they differ.
+    /// Returns whether `claimed` is the MAC of the parts. The comparison takes the same time
+    /// wherever the two MACs differ.
     pub fn verifies(&self, parts: &[&[u8]], claimed: &[u8]) -> bool {
         self.mac_parts(parts).ct_eq(claimed).into()
     }
@@ -52,7 +54,7 @@ impl fmt::Debug for MacKey {
     }
 }
 
-/// SHA-256 (FIPS 180-4).
+/// Returns the SHA-256 (FIPS 180-4) of `message`.
 pub fn sha256(message: &[u8]) -> [u8; 32] {
     Sha256::digest(message).into()
 }

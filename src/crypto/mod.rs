@@ -1,5 +1,5 @@
-//! Cryptographic building blocks over well-kept libraries: sealing, blind indexes, master keys.
-//! Randomness comes from the operating system, here and nowhere else. Knows no tenants.
+//! Owns sealing, MACs, signatures and master keys, built on well-kept libraries. All random bytes
+//! for keys and salts come from the operating system through [`random`]. It never knows a tenant.
 
 mod key;
 mod key_file;
@@ -18,13 +18,14 @@ pub use sealed::{SealContext, Sealed};
 pub use secret::Secret;
 pub use signing::SigningKey;
 
-/// Why a cryptographic step failed. Says nothing about keys or contents.
+/// The reason why a cryptographic step failed. It says nothing about keys or contents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CryptoError {
     /// The operating system gave no random bytes.
     #[error("the operating system gave no random bytes")]
     NoRandomness,
-    /// A sealed value does not open: changed, cut, moved or sealed under another key.
+    /// A sealed value does not open, because it was changed, cut, moved or sealed under another
+    /// key.
     #[error("a sealed value does not open")]
     DoesNotOpen,
     /// A value is too long to be sealed.
@@ -32,7 +33,7 @@ pub enum CryptoError {
     TooLong,
 }
 
-/// Fresh random bytes from the operating system.
+/// Returns fresh random bytes from the operating system.
 pub fn random<const N: usize>() -> Result<[u8; N], CryptoError> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(|_| CryptoError::NoRandomness)?;

@@ -1,5 +1,6 @@
-//! Sealing: AES-256-GCM under a key derived for one seal call only, so that no nonce can repeat,
-//! with a commitment to that key (key-committing AEAD). Bytes nobody outside `keyring` can read.
+//! Owns sealed values, which only `keyring` may open for other modules. A value is sealed by
+//! AES-256-GCM under a key that is derived for one seal call only, so that no pair of key and nonce
+//! repeats, and it carries a commitment to that key (key-committing AEAD).
 
 use std::fmt;
 
@@ -13,41 +14,42 @@ use zeroize::Zeroizing;
 
 use super::{CryptoError, Key, Secret, random};
 
-/// How values are sealed: under keys of HKDF-SHA-256 (RFC 5869).
+/// The format in which values are sealed, under keys from HKDF-SHA-256 (RFC 5869).
 const FORMAT: u8 = 2;
-/// How they were sealed before, under keys of HKDF-SHA-512: these still open.
+/// The former format, under keys from HKDF-SHA-512. Values in this format still open.
 const FORMER: u8 = 1;
 const SALT: usize = 32;
 const COMMITMENT: usize = 32;
 const HEADER: usize = 1 + SALT + COMMITMENT;
 const TAG: usize = 16;
 
-/// Each derived key seals one message, so the nonce may be fixed: no pair of both repeats.
+/// The fixed nonce. Each derived key seals one message only, so no pair of key and nonce repeats.
 const NONCE: [u8; 12] = [0; 12];
 
-/// What a sealed value is sealed for: goes into the derived key and the authenticated data.
+/// The context that a value is sealed for. It goes into the derived key and the authenticated data.
 #[derive(Debug, Clone, Copy)]
 pub struct SealContext<'a> {
-    /// Which field of what.
+    /// The name of the field that the value is.
     pub field: &'a str,
-    /// Version of the key it is sealed under.
+    /// The version of the key that it is sealed under.
     pub key_version: i32,
-    /// Everything else the value is bound to, canonically encoded.
+    /// Everything else that the value is bound to, in canonical encoding.
     pub bound: &'a [u8],
 }
 
-/// A sealed value: format ‖ salt (32) ‖ commitment (32) ‖ ciphertext ‖ tag (16). Cheap to clone.
+/// A sealed value: format ‖ salt (32) ‖ commitment (32) ‖ ciphertext ‖ tag (16). A clone is
+/// cheap.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Sealed(Bytes);
 
-/// Keys of one seal call: HKDF over the long-lived key and the call's salt.
+/// The keys of one seal call, which HKDF derives from the long-lived key and the salt of the call.
 struct CallKeys {
     aead: Aes256Gcm,
     commitment: [u8; COMMITMENT],
 }
 
 impl CallKeys {
-    /// As `format` has it.
+    /// Derives the keys by the rules of `format`.
     fn derive(
         format: u8,
         key: &Key,
@@ -96,7 +98,8 @@ impl Sealed {
         Ok(Self(bytes.into()))
     }
 
-    /// Opens the value. To be called in `keyring` only (checked by the architecture test).
+    /// Opens the value. Outside `crypto` only `keyring` may call it, which the
+    /// architecture test checks.
     pub fn open(&self, key: &Key, context: &SealContext<'_>) -> Result<Secret, CryptoError> {
         let bytes = &*self.0;
         if bytes.len() < HEADER + TAG {
@@ -114,12 +117,12 @@ impl Sealed {
             .map_err(|_| CryptoError::DoesNotOpen)
     }
 
-    /// Takes stored bytes; whether they are a sealed value shows when they are opened.
+    /// Takes stored bytes. Only [`Self::open`] checks whether they are a sealed value.
     pub fn from_bytes(bytes: impl Into<Bytes>) -> Self {
         Self(bytes.into())
     }
 
-    /// The bytes to store.
+    /// Returns the bytes to store.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }

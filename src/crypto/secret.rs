@@ -1,30 +1,31 @@
-//! Plaintext that nobody here can print. Only `keyring` reads it, for a receipt; only `upstream`
-//! and `Sealed::open` make it.
+//! Owns secrets, which are plaintext that is never printed. Outside `crypto` only
+//! `keyring` reads a secret, and only `upstream` makes one.
 
 use std::fmt;
 
 use zeroize::Zeroizing;
 
-/// Plaintext bytes, overwritten when dropped.
+/// Plaintext bytes, which are overwritten when they are dropped.
 pub struct Secret(Zeroizing<Vec<u8>>);
 
 impl Secret {
-    /// Takes plaintext in.
+    /// Wraps plaintext.
     pub fn new(plaintext: Vec<u8>) -> Self {
         Self(Zeroizing::new(plaintext))
     }
 
-    /// Length in bytes.
+    /// Returns the length in bytes.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether it is empty.
+    /// Returns whether the secret is empty.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The plaintext. To be called in `keyring` only (checked by the architecture test).
+    /// Returns the plaintext. Outside `crypto` only `keyring` may call it, which the
+    /// architecture test checks.
     pub fn expose(&self) -> &[u8] {
         &self.0
     }

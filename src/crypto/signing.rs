@@ -1,4 +1,4 @@
-//! Ed25519 (RFC 8032) signatures under a key derived from a master key.
+//! Owns Ed25519 (RFC 8032) signatures under a key that is derived from a master key.
 
 use std::fmt;
 
@@ -10,25 +10,25 @@ use super::{CryptoError, Key, MacKey};
 pub struct SigningKey(Ed25519KeyPair);
 
 impl SigningKey {
-    /// The signing key derived from `key` for one purpose.
+    /// Derives a signing key from `key` for one purpose.
     pub fn derive(key: &Key, purpose: &str) -> Result<Self, CryptoError> {
         let seed = MacKey::derive(key, purpose).mac(b"ed25519 seed");
         let pair = Ed25519KeyPair::from_seed_unchecked(&seed);
         Ok(Self(pair.map_err(|_| CryptoError::DoesNotOpen)?))
     }
 
-    /// The signature of `message`, 64 bytes; the same each time.
+    /// Returns the signature of `message`, 64 bytes. The same message always gives the same one.
     pub fn sign(&self, message: &[u8]) -> Vec<u8> {
         self.0.sign(message).as_ref().to_vec()
     }
 
-    /// Whether `signature` is this key's of `message`.
+    /// Returns whether `signature` is the signature of `message` by this key.
     pub fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
         let public = UnparsedPublicKey::new(&ED25519, self.0.public_key());
         public.verify(message, signature).is_ok()
     }
 
-    /// The public half, 32 bytes.
+    /// Returns the public half of the key, 32 bytes.
     pub fn public(&self) -> &[u8] {
         self.0.public_key().as_ref()
     }

@@ -4,19 +4,19 @@
 use super::by_name::names;
 
 names! {
-    /// What was done or asked for.
+    /// The action that was done or asked for.
     Action {
         /// A question was asked.
         Query => "query",
         /// An entry was stored.
         Fill => "fill",
-        /// Entries were removed to make room, or because nobody could be given them any more.
+        /// Entries were evicted to make room, or because nobody could be given them any more.
         Evict => "evict",
         /// Entries were invalidated.
         Invalidate => "invalidate",
-        /// Entries' metadata was listed.
+        /// The metadata of entries was listed.
         EntryList => "entry-list",
-        /// An entry's metadata was read.
+        /// The metadata of an entry was read.
         EntryRead => "entry-read",
         /// An entry was removed.
         EntryDelete => "entry-delete",
@@ -26,7 +26,7 @@ names! {
         TenantCreate => "tenant-create",
         /// Tenants were listed.
         TenantList => "tenant-list",
-        /// A tenant was changed; its count is of the settings that were given.
+        /// A tenant was changed. The count is the number of settings that were given.
         TenantUpdate => "tenant-update",
         /// A token was made.
         TokenCreate => "token-create",
@@ -38,35 +38,35 @@ names! {
         TenantKeyCreate => "tenant-key-create",
         /// A person's key was made.
         SubjectKeyCreate => "subject-key-create",
-        /// A route that does not exist was asked for.
+        /// A request asked for a route that does not exist.
         Unrouted => "unrouted",
-        /// A caller wanted to be known.
+        /// A request was refused before it had a caller.
         Authenticate => "authenticate",
         /// A ledger of the trail was begun.
         LedgerBegin => "ledger-begin",
-        /// An operator took note of why a ledger was begun.
+        /// An operator accepted the reason for which a ledger was begun.
         LedgerAccept => "ledger-accept",
-        /// The trail is sealed with another key from here on.
+        /// Another key seals the trail from this record on.
         SealKeyChange => "seal-key-change",
         /// The trail was verified.
         AuditVerify => "audit-verify",
-        /// The state of the trail's proof was read.
+        /// The state of the trail's verification was read.
         VerificationRead => "verification-read",
         /// Records of the trail were read.
         AuditRead => "audit-read",
         /// An export of the trail began.
         AuditExport => "audit-export",
-        /// An export of the trail ended; its count is of the records that left.
+        /// An export of the trail ended. The count is the number of records that were sent.
         AuditExportEnd => "audit-export-end",
         /// A data subject's request was filed.
         GdprFile => "gdpr-file",
-        /// Requests were listed.
+        /// Requests of data subjects were listed.
         GdprList => "gdpr-list",
-        /// A request was read.
+        /// A request of a data subject was read.
         GdprRead => "gdpr-read",
-        /// A request may be executed: nobody need approve it.
+        /// A request may be executed without an approval.
         GdprAccept => "gdpr-accept",
-        /// A request waits for somebody's approval.
+        /// A request waits for an approval.
         GdprAskApproval => "gdpr-ask-approval",
         /// A request was approved.
         GdprApprove => "gdpr-approve",
@@ -74,7 +74,7 @@ names! {
         GdprReject => "gdpr-reject",
         /// A request was cancelled.
         GdprCancel => "gdpr-cancel",
-        /// A request's time was extended.
+        /// The time of a request was extended.
         GdprExtend => "gdpr-extend",
         /// The execution of a request began or was taken up again.
         GdprBegin => "gdpr-begin",
@@ -84,15 +84,15 @@ names! {
         GdprComplete => "gdpr-complete",
         /// A request was executed as far as a legal hold allows.
         GdprCompletePartially => "gdpr-complete-partially",
-        /// What an erasure left for a legal hold is erased now.
+        /// An erasure is executed anew, because the legal hold that cut it short has ended.
         GdprResume => "gdpr-resume",
         /// The execution of a request failed for good.
         GdprFail => "gdpr-fail",
-        /// What is held on a person was read for an export.
+        /// The data held on a person were read for an export.
         GdprExport => "gdpr-export",
         /// The download of an export's package began.
         GdprDownload => "gdpr-download",
-        /// A download ended; its count is of the bytes that left.
+        /// A download ended. The count is the number of bytes that were sent.
         GdprDownloadEnd => "gdpr-download-end",
         /// The certificate of an erasure was read.
         CertificateRead => "certificate-read",
@@ -112,9 +112,9 @@ names! {
         HoldLift => "hold-lift",
         /// Legal holds were listed.
         HoldList => "hold-list",
-        /// What was past its retention was removed.
+        /// Data past their retention were removed.
         Purge => "purge",
-        /// A partition of the trail, whose rows were past their class, was dropped.
+        /// A partition of the trail was dropped, because its rows were past their retention class.
         AuditPurge => "audit-purge",
     }
 }

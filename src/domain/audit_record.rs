@@ -1,5 +1,5 @@
-//! What an audit record says and the canonical bytes it is hashed over. Holds ids, enums and
-//! numbers only: never a query, an answer, a person, a token's secret or free text.
+//! Owns the audit records and the canonical bytes that are hashed. A record holds ids, enums and
+//! numbers only. It never holds a query, an answer, a person, a token's secret or free text.
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,42 +20,42 @@ use super::network::Network;
 use super::operation::Operation;
 
 names! {
-    /// How it ended.
+    /// How an action ended.
     Outcome {
-        /// Answered from a tier.
+        /// A tier had a fresh answer.
         Hit => "hit",
-        /// Answered from a tier beyond the answer's time.
+        /// A tier had a stale answer, which was served.
         Stale => "stale",
-        /// Answered by the upstream and not stored.
+        /// The upstream answered, and the answer was not stored.
         Miss => "miss",
-        /// Answered by the upstream and stored.
+        /// The upstream answered, and the answer was stored.
         Stored => "stored",
-        /// Answered by the upstream, the cache left alone.
+        /// The upstream answered, and the cache took no part.
         Bypass => "bypass",
-        /// Nothing was cached and nobody could be asked.
+        /// Nothing was cached, and no upstream could be asked.
         NotCached => "not-cached",
-        /// Done as asked.
+        /// The action was done as asked.
         Done => "done",
-        /// Refused: not allowed.
+        /// The request was refused, because the action is not allowed.
         Denied => "denied",
-        /// Refused: a limit was reached.
+        /// The request was refused, because a limit was reached.
         Limited => "limited",
-        /// Refused: not there.
+        /// The request was refused, because its object does not exist.
         NotFound => "not-found",
-        /// Refused: the request breaks a rule.
+        /// The request was refused, because it breaks a rule.
         Invalid => "invalid",
-        /// Failed here or upstream.
+        /// The action failed in this service or in the upstream.
         Error => "error",
-        /// The caller hung up before the reply.
+        /// The caller closed the connection before the reply.
         Aborted => "aborted",
-        /// A stored value did not open.
+        /// A sealed value did not open.
         IntegrityFailure => "integrity-failure",
-        /// Refused: the person's data are restricted.
+        /// The request was refused, because the data of the person are restricted.
         Restricted => "restricted",
     }
 }
 
-/// How long a record is kept.
+/// The years for which a record is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "i16", into = "i16")]
 pub enum RetentionClass {
@@ -70,16 +70,16 @@ pub enum RetentionClass {
 }
 
 impl RetentionClass {
-    /// Every class, shortest first.
+    /// Every class, with the shortest first.
     pub const ALL: [Self; 4] = [Self::OneYear, Self::ThreeYears, Self::SevenYears, Self::TenYears];
 
-    /// The shortest that keeps for so many days, or the longest there is.
+    /// Returns the shortest class that keeps a record for `days` days, or the longest class.
     pub fn for_days(days: u32) -> Self {
         let keeps = |class: &Self| u32::from(class.years().unsigned_abs()) * 365 >= days;
         Self::ALL.into_iter().find(keeps).unwrap_or(Self::TenYears)
     }
 
-    /// Whole years.
+    /// Returns the whole years of the class.
     pub const fn years(self) -> i16 {
         match self {
             Self::OneYear => 1,
@@ -105,35 +105,35 @@ impl From<RetentionClass> for i16 {
     }
 }
 
-/// Who did it.
+/// The party that did or asked for an action.
 #[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Actor {
-    /// A token over HTTP.
+    /// A caller over HTTP.
     Token {
-        /// The token.
+        /// The id of the token.
         id: TokenId,
-        /// Its roles, as [`super::caller::Roles`] writes them.
+        /// The roles of the token, as [`super::caller::Roles`] writes them.
         roles: Arc<str>,
-        /// The network it came from.
+        /// The network of the caller. `None` stands for more networks than can be told apart.
         network: Option<Network>,
     },
-    /// Nobody known; `None` where there were too many networks to tell apart.
+    /// A client that is not known.
     Anonymous {
-        /// The network it came from.
+        /// The network of the client. `None` stands for more networks than can be told apart.
         network: Option<Network>,
     },
-    /// The command line.
+    /// The command line of the program.
     CommandLine,
     /// The service itself.
     Service,
 }
 
 impl Actor {
-    /// Every kind.
+    /// Every kind of actor.
     pub const KINDS: [&'static str; 4] = ["token", "anonymous", "command-line", "service"];
 
-    /// The kind as stored and shown.
+    /// Returns the kind, as it is stored and shown.
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Token { .. } => "token",
@@ -150,51 +150,51 @@ impl fmt::Debug for Actor {
     }
 }
 
-/// One record. Fixed before the first attempt to write it and never changed.
+/// An audit record. It is fixed before the first attempt to write it, and it never changes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditRecord {
-    /// The record; its time is `at`.
+    /// The id of the record, a UUIDv7 of `at`.
     pub id: AuditId,
-    /// Whose trail it is in.
+    /// The tenant whose trail holds it.
     pub tenant: TenantId,
-    /// How long it is kept.
+    /// The retention class, stamped on the record.
     pub class: RetentionClass,
-    /// When.
+    /// The time of the action.
     pub at: DateTime<Utc>,
-    /// The request it belongs to.
+    /// The request that it belongs to.
     pub request: RequestId,
-    /// Who.
+    /// The actor.
     pub actor: Actor,
-    /// What.
+    /// The action.
     pub action: Action,
-    /// How it ended.
+    /// How the action ended.
     pub outcome: Outcome,
-    /// Kind of question.
+    /// The kind of question.
     pub operation: Option<Operation>,
-    /// Where the answer was found.
+    /// The tier in which the answer was found.
     pub tier: Option<Tier>,
-    /// Which entry.
+    /// The entry that the action was about.
     pub entry: Option<EntryId>,
-    /// Whose data: the random name of the person's key.
+    /// The id of the subject key, which stands for the person whose data it was about.
     pub subject_key: Option<SubjectKeyId>,
-    /// What else was acted on: a token, a tenant.
+    /// Another object of the action, such as a token or a tenant.
     pub object: Option<Uuid>,
-    /// HTTP status of the reply; 0 where there is none.
+    /// The HTTP status of the reply. It is 0 if there is no reply.
     pub status: u16,
-    /// How many things were touched; -1 where it was not known yet.
+    /// The number of things that were touched. It is -1 if the number was not known yet.
     pub count: i64,
-    /// Microseconds from the arrival of the request.
+    /// The microseconds since the arrival of the request.
     pub duration_us: i64,
-    /// What the answer cost or, on a hit, would have.
+    /// The cost of the answer, or the cost that a hit saved.
     pub cost: Usd,
 }
 
-/// Where a record stands among those of its writer.
+/// The place of a record among the records of its writer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WriterPlace {
-    /// The writer.
+    /// The id of the writer.
     pub writer: WriterId,
-    /// Dense, from 1.
+    /// The number of the record. The numbers are dense and begin at 1.
     pub seq: i64,
 }
 
@@ -216,7 +216,7 @@ pub struct RecordHead {
 }
 
 impl AuditRecord {
-    /// A record of which no more is known yet; its outcome is an error until it is told.
+    /// Makes a record of an action that has begun. Its outcome is an error until it is set.
     pub fn begun(head: RecordHead) -> Self {
         let RecordHead { id, tenant, at, request, actor, action } = head;
         Self {
@@ -240,8 +240,8 @@ impl AuditRecord {
         }
     }
 
-    /// The canonical bytes that `row_hash` is the SHA-256 of. Destructured whole, so that a new
-    /// field cannot be left out.
+    /// Returns the canonical bytes, whose SHA-256 is `row_hash`. The function destructures the
+    /// whole record, so that a new field cannot be left out.
     pub fn canonical(&self, ledger: LedgerId, place: Option<WriterPlace>) -> Vec<u8> {
         let Self {
             id,

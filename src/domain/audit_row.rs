@@ -1,5 +1,5 @@
-//! A row of the audit trail as pages, exports and checks of exports write and read it: every column
-//! as it is stored, so that also a row that was tampered with can be shown.
+//! Owns a row of the audit trail as pages, exports and checks of exports write and read it. It
+//! holds every column as it is stored, so that a row that was tampered with can be shown too.
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize, Serializer};
@@ -110,7 +110,8 @@ pub struct AuditRowActor {
 }
 
 impl AuditRow {
-    /// The record that the columns tell of, or the name of a column that holds what no record says.
+    /// Returns the record that the columns state. The error is the name of a column whose value no
+    /// record can have.
     pub fn record(&self) -> Result<AuditRecord, &'static str> {
         Ok(AuditRecord {
             id: self.id,
@@ -133,7 +134,8 @@ impl AuditRow {
         })
     }
 
-    /// Its place among the reply records of a writer.
+    /// Returns the place of the row among the records of a writer. Returns `None` if no writer
+    /// wrote the row.
     pub fn place(&self) -> Option<WriterPlace> {
         Some(WriterPlace { writer: self.writer_id?, seq: self.writer_seq? })
     }
@@ -154,7 +156,8 @@ impl AuditRowActor {
     }
 }
 
-/// Absent stays absent; what is there must be known.
+/// Parses the value of a column that may be absent. Returns `None` if it is absent, and the name of
+/// the column as an error if `parse` does not know the value.
 fn known<T>(
     name: Option<&str>,
     parse: impl FnOnce(&str) -> Option<T>,
@@ -163,7 +166,7 @@ fn known<T>(
     name.map(|name| parse(name).ok_or(column)).transpose()
 }
 
-/// Rows as lines of JSON, each ending in a line break.
+/// Writes rows as lines of JSON. Each line ends in a line break.
 pub fn ndjson(rows: &[AuditRow]) -> serde_json::Result<Vec<u8>> {
     let mut lines = Vec::new();
     for row in rows {
@@ -173,12 +176,12 @@ pub fn ndjson(rows: &[AuditRow]) -> serde_json::Result<Vec<u8>> {
     Ok(lines)
 }
 
-/// Six digits behind the point, always.
+/// Writes a time with always six digits behind the point.
 fn to_micros<S: Serializer>(at: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&at.to_rfc3339_opts(SecondsFormat::Micros, true))
 }
 
-/// A number as its decimal digits in a string.
+/// Writes and reads a number as a string of its decimal digits.
 mod digits {
     use serde::{Deserialize, Deserializer, Serializer, de};
 

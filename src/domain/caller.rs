@@ -1,27 +1,27 @@
-//! Who asks: the token behind a request and what it may do.
+//! Owns the caller behind a request: its tenant, its token and its roles.
 
 use std::fmt;
 
 use super::ids::{TenantId, TokenId};
 
-/// What a token may do. A token may hold several.
+/// A role, which gives a token its rights. A token may have several roles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Role {
-    /// Query, fill and read the tenant's own entries.
+    /// The token may ask questions, whose answers fill the cache, and read the replies.
     App,
-    /// Configure, invalidate, manage tokens and read statistics of the tenant.
+    /// The token may invalidate, list and remove entries, read statistics and manage tokens.
     Admin,
-    /// File data-protection requests and read the audit trail.
+    /// The token may file requests of data subjects, set legal holds and read the audit trail.
     Compliance,
-    /// Manage tenants and nodes, across tenants; never sees an entry's plaintext.
+    /// The token may manage tenants and their tokens, and run a purge. It never sees an answer.
     Operator,
 }
 
 impl Role {
-    /// Every role, in the order they are written.
+    /// Every role, in the order in which roles are written.
     pub const ALL: [Self; 4] = [Self::App, Self::Admin, Self::Compliance, Self::Operator];
 
-    /// The name on the wire.
+    /// Returns the name on the wire.
     pub const fn name(self) -> &'static str {
         match self {
             Self::App => "app",
@@ -31,7 +31,7 @@ impl Role {
         }
     }
 
-    /// Reads the name on the wire.
+    /// Reads the name on the wire. Returns `None` if no role has it.
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|role| role.name() == name)
     }
@@ -51,27 +51,27 @@ impl Role {
 pub struct Roles(u8);
 
 impl Roles {
-    /// Whether the set holds `role`.
+    /// Returns whether the set holds `role`.
     pub const fn has(self, role: Role) -> bool {
         self.0 & role.bit() != 0
     }
 
-    /// Whether every role of `other` is in this set.
+    /// Returns whether every role of `other` is in this set.
     pub const fn covers(self, other: Self) -> bool {
         self.0 & other.0 == other.0
     }
 
-    /// Whether the set is empty.
+    /// Returns whether the set is empty.
     pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// The roles in the order they are written.
+    /// Iterates over the roles in the order of [`Role::ALL`].
     pub fn iter(self) -> impl Iterator<Item = Role> {
         Role::ALL.into_iter().filter(move |role| self.has(*role))
     }
 
-    /// The names in order.
+    /// Returns the names of the roles in the same order.
     pub fn names(self) -> Vec<String> {
         self.iter().map(|role| role.name().to_owned()).collect()
     }
@@ -84,7 +84,7 @@ impl FromIterator<Role> for Roles {
 }
 
 impl fmt::Display for Roles {
-    /// Names joined by `+`, as audit records write them.
+    /// Writes the names joined by `+`, as audit records hold them.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, role) in self.iter().enumerate() {
             if index > 0 {
@@ -102,9 +102,9 @@ impl fmt::Debug for Roles {
     }
 }
 
-/// What a caller may hand on to a new token (api.md "Authentication").
+/// Returns the roles that a caller may give to a new token (USING.md "Tokens and roles").
 ///
-/// `admin` grants `app` and `admin`; `operator` grants `admin` and `compliance`; nobody grants
+/// `admin` grants `app` and `admin`, and `operator` grants `admin` and `compliance`. Nobody grants
 /// `operator`, which comes from the command line only.
 pub fn grantable(by: Roles) -> Roles {
     let admin = by.has(Role::Admin).then_some([Role::App, Role::Admin]);
@@ -112,13 +112,13 @@ pub fn grantable(by: Roles) -> Roles {
     admin.into_iter().chain(operator).flatten().collect()
 }
 
-/// The authenticated origin of a request.
+/// The tenant, the token and the roles behind a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Caller {
-    /// The tenant the token belongs to.
+    /// The tenant that the token belongs to.
     pub tenant: TenantId,
-    /// The token.
+    /// The id of the token.
     pub token: TokenId,
-    /// What it may do.
+    /// The roles of the token.
     pub roles: Roles,
 }

@@ -1,5 +1,5 @@
-//! What an erasure's certificate says: ids, numbers and times only. It is signed over canonical
-//! bytes, so that it may be formatted in any way.
+//! Owns the certificate of an erasure, which never holds anything but ids, numbers and times. The
+//! signature is over canonical bytes, so that a certificate may be formatted in any way.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -7,48 +7,50 @@ use serde::{Deserialize, Serialize};
 use super::canonical::Encoder;
 use super::ids::{AuditId, GdprRequestId, HoldId, SubjectKeyId, TenantId};
 
-/// What an erasure did (GDPR Art. 17, to be shown under Art. 5(2)).
+/// A statement of what an erasure did (GDPR Art. 17), to be shown under Art. 5(2).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Certificate {
-    /// Whose data it was about.
+    /// The tenant whose data the erasure was about.
     pub tenant_id: TenantId,
-    /// The request.
+    /// The request of the data subject.
     pub request_id: GdprRequestId,
-    /// The person: HMAC-SHA-256 of the id under the tenant's key, in hexadecimal.
+    /// The blind index of the person: the HMAC-SHA-256 of the subject's id under the tenant's key,
+    /// in hexadecimal.
     pub subject_index: String,
-    /// The random name of the person's key, as records have it; null: nothing was held.
+    /// The id of the person's key, as audit records hold it. Null means that nothing was held.
     pub subject_key_id: Option<SubjectKeyId>,
-    /// When the person asked.
+    /// The time at which the person asked for the erasure.
     pub received_at: DateTime<Utc>,
-    /// When the key was destroyed; null: it was not.
+    /// The time at which the person's key was destroyed. Null means that it was not destroyed.
     pub key_destroyed_at: Option<DateTime<Utc>>,
-    /// The key that wrapped it. Backups made before the rotation that retires that key hold the
-    /// person's key under it: once it is destroyed too, they open nothing of the person's; until
-    /// then the erasure ledger alone bars that. If the name does not begin with `wrap-` it is a
-    /// master key's, which is not rotated out.
+    /// The id of the key that wrapped the person's key. Backups made before the rotation that
+    /// retires the wrapping key hold the person's key under it. Once the wrapping key is destroyed
+    /// too, these backups open nothing of the person. Until then only the erasure ledger prevents
+    /// that. An id that does not begin with `wrap-` names a master key, which is not rotated out.
     pub wrapping_key_id: Option<String>,
-    /// When all that is said here was true.
+    /// The time at which every statement of the certificate was true.
     pub issued_at: DateTime<Utc>,
-    /// What was removed.
+    /// The numbers of things that were removed.
     pub removed: Removed,
-    /// What was not removed, and why: legal holds (GDPR Art. 17(3)(e)).
+    /// The legal holds because of which data were not removed (GDPR Art. 17(3)(e)).
     pub exceptions: Vec<HoldId>,
-    /// The audit records of what became of the request: who decided and executed it, and when.
+    /// The audit records of the request, which say who decided and executed it, and when.
     pub audit_ids: Vec<AuditId>,
 }
 
-/// What was removed, by tier.
+/// The numbers of things that an erasure removed, by tier.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Removed {
-    /// Replicas that are known to serve nothing of it from memory any more, and to free that.
+    /// The replicas that are known to serve nothing of the person from memory any more and to free
+    /// that memory.
     pub memory_replicas: u64,
-    /// Names in Redis that are known to hold nothing more.
+    /// The names in Redis that are known to hold nothing any more.
     pub redis_names: u64,
-    /// Entries in Postgres.
+    /// The entries in Postgres that were removed.
     pub postgres_entries: u64,
-    /// Packages of exports.
+    /// The packages of exports that were removed.
     pub export_packages: u64,
 }
 
@@ -56,18 +58,19 @@ pub struct Removed {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SignedCertificate {
-    /// What is said.
+    /// The certificate that is signed.
     pub certificate: Certificate,
-    /// The master key that the signing key is derived from.
+    /// The id of the master key that the signing key is derived from.
     pub key_id: String,
-    /// The public half, Ed25519 (RFC 8032), in hexadecimal.
+    /// The public half of the signing key, Ed25519 (RFC 8032), in hexadecimal.
     pub public_key: String,
-    /// Over the canonical bytes, in hexadecimal.
+    /// The signature over the canonical bytes, in hexadecimal.
     pub signature: String,
 }
 
 impl Certificate {
-    /// The bytes that are signed. Destructured whole, so that a new field cannot be left out.
+    /// Returns the bytes that are signed. The function destructures the whole certificate, so that
+    /// a new field cannot be left out.
     pub fn canonical(&self) -> Vec<u8> {
         let Self {
             tenant_id,

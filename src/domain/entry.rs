@@ -1,4 +1,5 @@
-//! A cache entry's plain metadata, the same in every tier, and what its sealed parts are bound to.
+//! Owns the plain metadata of an entry, which is the same in every tier, and the data that its
+//! sealed values are bound to. It never holds the answer.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -12,10 +13,10 @@ use super::selector::Generation;
 
 serde_by_name!(Tier);
 
-/// Where an answer was found.
+/// A place where an entry can be found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Tier {
-    /// This process's memory.
+    /// The memory of this process.
     Hot,
     /// Redis.
     Warm,
@@ -24,10 +25,10 @@ pub enum Tier {
 }
 
 impl Tier {
-    /// Every tier, in the order they are asked.
+    /// Every tier, in the order in which they are asked.
     pub const ALL: [Self; 3] = [Self::Hot, Self::Warm, Self::Cold];
 
-    /// The name on the wire.
+    /// Returns the name on the wire.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Hot => "hot",
@@ -36,30 +37,30 @@ impl Tier {
         }
     }
 
-    /// Reads the name on the wire.
+    /// Reads the name on the wire. Returns `None` if no tier has it.
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|tier| tier.name() == name)
     }
 
-    /// Position in [`Self::ALL`].
+    /// Returns the position in [`Self::ALL`].
     pub const fn index(self) -> usize {
         self as usize
     }
 }
 
-/// A part of an entry that is sealed by itself.
+/// A part of an entry that is a sealed value of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SealedField {
-    /// The answer, its model and usage.
+    /// The answer with its model and usage.
     Answer,
-    /// The query, its context and parameters.
+    /// The query with its context and parameters.
     Question,
-    /// Location, vendor types and tags.
+    /// The location, vendor types and tags.
     Labels,
 }
 
 impl SealedField {
-    /// The name that goes into key derivation and bound data.
+    /// Returns the name that goes into the derived key and the bound data.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Answer => "entry answer",
@@ -69,41 +70,43 @@ impl SealedField {
     }
 }
 
-/// What is known of an entry without opening it.
+/// The metadata of an entry, which is readable without opening a sealed value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EntryMeta {
-    /// The entry.
+    /// The id of the entry.
     pub id: EntryId,
-    /// Its kind.
+    /// The operation of its question.
     pub operation: Operation,
-    /// Whose key it is sealed under; `None`: the tenant's.
+    /// The subject key under which it is sealed. `None` means that the key of the tenant seals it.
     pub subject_key: Option<SubjectKeyId>,
-    /// Version of the sealing key.
+    /// The version of the key that seals it.
     pub key_version: i32,
-    /// When it was made.
+    /// The time at which it was made.
     pub created_at: DateTime<Utc>,
-    /// When it stops being good. Never changed.
+    /// The time until which it is fresh. It never changes.
     pub expires_at: DateTime<Utc>,
-    /// Tokens the answer took.
+    /// The tokens that the answer took.
     pub usage: Usage,
-    /// What the answer cost, so what each hit saves.
+    /// The cost of the answer, which each hit saves.
     pub cost: Usd,
 }
 
-/// The reader's own side of what a sealed part is bound to: never taken from the stored value.
+/// The reader's own side of what a sealed value is bound to. It is never taken from the stored
+/// value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Place {
-    /// The tenant who reads.
+    /// The tenant that reads.
     pub tenant: TenantId,
-    /// The key that was looked up.
+    /// The cache key that was looked up.
     pub key: CacheKey,
-    /// The tenant's generation as the reader knows it.
+    /// The generation of the tenant, as the reader knows it.
     pub generation: Generation,
 }
 
 impl EntryMeta {
-    /// The additional authenticated data of one sealed field: a value moved to another tenant, key,
-    /// entry, field, lifetime, generation or key does not open.
+    /// Returns the additional authenticated data of one sealed field. A value that was moved to
+    /// another tenant, cache key, entry, field, operation, lifetime, generation or sealing key does
+    /// not open.
     pub fn bound_data(&self, place: &Place, field: SealedField) -> Vec<u8> {
         let Self { id, operation, subject_key, key_version, created_at, expires_at, usage, cost } =
             self;
@@ -120,48 +123,50 @@ impl EntryMeta {
         out.finish()
     }
 
-    /// Age at `now`, at least 0.
+    /// Returns the age at `now`, which is at least 0.
     pub fn age(&self, now: DateTime<Utc>) -> TimeDelta {
         (now - self.created_at).max(TimeDelta::zero())
     }
 
-    /// Whole seconds left at `now`, rounded down: negative once its time is over.
+    /// Returns the whole seconds that are left at `now`, rounded down. The number is negative once
+    /// the time of the entry is over.
     pub fn seconds_left(&self, now: DateTime<Utc>) -> i64 {
         let left = (self.expires_at - now).num_microseconds();
         left.map_or(i64::MAX, |left| left.div_euclid(1_000_000))
     }
 
-    /// Whether its time is not over at `now`.
+    /// Returns whether the time of the entry is not over yet at `now`.
     pub fn is_fresh(&self, now: DateTime<Utc>) -> bool {
         now < self.expires_at
     }
 }
 
-/// How long past their time answers may still be served. Not part of what is sealed: when an entry
-/// expires is never rewritten.
+/// The times for which answers may be served past their own time. They are no part of the bound
+/// data, and they never change the time at which an entry expires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Windows {
-    /// While the answer is fetched anew behind the reply (RFC 5861 §3).
+    /// The window while the answer is revalidated behind the reply (RFC 5861 §3).
     pub while_revalidate: TimeDelta,
-    /// When the upstream was asked and failed (RFC 5861 §4).
+    /// The window when the upstream was asked and failed (RFC 5861 §4).
     pub if_error: TimeDelta,
 }
 
 impl Windows {
-    /// Until when an entry that expires at `expires_at` may be of use. Nothing has to keep it
-    /// longer, and nothing but a lack of room should remove it earlier.
+    /// Returns the time until which an entry that expires at `expires_at` may be of use. No tier
+    /// has to keep the entry longer, and only a lack of room should evict it earlier.
     pub fn usable_until(&self, expires_at: DateTime<Utc>) -> DateTime<Utc> {
         expires_at + self.longest()
     }
 
-    /// How long past its time an entry may be of use.
+    /// Returns how long an entry may be of use past its time.
     pub fn longest(&self) -> TimeDelta {
         self.while_revalidate.max(self.if_error)
     }
 }
 
-/// A time to live shortened by up to 5 %, so that entries made together do not expire together.
-/// `spread` is any evenly distributed byte, such as one of the entry's id.
+/// Returns a time to live that is shortened by up to 5 %, so that entries made together do not
+/// expire together. `spread` is any evenly distributed byte, such as a random one of the entry's
+/// id.
 pub fn jittered(ttl: TimeDelta, spread: u8) -> TimeDelta {
     ttl - TimeDelta::milliseconds(ttl.num_milliseconds() / 20 * i64::from(spread) / 255)
 }

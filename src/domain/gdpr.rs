@@ -1,77 +1,79 @@
-//! Requests of data subjects (GDPR Art. 12 to 20): what can be asked for, the states a request goes
-//! through, and the one table that says which change leads where.
+//! Owns the requests of data subjects (GDPR Art. 12 to 20): their kinds, their states, and the one
+//! table that says which event leads to which state.
 
 use super::action::Action;
 use super::by_name::names;
 
 names! {
-    /// What a data subject asks for.
+    /// The kind of a data subject's request.
     RequestKind {
-        /// A copy of everything held on the person (Art. 15 and 20).
+        /// The person asks for a copy of everything that is held on them (Art. 15 and 20).
         Export => "export",
-        /// Erasure (Art. 17).
+        /// The person asks for the erasure of their data (Art. 17).
         Erase => "erase",
-        /// Restriction: data are only kept (Art. 18).
+        /// The person asks for a restriction, after which data are only kept (Art. 18).
         Restrict => "restrict",
-        /// The end of a restriction.
+        /// The person asks for the end of a restriction.
         LiftRestriction => "lift-restriction",
     }
 }
 
 names! {
-    /// Where a request stands.
+    /// The state of a request.
     RequestState {
-        /// Filed.
+        /// The request was filed.
         Received => "received",
-        /// Somebody else than who filed it must approve it.
+        /// Somebody other than the person who filed the request must approve it.
         AwaitingApproval => "awaiting_approval",
-        /// To be executed.
+        /// The request is to be executed.
         Approved => "approved",
-        /// Being executed.
+        /// The request is being executed.
         Executing => "executing",
-        /// Done.
+        /// The request was executed.
         Completed => "completed",
-        /// Done as far as a legal hold allows; the rest follows when it ends.
+        /// The request was executed as far as a legal hold allows. The rest follows when the hold
+        /// ends.
         PartiallyCompleted => "partially_completed",
-        /// Not to be executed: refused.
+        /// The request was rejected and is not executed.
         Rejected => "rejected",
-        /// Not to be executed: withdrawn.
+        /// The request was cancelled and is not executed.
         Cancelled => "cancelled",
-        /// Could not be executed; may be approved again.
+        /// The request could not be executed. It may be approved again.
         Failed => "failed",
     }
 }
 
 names! {
-    /// What may happen to a request.
+    /// An event that may happen to a request.
     RequestEvent {
-        /// Nobody need approve it.
+        /// The request needs no approval.
         Accept => "accept",
-        /// Somebody must approve it.
+        /// The request needs an approval.
         AskApproval => "ask-approval",
-        /// Somebody approved it.
+        /// Somebody approved the request.
         Approve => "approve",
-        /// Somebody rejected it.
+        /// Somebody rejected the request.
         Reject => "reject",
-        /// It was withdrawn.
+        /// Somebody cancelled the request.
         Cancel => "cancel",
-        /// Its time was extended (Art. 12(3)).
+        /// Somebody extended the time of the request (Art. 12(3)).
         Extend => "extend",
-        /// Its execution begins, or is taken up after a process ended in the middle.
+        /// The execution begins, or it is taken up again after a process ended in the middle.
         Begin => "begin",
-        /// It was executed.
+        /// The execution is complete.
         Complete => "complete",
-        /// It was executed as far as a legal hold allows.
+        /// The execution is complete as far as a legal hold allows.
         CompletePartially => "complete-partially",
-        /// Nothing holds any more what its execution left.
+        /// The legal hold that cut the execution short has ended.
         Resume => "resume",
-        /// Its execution failed for good.
+        /// The execution failed for good.
         Fail => "fail",
     }
 }
 
 impl RequestState {
-    /// The state after `event`; `None` where the event may not happen. The only table of them.
+    /// Returns the state after `event`. Returns `None` if the event may not happen in this state.
+    /// This is the only table of the states.
     pub const fn after(self, event: RequestEvent) -> Option<Self> {
         use RequestEvent as E;
         Some(match (self, event) {
@@ -95,14 +97,14 @@ impl RequestState {
         })
     }
 
-    /// Whether it still waits for its end.
+    /// Returns whether the request still has to be decided or executed.
     pub const fn is_open(self) -> bool {
         matches!(self, Self::Received | Self::AwaitingApproval | Self::Approved | Self::Executing)
     }
 }
 
 impl RequestEvent {
-    /// As audit records say it.
+    /// Returns the action under which audit records state the event.
     pub const fn action(self) -> Action {
         match self {
             Self::Accept => Action::GdprAccept,

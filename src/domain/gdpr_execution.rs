@@ -1,4 +1,4 @@
-//! How far the execution of a data subject's request has come, and what it has touched.
+//! Owns the steps of the execution of a data subject's request, and the counts of what it touched.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -9,87 +9,88 @@ use super::gdpr::RequestKind;
 use super::ids::HoldId;
 
 names! {
-    /// A step of an execution. A request's row names the last one that is done.
+    /// A step of an execution. The row of a request names the last step that is done.
     ExecutionStep {
-        /// An export: parts of its package may be stored from here on.
+        /// From this step of an export on, parts of its package may be stored.
         Packing => "packing",
-        /// An erasure: the person's key is destroyed, together with everything under it in
+        /// In an erasure, the person's key is destroyed, together with everything under it in
         /// Postgres.
         Destroyed => "destroyed",
-        /// An erasure: legal holds keep everything, and the person is restricted.
+        /// In an erasure, legal holds keep everything, and the person's data are restricted.
         Held => "held",
-        /// An erasure: the person's values in Redis are removed.
+        /// In an erasure, the person's values in Redis are removed.
         Redis => "redis",
-        /// An erasure: every replica has followed.
+        /// In an erasure, every replica has followed up to its position, or proves nothing any
+        /// more.
         Propagated => "propagated",
-        /// A restriction: Postgres says it, or does not say it any more.
+        /// The restriction of the person's data is set in Postgres, or is lifted there.
         Changed => "changed",
     }
 }
 
-/// What an execution has touched, as its request's row keeps it. Executions that restrict a person,
-/// or lift a restriction, keep nothing of the kind.
+/// The counts of an execution, as the row of its request keeps them. An execution that restricts a
+/// person's data or lifts a restriction has no counts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum Counts {
-    /// What an erasure has touched.
+    /// The counts of an erasure.
     Erasure(Erased),
-    /// What an export has touched.
+    /// The counts of an export.
     Export(Packed),
 }
 
-/// What an erasure has found and removed so far.
+/// The things that an erasure has found and removed so far.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Erased {
-    /// What is removed, by tier.
+    /// The numbers of things that were removed, by tier.
     #[serde(flatten)]
     pub removed: Removed,
-    /// When the person's key was destroyed. `None` means that it was not.
+    /// The time at which the person's key was destroyed. `None` means that it was not.
     pub key_destroyed_at: Option<DateTime<Utc>>,
-    /// The key that wrapped the person's key. `None` means that no key was destroyed.
+    /// The id of the key that wrapped the person's key. `None` means that no key was destroyed.
     pub wrapping_key_id: Option<String>,
     /// The legal holds that kept everything.
     pub holds: Vec<HoldId>,
 }
 
-/// What the package of an export holds, and how large it is.
+/// The contents and the size of the package of an export.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Packed {
-    /// How much is in the package.
+    /// The numbers of things in the package.
     #[serde(flatten)]
     pub contents: PackageCounts,
-    /// How large it is.
+    /// The size of the package.
     #[serde(flatten)]
     pub size: PackageSize,
 }
 
-/// How much is in a package.
+/// The numbers of things in a package.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PackageCounts {
-    /// Entries, one a line.
+    /// The number of entries, which stand one per line.
     pub entries: u64,
-    /// Entries that did not open.
+    /// The number of entries that did not open.
     pub unreadable: u64,
-    /// Records of the processing log.
+    /// The number of records in the processing log.
     pub processing_log: u64,
-    /// Requests of the person.
+    /// The number of requests of the person.
     pub requests: u64,
 }
 
-/// How large a package is, as it is stored.
+/// The size of a package, as it is stored.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PackageSize {
-    /// Sealed parts.
+    /// The number of sealed parts.
     pub parts: i32,
-    /// Sealed bytes of all parts.
+    /// The number of sealed bytes in all parts.
     pub bytes: u64,
 }
 
 impl Counts {
-    /// Reads the counts of a request of this kind, written as JSON. `None` means that this release
-    /// does not know them.
+    /// Reads the counts of a request of this kind from JSON. Returns `None` if this release does
+    /// not know them.
     pub fn parse(kind: RequestKind, json: &str) -> Option<Self> {
         match kind {
             RequestKind::Erase => serde_json::from_str(json).ok().map(Self::Erasure),

@@ -1,5 +1,6 @@
-//! JSON values as a client sent them, read strictly: UTF-8 only, no key twice, at most 128 levels,
-//! numbers kept exactly. The only JSON reader for request bodies.
+//! Owns JSON values as a client sent them, and the only JSON reader for request bodies. It keeps
+//! numbers exactly. It never accepts bytes that are not UTF-8, a key twice in one object, or more
+//! than 128 levels.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -11,25 +12,25 @@ use serde::{Deserializer, Serialize, Serializer};
 use super::canonical::Encoder;
 use super::decimal::Decimal;
 
-/// Deepest accepted nesting of arrays and objects.
+/// The deepest accepted nesting of arrays and objects.
 pub const MAX_DEPTH: u8 = 128;
 
-/// Under this key `serde_json`, built to keep numbers exactly, hands over a number that is no
-/// 64-bit integer, its text as an owned string. A document's own strings are always lent, so that
-/// an object which happens to have this key stays an object.
+/// The key under which `serde_json`, built to keep numbers exactly, hands over a number that is no
+/// 64-bit integer. The text of the number comes as an owned string. The strings of a document are
+/// always lent, so that an object which happens to have this key stays an object.
 const NUMBER_KEY: &str = "$serde_json::private::Number";
 
-/// An object, by key.
+/// The members of an object by key.
 pub type Object = BTreeMap<String, Json>;
 
-/// Any JSON value (RFC 8259).
+/// A JSON value (RFC 8259).
 #[derive(Clone, PartialEq, Eq)]
 pub enum Json {
-    /// `null`
+    /// `null`.
     Null,
-    /// `true`, `false`
+    /// `true` or `false`.
     Bool(bool),
-    /// A number by its exact value.
+    /// A number with its exact value.
     Number(Decimal),
     /// A string.
     Text(String),
@@ -39,42 +40,42 @@ pub enum Json {
     Object(Object),
 }
 
-/// Why bytes are not an acceptable JSON text.
+/// The reason why bytes are no acceptable JSON text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JsonError {
-    /// Not UTF-8 (RFC 8259 §8.1).
+    /// The bytes are not UTF-8 (RFC 8259 §8.1).
     #[error("the body is not UTF-8: byte {offset} begins no character")]
     NotUtf8 {
-        /// Offset of the first bad byte.
+        /// The offset of the first bad byte.
         offset: usize,
     },
-    /// Not JSON.
+    /// The text is not JSON.
     #[error("the body is not JSON: syntax error at line {line}, column {column}")]
     Syntax {
-        /// Counted from 1.
+        /// The line of the fault, counted from 1.
         line: usize,
-        /// Counted from 1.
+        /// The column of the fault, counted from 1.
         column: usize,
     },
-    /// One object names a key twice.
+    /// An object names a key twice.
     #[error("an object names the key {key:?} twice at line {line}, column {column}")]
     DuplicateKey {
-        /// The key.
+        /// The key that is named twice.
         key: String,
-        /// Counted from 1.
+        /// The line of the fault, counted from 1.
         line: usize,
-        /// Counted from 1.
+        /// The column of the fault, counted from 1.
         column: usize,
     },
-    /// Nested deeper than [`MAX_DEPTH`].
+    /// The text is nested deeper than [`MAX_DEPTH`].
     #[error("the body is nested deeper than 128 levels")]
     TooDeep,
-    /// A number with an exponent beyond ±1,000,000.
+    /// [`Decimal::parse`] does not accept a number, because its exponent is beyond ±1,000,000.
     #[error("a number is out of range at line {line}, column {column}")]
     NumberOutOfRange {
-        /// Counted from 1.
+        /// The line of the fault, counted from 1.
         line: usize,
-        /// Counted from 1.
+        /// The column of the fault, counted from 1.
         column: usize,
     },
 }
@@ -101,7 +102,8 @@ impl Json {
         })
     }
 
-    /// Appends the value to a canonical encoding: tagged, length-prefixed, objects by key.
+    /// Appends the value to a canonical encoding, with a tag and with its lengths. The members of
+    /// an object are in the order of their keys.
     pub fn encode(&self, out: &mut Encoder) {
         match self {
             Self::Null => {
@@ -129,7 +131,7 @@ impl Json {
         }
     }
 
-    /// What kind of value it is, for messages.
+    /// Returns the kind of the value, in words for messages.
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Null => "null",
@@ -142,7 +144,7 @@ impl Json {
     }
 }
 
-/// Appends an object's members, by key, to a canonical encoding.
+/// Appends the members of an object, in the order of their keys, to a canonical encoding.
 pub fn encode_object(members: &Object, out: &mut Encoder) {
     out.u64(members.len() as u64);
     for (key, value) in members {
@@ -152,7 +154,7 @@ pub fn encode_object(members: &Object, out: &mut Encoder) {
 }
 
 impl fmt::Debug for Json {
-    /// Values are a client's: only their kind is shown.
+    /// Writes only the kind of the value, because the value belongs to a client.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.kind())
     }
@@ -175,18 +177,19 @@ impl Serialize for Json {
     }
 }
 
+/// A fault that is no syntax error.
 enum Fault {
     DuplicateKey(String),
     TooDeep,
     NumberOutOfRange,
 }
 
-/// Reads a value at a depth, leaving word of what else than syntax was wrong.
+/// Reads a value at a depth. If something other than the syntax is wrong, it sets `fault`.
 #[derive(Clone, Copy)]
 struct Seed<'a> {
     depth: u8,
     fault: &'a Cell<Option<Fault>>,
-    /// Set when the last text read was an owned one, so a number's.
+    /// True when the last text that was read was an owned one, which means that it is a number's.
     owned_text: &'a Cell<bool>,
 }
 

@@ -1,62 +1,64 @@
-//! Seals of the audit trail: what each says of a range of transactions, and the canonical bytes it
-//! is hashed and signed over.
+//! Owns the audit seals: the statement of each over a range of transactions, and the canonical
+//! bytes that are hashed and signed. An audit seal is no sealed value.
 
 use chrono::{DateTime, Utc};
 
 use super::canonical::Encoder;
 use super::ids::LedgerId;
 
-/// SHA-256.
+/// A SHA-256 hash.
 pub type Hash = [u8; 32];
 
-/// What the first seal of a ledger names as the one before.
+/// The hash that the first seal of a ledger holds in place of the hash of a previous seal.
 pub const NO_SEAL: Hash = [0; 32];
 
-/// The rows of one partition in a seal's range.
+/// The rows of one partition in the range of a seal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SealPart {
-    /// The partition.
+    /// The name of the partition.
     pub name: String,
-    /// How many.
+    /// The number of rows.
     pub count: i64,
-    /// SHA-256 over `tx_id` (8 bytes, big-endian) and `row_hash` of each, by `tx_id` and id.
+    /// The SHA-256 over `tx_id` (8 bytes, big-endian) and `row_hash` of each row, in the order of
+    /// `tx_id` and id.
     pub hash: Vec<u8>,
 }
 
-/// What a seal says.
+/// The statement of a seal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SealContent {
-    /// The history it belongs to.
+    /// The ledger that it belongs to.
     pub ledger: LedgerId,
-    /// Its place in it, from 1.
+    /// The number of the seal in its ledger, from 1.
     pub seq: i64,
-    /// The first transaction it covers.
+    /// The first transaction that it covers.
     pub from_tx: i64,
-    /// The first it does not.
+    /// The first transaction after `from_tx` that it does not cover.
     pub to_tx: i64,
-    /// The partitions with rows in the range, by name.
+    /// The partitions with rows in the range, in the order of their names.
     pub parts: Vec<SealPart>,
-    /// Hash of the seal before, or [`NO_SEAL`].
+    /// The hash of the previous seal, or [`NO_SEAL`].
     pub previous: Vec<u8>,
-    /// When.
+    /// The time at which it was made.
     pub at: DateTime<Utc>,
-    /// Which key signs it.
+    /// The id of the key that signs it.
     pub key_id: String,
 }
 
-/// A seal as it is kept.
+/// A seal, as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seal {
-    /// What it says.
+    /// The statement of the seal.
     pub content: SealContent,
-    /// SHA-256 of [`SealContent::canonical`].
+    /// The SHA-256 of [`SealContent::canonical`].
     pub hash: Vec<u8>,
-    /// Ed25519 (RFC 8032) over `hash`, 64 bytes.
+    /// The signature over `hash` by Ed25519 (RFC 8032), 64 bytes.
     pub signature: Vec<u8>,
 }
 
 impl SealContent {
-    /// The canonical bytes. Destructured whole, so that a new field cannot be left out.
+    /// Returns the canonical bytes. The function destructures the whole statement, so that a new
+    /// field cannot be left out.
     pub fn canonical(&self) -> Vec<u8> {
         let Self { ledger, seq, from_tx, to_tx, parts, previous, at, key_id } = self;
         let mut out = Encoder::new("ai-cache audit seal 1");
@@ -69,7 +71,7 @@ impl SealContent {
         out.finish()
     }
 
-    /// How many rows it covers.
+    /// Returns the number of rows that the seal covers.
     pub fn rows(&self) -> i64 {
         self.parts.iter().fold(0, |rows, part| part.count.saturating_add(rows))
     }

@@ -63,8 +63,8 @@ pub enum Change {
 }
 
 impl Change {
-    /// Returns the change that hits everything under the key of one person: the entries, and the
-    /// key itself where replicas remember it.
+    /// Returns the change that hits every entry under the key of one person. Each replica that
+    /// follows it also forgets the key, if it has remembered it.
     pub const fn of_subject(key: SubjectKeyId) -> Self {
         Self::Entries(Selector::Group(Group::Subject(key)))
     }

@@ -1,5 +1,5 @@
-//! The text of a bearer token: `aic_<tokenId>_<secret>`, the secret carrying a checksum so that a
-//! typo is refused without hashing. Never printed but when it is made.
+//! Owns the text of a bearer token: `aic_<tokenId>_<secret>`. The secret carries a checksum, so
+//! that a token with a typo is refused without hashing. A token is never printed after it was made.
 
 use std::fmt;
 
@@ -17,7 +17,7 @@ const CHECKSUM_BYTES: usize = 4;
 /// A bearer token whose checksum is right.
 #[derive(Clone)]
 pub struct BearerToken {
-    /// Which token it claims to be.
+    /// The id of the token that it claims to be.
     pub id: TokenId,
     random: Zeroizing<[u8; RANDOM_BYTES]>,
 }
@@ -28,7 +28,7 @@ impl BearerToken {
         Self { id, random: Zeroizing::new(random) }
     }
 
-    /// Reads a token; `None` when its form or checksum is wrong.
+    /// Reads a token. Returns `None` if its form or its checksum is wrong.
     pub fn parse(text: &str) -> Option<Self> {
         let (id, secret) = text.strip_prefix(PREFIX)?.split_once('_')?;
         let canonical = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
@@ -42,12 +42,12 @@ impl BearerToken {
         (checksum == token.checksum()).then_some(token)
     }
 
-    /// What is hashed and compared.
+    /// Returns the secret, which is hashed and compared.
     pub fn secret(&self) -> &[u8] {
         &*self.random
     }
 
-    /// The text to hand out, once.
+    /// Returns the text of the token, to hand it out once.
     pub fn reveal(&self) -> Zeroizing<String> {
         let mut bytes = Zeroizing::new(self.random.to_vec());
         bytes.extend_from_slice(&self.checksum());

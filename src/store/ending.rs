@@ -4,8 +4,22 @@ use crate::domain::ids::AuditId;
 
 use super::StoreError;
 
-pub(super) const COMMIT: &str = "COMMIT";
-pub(super) const ROLLBACK: &str = "ROLLBACK";
+/// The two ends of a transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum EndKind {
+    Commit,
+    RollBack,
+}
+
+impl EndKind {
+    /// The statement that ends the transaction.
+    pub(super) const fn statement(self) -> &'static str {
+        match self {
+            Self::Commit => "COMMIT",
+            Self::RollBack => "ROLLBACK",
+        }
+    }
+}
 
 /// Proof that a transaction holds the audit record of its change. Used up by the commit.
 #[must_use = "a change is committed with its record"]
@@ -27,8 +41,9 @@ pub enum Ending<T> {
 pub(super) trait Ends {
     type Value;
 
-    /// COMMIT or ROLLBACK. Fails when the record given is not the one that the transaction holds.
-    fn settle(self, recorded: Option<AuditId>) -> Result<(&'static str, Self::Value), StoreError>;
+    /// Says how the transaction ends, and gives the value. Fails when the record given is not the one
+    /// that the transaction holds.
+    fn settle(self, recorded: Option<AuditId>) -> Result<(EndKind, Self::Value), StoreError>;
 }
 
 /// A value of work that always commits.
@@ -37,19 +52,21 @@ pub(super) struct Commit<T>(pub(super) T);
 impl<T> Ends for Commit<T> {
     type Value = T;
 
-    fn settle(self, _recorded: Option<AuditId>) -> Result<(&'static str, T), StoreError> {
-        Ok((COMMIT, self.0))
+    fn settle(self, _recorded: Option<AuditId>) -> Result<(EndKind, T), StoreError> {
+        Ok((EndKind::Commit, self.0))
     }
 }
 
 impl<T> Ends for Ending<T> {
     type Value = T;
 
-    fn settle(self, recorded: Option<AuditId>) -> Result<(&'static str, T), StoreError> {
+    fn settle(self, recorded: Option<AuditId>) -> Result<(EndKind, T), StoreError> {
         match self {
-            Self::Commit(record, value) if recorded == Some(record.0) => Ok((COMMIT, value)),
+            Self::Commit(record, value) if recorded == Some(record.0) => {
+                Ok((EndKind::Commit, value))
+            }
             Self::Commit(..) => Err(StoreError::ForeignRecord),
-            Self::RollBack(value) => Ok((ROLLBACK, value)),
+            Self::RollBack(value) => Ok((EndKind::RollBack, value)),
         }
     }
 }

@@ -7,6 +7,7 @@ use sqlx::{Executor, PgConnection, Postgres};
 
 use crate::domain::ids::AuditId;
 
+use super::ending::EndKind;
 use super::{Store, StoreError};
 
 /// A connection inside a transaction. Dropped, it goes back to its home, where the transaction is
@@ -27,10 +28,11 @@ pub(super) struct Home {
 }
 
 impl Home {
-    /// Ends the transaction that came back with `how`; the connection goes back to the pool.
-    pub(super) async fn end(&self, how: &'static str) -> Result<(), StoreError> {
+    /// Ends the transaction that came back, and gives the connection to the pool. A connection on which
+    /// that fails is closed.
+    pub(super) async fn end(&self, kind: EndKind) -> Result<(), StoreError> {
         let mut tx = OpenTx { connection: lock(&self.returned).take(), home: Arc::default() };
-        tx.connection()?.execute(how).await?;
+        tx.connection()?.execute(kind.statement()).await?;
         tx.connection.take();
         Ok(())
     }

@@ -12,8 +12,9 @@ use sqlx::{Executor, PgConnection};
 use tracing::Instrument as _;
 
 use crate::domain::ids::{AuditId, TenantId};
+use crate::telemetry::Metrics;
 
-use super::ending::{COMMIT, Commit, Ending, Ends, ROLLBACK, Recorded};
+use super::ending::{Commit, EndKind, Ending, Ends, Recorded};
 use super::open_tx::{Home, OpenTx, lock};
 use super::{Store, StoreError};
 
@@ -107,24 +108,35 @@ pub struct Snapshot {
     store: Store,
     home: Arc<Home>,
     tx: TenantTx,
+    _stopwatch: Stopwatch,
 }
 
 /// Rows of several tenants, read piece by piece by [`Store::begin_reading`].
 pub struct Reading {
     store: Store,
-    name: &'static str,
-    began: Instant,
     home: Arc<Home>,
     tx: SystemTx,
+    _stopwatch: Stopwatch,
+}
+
+/// Measures a transaction from its beginning until this is dropped, however the transaction ends.
+struct Stopwatch {
+    metrics: Arc<Metrics>,
+    name: &'static str,
+    began: Instant,
+}
+
+impl Drop for Stopwatch {
+    fn drop(&mut self) {
+        self.metrics.transaction(self.name, self.began.elapsed());
+    }
 }
 
 impl Reading {
     /// Ends the transaction and gives its connection back.
     pub async fn end(self) -> Result<(), StoreError> {
         drop(self.tx);
-        let ended = self.store.in_time(self.home.end(COMMIT)).await;
-        self.store.metrics.transaction(self.name, self.began.elapsed());
-        ended
+        self.store.in_time(self.home.end(EndKind::Commit)).await
     }
 }
 
@@ -196,10 +208,15 @@ impl Transaction for UseTx {
 }
 
 impl Transaction for SystemTx {
-    type Start = ();
+    /// The statement that begins it.
+    type Start = &'static str;
 
-    async fn begin(store: &Store, home: Arc<Home>, _start: ()) -> Result<Self, StoreError> {
-        let mut tx = OpenTx::begin(store, home, BEGIN).await?;
+    async fn begin(
+        store: &Store,
+        home: Arc<Home>,
+        begin: &'static str,
+    ) -> Result<Self, StoreError> {
+        let mut tx = OpenTx::begin(store, home, begin).await?;
         tx.connection()?.execute("SET LOCAL ROLE ai_cache_system").await?;
         Ok(Self(tx))
     }
@@ -253,24 +270,28 @@ impl Store {
         name: &'static str,
         mut work: impl FnMut(SystemTx) -> F,
     ) -> Result<T, E> {
-        self.run(name, (), |tx| work(tx).map_ok(Commit)).await
+        self.run(name, BEGIN, |tx| work(tx).map_ok(Commit)).await
     }
 
-    /// Opens a transaction that reads the rows of `tenant` as they are now, however long it takes and
-    /// whatever is changed meanwhile. Postgres ends it when it is idle for 15 s.
-    pub async fn snapshot(&self, tenant: TenantId) -> Result<Snapshot, StoreError> {
-        let home = Arc::new(Home::default());
+    /// Opens a transaction called `name` that reads the rows of `tenant` as they are now, however long
+    /// it takes and whatever is changed meanwhile. Postgres ends it when it is idle for 15 s.
+    pub async fn snapshot(
+        &self,
+        name: &'static str,
+        tenant: TenantId,
+    ) -> Result<Snapshot, StoreError> {
+        let (home, stopwatch) = (Arc::new(Home::default()), self.stopwatch(name));
         let start = TenantStart { tenant, begin: BEGIN_SNAPSHOT };
         let tx = self.in_time(TenantTx::begin(self, Arc::clone(&home), start)).await?;
-        Ok(Snapshot { store: self.clone(), home, tx })
+        Ok(Snapshot { store: self.clone(), home, tx, _stopwatch: stopwatch })
     }
 
     /// Opens a transaction called `name` that reads rows of several tenants for as long as it takes:
     /// more than fits into memory, piece by piece. The statements' own limits apply.
     pub async fn begin_reading(&self, name: &'static str) -> Result<Reading, StoreError> {
-        let home = Arc::new(Home::default());
-        let tx = self.in_time(SystemTx::begin(self, Arc::clone(&home), ())).await?;
-        Ok(Reading { store: self.clone(), name, began: Instant::now(), home, tx })
+        let (home, stopwatch) = (Arc::new(Home::default()), self.stopwatch(name));
+        let tx = self.in_time(SystemTx::begin(self, Arc::clone(&home), BEGIN_READ)).await?;
+        Ok(Reading { store: self.clone(), home, tx, _stopwatch: stopwatch })
     }
 
     /// Runs `work` in a transaction that ends as `work` says, or with ROLLBACK when it fails. What
@@ -282,7 +303,7 @@ impl Store {
         start: X::Start,
         mut work: impl FnMut(X) -> F,
     ) -> Result<O::Value, E> {
-        let began = Instant::now();
+        let _stopwatch = self.stopwatch(name);
         let tries = async {
             let mut tries = 0;
             loop {
@@ -295,9 +316,11 @@ impl Store {
                 }
             }
         };
-        let result = self.in_time(tries.instrument(tracing::info_span!("transaction", name))).await;
-        self.metrics.transaction(name, began.elapsed());
-        result
+        self.in_time(tries.instrument(tracing::info_span!("transaction", name))).await
+    }
+
+    fn stopwatch(&self, name: &'static str) -> Stopwatch {
+        Stopwatch { metrics: Arc::clone(&self.metrics), name, began: Instant::now() }
     }
 
     async fn attempt<X: Transaction, O: Ends, E: WorkError, F: Future<Output = Result<O, E>>>(
@@ -311,17 +334,13 @@ impl Store {
             Ok(outcome) => outcome.settle(*lock(&home.recorded)).map_err(E::from),
             Err(error) => Err(error),
         };
-        match settled {
-            Ok((how, value)) => {
-                home.end(how).await?;
-                Ok(value)
-            }
-            Err(error) => {
-                // A connection that cannot roll back is closed.
-                let _rolled_back = home.end(ROLLBACK).await;
-                Err(error)
-            }
+        if let Ok((EndKind::Commit, value)) = settled {
+            home.end(EndKind::Commit).await?;
+            return Ok(value);
         }
+        // Nothing was to be kept, so nothing is lost when this fails.
+        let _rolled_back = home.end(EndKind::RollBack).await;
+        settled.map(|(_, value)| value)
     }
 }
 
@@ -337,7 +356,7 @@ impl Snapshot {
     /// Ends the transaction and gives its connection back.
     pub async fn end(self) -> Result<(), StoreError> {
         drop(self.tx);
-        self.store.in_time(self.home.end(COMMIT)).await
+        self.store.in_time(self.home.end(EndKind::Commit)).await
     }
 }
 

@@ -107,6 +107,7 @@ impl Compliance {
             found.key_destroyed_at = Some(now);
             found.wrapping_key_id = Some(key.master_key_id);
             progress.subject_key = Some(key.id);
+            // A transaction that begins anew writes the line again. The last line of a key counts.
             self.keep_outside(Erasure {
                 tenant: execution.tenant,
                 subject: key.id,

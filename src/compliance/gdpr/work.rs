@@ -176,6 +176,10 @@ impl Compliance {
 
     async fn execute(self: &Arc<Self>, mut execution: Execution) -> Result<(), ServiceError> {
         let ended = match execution.row.kind {
+            _ if execution.row.is_of_later_release => {
+                tracing::warn!(request = %execution.row.id, "a request waits for a replica of a later release");
+                Ok(Ended::Waits)
+            }
             RequestKind::Restrict | RequestKind::LiftRestriction => {
                 self.execute_restriction(&mut execution).await
             }

@@ -29,6 +29,9 @@ pub struct RequestRow {
     pub state: RequestState,
     /// The last step of its execution that is done.
     pub step: Option<ExecutionStep>,
+    /// Whether a later release wrote a step or counts that this release does not know. The request is
+    /// shown, but only a replica of that release executes it.
+    pub is_of_later_release: bool,
     /// Executions that failed since it was approved.
     pub attempts: i32,
     /// The person's id; `None` 90 days after its end.
@@ -150,14 +153,14 @@ impl RawRequest {
             .try_into()
             .map_err(|_| StoreError::UnknownValue("blind index of a person"))?;
         let kind = RequestKind::parse(&self.kind).ok_or(StoreError::UnknownValue("request"))?;
-        let counts = self.counts.map(|json| {
-            Counts::parse(kind, &json).ok_or(StoreError::UnknownValue("count of an execution"))
-        });
+        let step = self.step.as_deref().map(ExecutionStep::parse);
+        let counts = self.counts.map(|json| Counts::parse(kind, &json));
         Ok(RequestRow {
+            is_of_later_release: step == Some(None) || counts == Some(None),
             id: GdprRequestId(self.request_id),
             kind,
             state: parse_state(&self.state)?,
-            step: self.step.as_deref().map(parse_step).transpose()?,
+            step: step.flatten(),
             attempts: self.attempts,
             subject_sealed: self.subject_sealed.map(Sealed::from_bytes),
             subject: BlindIndex(subject),
@@ -171,14 +174,10 @@ impl RawRequest {
             created_at: self.created_at,
             subject_key: self.subject_key_id.map(SubjectKeyId),
             position: self.stream_position.map(Position),
-            counts: counts.transpose()?,
+            counts: counts.flatten(),
             expires_at: self.expires_at,
         })
     }
-}
-
-fn parse_step(name: &str) -> Result<ExecutionStep, StoreError> {
-    ExecutionStep::parse(name).ok_or(StoreError::UnknownValue("step of an execution"))
 }
 
 fn parse_state(name: &str) -> Result<RequestState, StoreError> {

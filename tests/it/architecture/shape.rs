@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use syn::visit::{self, Visit};
 use syn::{
-    FnArg, ImplItemFn, ItemEnum, ItemFn, ItemStruct, ItemTrait, Pat, Signature, TraitItemFn, Type,
+    FnArg, ImplItemFn, ItemEnum, ItemFn, ItemStruct, ItemTrait, ItemType, Pat, Signature,
+    TraitItemFn, Type,
 };
 
 /// Parameters besides `self`. More are fields of a struct with a name.
@@ -26,7 +27,7 @@ struct Functions<'a> {
 
 /// What is wrong with the parameters of a file's functions, one line each.
 pub fn faults(path: &str, source: &str) -> Vec<String> {
-    let Ok(file) = syn::parse_file(source) else { return Vec::new() };
+    let file = syn::parse_file(source).unwrap();
     let mut functions = Functions { path, found: Vec::new() };
     functions.visit_file(&file);
     functions.found
@@ -103,6 +104,10 @@ impl Visit<'_> for Names {
     }
 
     fn visit_item_trait(&mut self, item: &ItemTrait) {
+        self.0.push(item.ident.to_string());
+    }
+
+    fn visit_item_type(&mut self, item: &ItemType) {
         self.0.push(item.ident.to_string());
     }
 }

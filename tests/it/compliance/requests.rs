@@ -178,6 +178,38 @@ async fn every_state_takes_exactly_the_actions_of_the_table() {
     app.stop().await;
 }
 
+/// While replicas of two releases run: the older one shows the request, and leaves it to the newer one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_with_a_step_of_a_later_release_is_shown_and_waits_for_it() {
+    let app = TestApp::start().await;
+    let tenant = app.tenant("acme").await;
+    ask_for_approval(&app, "acme").await;
+    let id = file(&tenant.compliance, "restrict", "couple-1").await;
+    let superuser = app.db.superuser().await;
+    let later =
+        "UPDATE ai_cache_gdpr_requests SET step = 'of-later', counts = '{\"of\": \"later\"}'";
+    superuser.batch_execute(later).await.unwrap();
+    let listed = tenant.compliance.get(REQUESTS).await.expect(200).body;
+    assert_eq!(listed["requests"][0]["id"], id.as_str());
+
+    let second = app.token(tenant.id, &[Role::Compliance]).await;
+    let approve = format!("{REQUESTS}/{id}/approve");
+    app.client.with_token(&second).post(&approve, &json!({})).await.expect(200);
+    wait_for(&tenant.compliance, &id, "executing").await;
+    wait_until("the request is given back", || async {
+        let given_back = "SELECT count(*) FROM ai_cache_gdpr_requests
+                          WHERE state = 'executing' AND lease_holder IS NULL AND attempts = 0";
+        (app.db.count(given_back).await == 1).then_some(())
+    })
+    .await;
+    assert_eq!(records(&app.db, &id, "restrict").await, 0);
+
+    let known = "UPDATE ai_cache_gdpr_requests SET step = NULL, counts = NULL";
+    superuser.batch_execute(known).await.unwrap();
+    wait_for(&tenant.compliance, &id, "completed").await;
+    app.stop().await;
+}
+
 /// Four eyes: who filed it may not approve it; until somebody else does, nothing is executed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn where_a_tenant_asks_for_it_somebody_else_must_approve() {

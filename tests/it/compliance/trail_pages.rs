@@ -243,7 +243,8 @@ async fn windows_of_any_length_cover_the_trail_once() {
         add_such_rows((&app.db, tenant.id), now - TimeDelta::days(days), 60, (class, rare)).await;
     }
     let store = app.rooms().store();
-    let mut trail = store.within(Duration::from_mins(1)).snapshot(tenant.id).await.unwrap();
+    let mut trail =
+        store.within(Duration::from_mins(1)).snapshot("read a trail", tenant.id).await.unwrap();
     let from = Some(now - TimeDelta::days(1));
     let (mut windows, mut found) = (0, 0);
     for (order, from) in [

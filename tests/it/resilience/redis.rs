@@ -76,14 +76,19 @@ pub struct Process {
 
 /// A process over a new database.
 pub async fn first_process(redis_url: &str) -> Process {
-    let app = start(TestDb::new().await, redis_url).await;
+    first_process_within(redis_url, LIMIT).await
+}
+
+/// A process that waits for Redis this long.
+pub async fn first_process_within(redis_url: &str, timeout: Duration) -> Process {
+    let app = start(TestDb::new().await, redis_url, timeout).await;
     let tenant = app.tenant("acme").await;
     let token = app.token(tenant.id, &[Role::App]).await;
     Process { app, caller: tenant.app, token }
 }
 
-async fn start(db: TestDb, redis_url: &str) -> TestApp {
-    let redis = RedisSettings { urls: vec![redis_url.to_owned()], timeout: LIMIT };
+async fn start(db: TestDb, redis_url: &str, timeout: Duration) -> TestApp {
+    let redis = RedisSettings { urls: vec![redis_url.to_owned()], timeout };
     let builder = TestApp::builder().db(&db).settings(|settings| settings.redis = Some(redis));
     let app = builder.start().await;
     app.upstream.answer_with(right);
@@ -97,7 +102,7 @@ impl Process {
     }
 
     async fn another_at(&self, redis_url: &str) -> Self {
-        let app = start(self.app.db.clone(), redis_url).await;
+        let app = start(self.app.db.clone(), redis_url, LIMIT).await;
         let caller = app.client.with_token(&self.token);
         Self { app, caller, token: self.token.clone() }
     }

@@ -74,7 +74,8 @@ impl Compliance {
         let tenant_keys = self.parts.keyring.tenant_keys(tenant).await?;
         let snapshot_at = self.parts.clock.now();
         // The snapshot has the limit of long work, since a page of entries may be large.
-        let mut snapshot = self.parts.store.long().snapshot(tenant).await?;
+        let mut snapshot =
+            self.parts.store.long().snapshot("read what an export holds", tenant).await?;
         let read = snapshot.read(async |tx| {
             let key = keys::find_subject_key(tx, subject).await?.map(|key| key.id);
             let names = keys::list_subject_key_ids(tx, subject).await?;
