@@ -201,3 +201,57 @@ async fn a_record_of_another_transaction_commits_nothing() {
     assert_eq!(left, 0);
     app.stop().await;
 }
+
+/// An outcome that changes nothing stays what it is when its connection is gone before the end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_roll_back_that_fails_keeps_its_outcome() {
+    let app = TestApp::start().await;
+    let tenant = app.tenant("acme").await;
+    let token = token_of(&app, tenant.id).await;
+    let (store, superuser) = (app.rooms().store(), app.db.superuser().await);
+    let ended = store.change("lose the connection in a test", tenant.id, async |mut tx| {
+        tokens::update_revoked(&mut tx, token, SystemClock.now()).await?;
+        let end = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity
+                   WHERE datname = current_database() AND state = 'idle in transaction'
+                     AND query LIKE '%api_tokens%'";
+        let ended = superuser.query(end, &[]).await.unwrap();
+        Ok::<_, StoreError>(Ending::RollBack(ended.len()))
+    });
+    assert_eq!(ended.await.unwrap(), 1, "one connection was ended, and the outcome is told");
+    let revoked = "SELECT count(*) FROM api_tokens WHERE revoked_at IS NOT NULL";
+    assert_eq!(app.db.count(revoked).await, 0);
+    app.stop().await;
+}
+
+/// A batch of the eviction is begun five times at most, and its turn once: what committed before in
+/// the turn is not repeated for its sake.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_turn_of_the_eviction_does_not_begin_anew_for_its_batches() {
+    let app = TestApp::start().await;
+    let tenant = app.tenant("acme").await;
+    tenant.app.ask("something").await.expect(200);
+    let path = "/api/ai-cache/admin/tenants/acme";
+    app.operator().await.send_json("PATCH", path, &json!({ "maxEntries": 1 })).await.expect(200);
+    tenant.app.ask("something else").await.expect(200);
+    let deadlocks = "CREATE SEQUENCE tries;
+                     GRANT USAGE ON SEQUENCE tries TO PUBLIC;
+                     CREATE FUNCTION deadlock() RETURNS trigger LANGUAGE plpgsql AS $$
+                     BEGIN
+                       PERFORM nextval('tries');
+                       RAISE EXCEPTION USING ERRCODE = '40P01';
+                     END $$;
+                     CREATE TRIGGER deadlock BEFORE DELETE ON ai_cache_entries
+                     FOR EACH ROW EXECUTE FUNCTION deadlock()";
+    app.db.superuser().await.batch_execute(deadlocks).await.unwrap();
+    wait_until("the turn is this one's", || async {
+        match app.rooms().administration.evict().await {
+            Ok(None) => None,
+            other => Some(other.unwrap_err()),
+        }
+    })
+    .await;
+    let tries = app.db.count("SELECT last_value FROM tries").await;
+    println!("{tries} tries of a batch in one turn");
+    assert!(tries > 0 && tries % 5 == 0 && tries <= 10, "{tries} tries");
+    app.stop().await;
+}
