@@ -1,5 +1,5 @@
-//! The composition root: settings and what tests may replace become a running service. The one
-//! place that knows which parts are there.
+//! The composition root: it makes a running service of the settings and of the parts that tests may
+//! replace. It is the one place that knows which parts there are.
 
 mod error;
 mod rooms;
@@ -43,13 +43,13 @@ use trail::TrailNeeds;
 
 /// The parts behind HTTP, running.
 pub struct App {
-    /// Answers to questions.
+    /// The room of answers.
     pub answering: Arc<Answering>,
-    /// Use cases of compliance staff.
+    /// The room of compliance staff.
     pub compliance: Arc<Compliance>,
-    /// Use cases of administrators and operators.
+    /// The room of administrators and operators.
     pub administration: Arc<Administration>,
-    /// What the rooms of use cases share.
+    /// The parts that all rooms share.
     pub calls: Arc<Calls>,
     jobs: Jobs,
     health: HealthParts,
@@ -65,7 +65,7 @@ pub struct Running {
     server: Server,
 }
 
-/// What the rooms of use cases are put together from.
+/// The parts that the rooms are made from.
 struct Foundation {
     store: Store,
     audit: Audit,
@@ -87,7 +87,7 @@ impl App {
         let store = Store::new(&settings.database_url, &settings.store, Arc::clone(&metrics))?;
         guard::check(&store).await?;
         let now = deps.clock.now();
-        // One id names the process: as a replica, as a writer, and its spool.
+        // One id names the process: as a replica, as a writer, and in its spool's folder.
         let replica = deps.ids.next(now);
         let classes = trail::find_classes(&store, settings.retention_days).await?;
         let needs = TrailNeeds {
@@ -183,7 +183,7 @@ impl App {
         }
     }
 
-    /// Does what comes before the first request, and starts the jobs.
+    /// Does the work that comes before the first request, and starts the jobs.
     async fn begin(
         &self,
         ledger: PresentLedger,
@@ -195,7 +195,8 @@ impl App {
         self.compliance.note_ledger(ledger).await?;
         let is_service = matches!(self.settings.process, Process::Service { .. });
         if is_service {
-            // Nobody need wait for the dead; nor for a command, which does not serve.
+            // Nobody need wait for dead processes. A command signs nobody off, because it does not
+            // serve.
             let dead: Vec<Uuid> = audit.dead().iter().map(|dead| dead.0).collect();
             coherence.sign_off(&dead).await?;
             coherence.begin().await?;
@@ -208,37 +209,37 @@ impl App {
         Ok(())
     }
 
-    /// The audit trail.
+    /// Returns the audit trail.
     pub const fn audit(&self) -> &Audit {
         &self.jobs.audit
     }
 
-    /// Postgres.
+    /// Returns Postgres.
     pub const fn store(&self) -> &Store {
         &self.jobs.store
     }
 
-    /// Keys.
+    /// Returns the keys of tenants and persons.
     pub const fn keyring(&self) -> &Arc<Keyring> {
         &self.jobs.keyring
     }
 
-    /// What is still true.
+    /// Returns the invalidation stream.
     pub const fn coherence(&self) -> &Arc<Coherence> {
         &self.jobs.coherence
     }
 
-    /// Memory, Redis and Postgres, where answers are.
+    /// Returns the tiers: memory, Redis and Postgres.
     pub const fn stack(&self) -> &Stack {
         &self.health.stack
     }
 
-    /// The tokens that this process knows.
+    /// Returns the tokens that this process knows.
     pub const fn remembered(&self) -> &Arc<Remembered> {
         &self.remembered
     }
 
-    /// Time.
+    /// Returns the clock.
     pub const fn clock(&self) -> &Arc<dyn Clock> {
         &self.deps.clock
     }
@@ -273,7 +274,8 @@ impl App {
         Ok(Running { app: self, server })
     }
 
-    /// Writes what is queued and ends every task; returns whether all ended by themselves.
+    /// Writes everything that is queued and ends every task. Returns whether all tasks ended by
+    /// themselves.
     pub async fn stop(self) -> bool {
         let clean = self.jobs.lifecycle.shut_down(self.settings.grace).await;
         self.store().close().await;
@@ -282,12 +284,12 @@ impl App {
 }
 
 impl Running {
-    /// Where HTTP listens.
+    /// Returns the address at which HTTP listens.
     pub const fn address(&self) -> SocketAddr {
         self.server.address()
     }
 
-    /// The parts behind HTTP.
+    /// Returns the parts behind HTTP.
     pub const fn app(&self) -> &App {
         &self.app
     }
@@ -299,7 +301,7 @@ impl Running {
     }
 }
 
-/// The installation's own tenant, which `migrate` makes.
+/// Finds the installation's own tenant, which `migrate` makes.
 async fn find_installation(store: &Store) -> Result<TenantId, StoreError> {
     let row = store
         .system("find the installation's own tenant", async |mut tx| {
@@ -328,7 +330,7 @@ fn keyring(
     })
 }
 
-/// This process as the others see it.
+/// Describes this process as other replicas see it.
 fn follower(settings: &AppSettings, replica: Uuid, started_at: DateTime<Utc>) -> Follower {
     let floor = settings.redis.is_some();
     Follower { lease: coherence::LEASE, floor, replica, started_at }

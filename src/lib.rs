@@ -1,5 +1,5 @@
-//! ai-cache: a multi-tenant cache for answers that cost money and time. Modules stand in the order
-//! of their layers: each may use only those of a lower number.
+//! ai-cache: a multi-tenant cache for answers that cost money and time. The modules stand in the
+//! order of their layers: each may use only modules of a lower number.
 
 pub mod administration; // 8 tenants, tokens, entries
 pub mod answering; // 8 everything between a question and its answer

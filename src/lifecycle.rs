@@ -1,5 +1,5 @@
-//! Start and end of everything that runs beside a request: stop tokens and the task tracker.
-//! Owns the only `tokio::spawn`; a task that is not spawned here does not exist.
+//! The start and the end of everything that runs beside a request: stop tokens and the task
+//! tracker. It owns the only `tokio::spawn`, so a task that is not spawned here does not exist.
 
 use std::future::Future;
 use std::io;
@@ -23,8 +23,8 @@ pub struct Lifecycle {
 }
 
 impl Lifecycle {
-    /// Must be called inside a tokio runtime; all tasks run on that runtime, whichever thread
-    /// spawns them.
+    /// Makes the stop signals. It must be called inside a tokio runtime; all tasks run on that
+    /// runtime, whichever thread spawns them.
     pub fn new() -> Self {
         Self {
             soft: CancellationToken::new(),
@@ -43,7 +43,7 @@ impl Lifecycle {
         self.tasks.spawn_on(task, &self.runtime)
     }
 
-    /// Runs `work` on a thread of the blocking pool and waits for it at shutdown.
+    /// Runs `work` on a thread of the blocking pool. It is waited for at shutdown.
     pub fn spawn_blocking<F, T>(&self, work: F) -> JoinHandle<T>
     where
         F: FnOnce() -> T + Send + 'static,
@@ -81,12 +81,12 @@ impl Lifecycle {
         self.soft.cancelled()
     }
 
-    /// Whether `stop` was called.
+    /// Returns whether `stop` was called.
     pub fn is_stopping(&self) -> bool {
         self.soft.is_cancelled()
     }
 
-    /// Resolves once waiting was given up.
+    /// Resolves once waiting for tasks was given up.
     pub fn abandoned(&self) -> WaitForCancellationFuture<'_> {
         self.hard.cancelled()
     }

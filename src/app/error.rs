@@ -1,4 +1,4 @@
-//! Why the service does not start.
+//! The reasons why the service does not start.
 
 use crate::audit::{AuditStartError, LedgerError, LineFileError};
 use crate::auth::HasherError;
@@ -11,7 +11,7 @@ use crate::store::StoreError;
 use crate::store::guard::GuardError;
 use crate::telemetry::MetricsError;
 
-/// Why the service does not start. One line each.
+/// The reason why the service does not start, in one line.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
     /// The database is not fit to serve from.
@@ -23,19 +23,19 @@ pub enum AppError {
     /// Redis is configured wrongly.
     #[error(transparent)]
     Redis(#[from] RedisError),
-    /// No series.
+    /// The metrics cannot be made.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
-    /// No random bytes.
+    /// There are no random bytes.
     #[error(transparent)]
     Crypto(#[from] CryptoError),
-    /// No hashing.
+    /// The pool that hashes tokens cannot be made.
     #[error(transparent)]
     Hasher(#[from] HasherError),
-    /// No HTTP.
+    /// The HTTP server cannot be started.
     #[error(transparent)]
     Server(#[from] ServerError),
-    /// No audit.
+    /// The audit trail cannot be started.
     #[error(transparent)]
     Audit(#[from] AuditStartError),
     /// The checkpoint file or the erasure ledger cannot be used.

@@ -1,4 +1,4 @@
-//! What a process is started with: settings, and what tests may replace.
+//! The settings that a process is started with, and the parts that tests may replace.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,62 +20,65 @@ use crate::redis::RedisSettings;
 use crate::store::StoreSettings;
 use crate::upstream::Upstream;
 
-/// What the service is to be.
+/// The settings of the service.
 #[derive(Debug, Clone)]
 pub struct AppSettings {
-    /// The service role's database URL.
+    /// The URL of the database for the service's role.
     pub database_url: String,
-    /// Pool size and limit.
+    /// The size of the pool, and the limit of a unit of work.
     pub store: StoreSettings,
-    /// Redis; `None`: no warm tier.
+    /// The settings of Redis. `None` means that there is no warm tier.
     pub redis: Option<RedisSettings>,
-    /// Bytes of the hot tier.
+    /// The bytes of the hot tier.
     pub memory_bytes: u64,
     /// Whether the cache takes part.
     pub switch: Switch,
-    /// How long answers of operations without a time of their own are good.
+    /// The time to live of answers whose operation has none of its own.
     pub default_ttl: TimeDelta,
-    /// How long past their time answers may still be served.
+    /// The windows in which stale answers may be served.
     pub stale: Windows,
-    /// Most entries in Postgres.
+    /// The most entries in Postgres.
     pub max_entries: u64,
     /// Whether entries are sealed under secret keys.
     pub encryption: Encryption,
     /// Whether records are written.
     pub auditing: Auditing,
-    /// What the process is there for.
+    /// The purpose of the process.
     pub process: Process,
-    /// Where each seal of the trail is kept outside; `None`: nowhere.
+    /// The file that keeps each seal of the trail outside the database. `None` means that there is
+    /// none.
     pub checkpoint: Option<PathBuf>,
-    /// Days that entries, requests and records are kept, of tenants that say nothing else.
+    /// The days that entries, requests and records are kept for tenants without a period of their
+    /// own.
     pub retention_days: u32,
-    /// Bytes of a part of an export's package in the clear.
+    /// The bytes of a part of an export's package, in the clear.
     pub part_bytes: usize,
-    /// Where erasures are kept outside; `None`: nowhere.
+    /// The file that keeps erasures outside the database. `None` means that there is none.
     pub erasure_ledger: Option<PathBuf>,
     /// Whether metrics are served.
     pub monitoring: Monitoring,
-    /// Whose `X-Forwarded-For` is believed.
+    /// The proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
-    /// Time a client has to send a body.
+    /// The time that a client has to send a body.
     pub body_limit: Duration,
-    /// Threads that serve HTTP.
+    /// The threads that serve HTTP.
     pub workers: usize,
-    /// Longest time a stop waits for replies under way, and then for their records.
+    /// The longest time that a stop waits for replies under way, and then for their records.
     pub grace: Duration,
 }
 
-/// What a process is there for.
+/// The purpose of a process.
 #[derive(Debug, Clone)]
 pub enum Process {
-    /// It serves callers.
+    /// The process serves callers.
     Service {
-        /// Where records wait while Postgres is away.
+        /// The place where records wait while Postgres is away.
         spool: SpoolSettings,
     },
-    /// It does what an operator said and ends. It does not wait for a Postgres that is away.
+    /// The process does what an operator said and ends. It does not wait for an unreachable
+    /// Postgres.
     Command {
-        /// What it does about a ledger that is another database's.
+        /// What the command does about a ledger of another database.
         hold: LedgerHold,
     },
 }
@@ -90,7 +93,7 @@ pub enum LedgerHold {
 }
 
 impl Process {
-    /// The spool of a service to be changed; a command has none.
+    /// Returns the spool of a service, to be changed. Returns `None` for a command.
     pub const fn spool_mut(&mut self) -> Option<&mut SpoolSettings> {
         match self {
             Self::Service { spool } => Some(spool),
@@ -98,7 +101,7 @@ impl Process {
         }
     }
 
-    /// The spool of a service; a command has none.
+    /// Returns the spool of a service. Returns `None` for a command.
     pub(super) const fn spool(&self) -> Option<&SpoolSettings> {
         match self {
             Self::Service { spool } => Some(spool),
@@ -112,21 +115,21 @@ impl Process {
 pub enum Auditing {
     /// Every reply waits for its record.
     On,
-    /// Receipts are granted as they are; for development only.
+    /// Receipts are granted without a record; for development only.
     Off,
 }
 
-/// What tests may replace.
+/// The parts that tests may replace.
 #[derive(Clone)]
 pub struct Deps {
-    /// Time.
+    /// The clock.
     pub clock: Arc<dyn Clock>,
-    /// Ids.
+    /// The source of ids.
     pub ids: Arc<dyn Ids>,
-    /// Who answers what is not cached.
+    /// The model that answers what is not cached.
     pub upstream: Arc<dyn Upstream>,
-    /// Master keys.
+    /// The master keys.
     pub keys: Arc<KeyProvider>,
-    /// What hashing a token's secret costs.
+    /// The cost of hashing a token's secret.
     pub hash_cost: HashCost,
 }

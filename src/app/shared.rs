@@ -1,4 +1,4 @@
-//! What replicas share through Redis, or what stands in for it.
+//! The parts that replicas share through Redis, or what stands in for them.
 
 use std::sync::Arc;
 

@@ -10,7 +10,8 @@ use crate::keyring::Keyring;
 use crate::telemetry::Metrics;
 use crate::tiers::{Hot, Sweeper};
 
-/// Who must react to steps of the invalidation stream; the first of them has a task to be run.
+/// Makes the subscribers of the invalidation stream. The first of them is the sweeper, whose task
+/// must be run.
 pub(super) fn subscribers(
     hot: &Arc<Hot>,
     metrics: &Arc<Metrics>,

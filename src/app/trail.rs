@@ -13,12 +13,12 @@ use crate::telemetry::Metrics;
 
 use super::{AppError, AppSettings, Auditing, Deps, LedgerHold, Process};
 
-/// Where seals are kept outside.
+/// The checkpoint file, where seals are kept outside.
 pub(super) fn checkpoint(settings: &AppSettings) -> Option<CheckpointFile> {
     settings.checkpoint.clone().map(CheckpointFile::new)
 }
 
-/// The retention classes of records, by what each tenant and the installation say.
+/// Finds the retention classes of records, from what each tenant and the installation say.
 pub(super) async fn find_classes(
     store: &Store,
     default_days: u32,
@@ -34,7 +34,7 @@ pub(super) async fn find_classes(
     Ok(classes)
 }
 
-/// Where erasures are kept outside.
+/// The erasure ledger's file, where erasures are kept outside.
 pub(super) fn erasures(settings: &AppSettings, deps: &Deps) -> Option<ErasureLedger> {
     let path = settings.erasure_ledger.clone()?;
     Some(ErasureLedger::new(path, Arc::clone(&deps.keys)))
@@ -83,7 +83,7 @@ pub(super) async fn start(
         stamper,
         writer,
         ledger,
-        // A command leaves seals to the services.
+        // A command leaves the sealing to the services.
         sealing: spool.is_some().then_some(sealing),
         spool,
         clock: Arc::clone(&deps.clock),

@@ -1,5 +1,5 @@
-//! How many requests a tenant may make in a minute. A bucket a tenant (GCRA), filled evenly; nothing
-//! is shared between tenants, and a tenant without a limit costs one atomic read.
+//! Limits how many requests a tenant may make in a minute. Each tenant has a bucket (GCRA) that
+//! fills evenly. Tenants share nothing, and a tenant without a limit costs one atomic read.
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -17,22 +17,23 @@ use crate::domain::ids::TenantId;
 
 use super::Calls;
 
-/// The time a limit is for, in seconds.
+/// The time that a limit is for, in seconds.
 pub const WINDOW_SECONDS: u32 = 60;
 
-/// What a limited tenant may still ask for here.
+/// The requests that a limited tenant may still make on this replica.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Allowance {
-    /// Requests of a minute, this replica's share.
+    /// The requests of a minute that are this replica's share.
     pub limit: u32,
-    /// Requests that may come at once now.
+    /// The requests that may come at once now.
     pub remaining: u32,
-    /// When a request is let through again; `None`: this one was.
+    /// The time after which a request is let through again. `None` means that this request was let
+    /// through.
     pub retry_after: Option<Duration>,
 }
 
 impl Allowance {
-    /// Seconds until as many as the limit may come at once.
+    /// Returns the seconds until as many requests as the limit may come at once.
     pub fn reset_seconds(&self) -> u32 {
         let spent = u64::from(self.limit.saturating_sub(self.remaining));
         let seconds = (spent * u64::from(WINDOW_SECONDS)).div_ceil(u64::from(self.limit.max(1)));
@@ -42,7 +43,8 @@ impl Allowance {
 
 struct Bucket {
     limit: NonZeroU32,
-    /// Of governor's own, monotonic clock: a clock set back must not shut a tenant out.
+    /// The limiter. It uses the monotonic clock of `governor`, so that a clock that is set back
+    /// shuts no tenant out.
     gcra: RateLimiter<NotKeyed, InMemoryState, DefaultClock, StateInformationMiddleware>,
 }
 
@@ -52,15 +54,15 @@ impl Bucket {
         Self { limit, gcra: gcra.with_middleware() }
     }
 
-    /// One of another size, spent as far as `before` was: a limit that is changed, also because
-    /// replicas come and go, gives nobody a full bucket.
+    /// Makes a bucket of another size that is spent as far as `before` was. So a limit that
+    /// changes, also because replicas come and go, gives nobody a full bucket.
     fn resized(limit: NonZeroU32, before: &Self) -> Self {
         let bucket = Self::new(limit);
         let old = before.take();
         let spent = u64::from(old.limit - old.remaining.min(old.limit)) * u64::from(limit.get());
         let spent = spent.div_ceil(u64::from(old.limit.max(1)));
         if let Some(spent) = u32::try_from(spent).ok().and_then(NonZeroU32::new) {
-            // It fits: it is at most the new limit.
+            // The spent part fits, because it is at most the new limit.
             let _spent = bucket.gcra.check_n(spent);
         }
         bucket
@@ -84,9 +86,10 @@ impl Bucket {
 /// The buckets of this process.
 #[derive(Default)]
 pub(super) struct Quotas {
-    /// Replaced whole when a limit is first seen or changed, which is rare; reading it never waits.
+    /// The map is replaced as a whole when a limit is first seen or changed, which is rare. Reading
+    /// it never waits.
     buckets: ArcSwap<HashMap<TenantId, Arc<Bucket>>>,
-    /// Held while a bucket is replaced, by whoever sees the change first.
+    /// The lock is held while a bucket is replaced, by the request that sees the change first.
     replacing: Mutex<()>,
 }
 
@@ -119,8 +122,8 @@ impl Quotas {
 }
 
 impl Calls {
-    /// Takes one request of a tenant out of its minute, which it has of all replicas that serve.
-    /// `None`: the tenant has no limit.
+    /// Takes one request out of a tenant's minute. All serving replicas share the minute evenly.
+    /// Returns `None` if the tenant has no limit.
     pub fn admit(&self, view: &TenantView) -> Option<Allowance> {
         let per_minute = NonZeroU32::new(view.requests_per_minute())?;
         Some(self.quotas.take(view.id(), per_minute, self.parts.coherence.live_replicas()))

@@ -1,5 +1,5 @@
-//! One authenticated request: who asks, since when, and the record of it. However it ends, there
-//! is one record.
+//! One authenticated request: its caller, its time of arrival, and its audit record. However the
+//! request ends, there is one record.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -15,20 +15,20 @@ use crate::domain::caller::Caller;
 use crate::domain::ids::{AuditId, Ids, RequestId, TenantId};
 use crate::domain::network::Network;
 
-/// What is known of a request before it is authenticated.
+/// The facts of a request that are known before it is authenticated.
 #[derive(Debug, Clone, Copy)]
 pub struct CallStart {
     /// The request's id.
     pub request: RequestId,
-    /// When it arrived.
+    /// The time of its arrival.
     pub at: DateTime<Utc>,
-    /// The same, to measure from.
+    /// The same moment on the monotonic clock, to measure from.
     pub arrived: Instant,
 }
 
-/// Where an authenticated request comes from.
+/// The origin of an authenticated request.
 pub struct CallOrigin {
-    /// Who asks.
+    /// The caller.
     pub caller: Caller,
     /// The roles as records write them.
     pub roles: Arc<str>,
@@ -49,21 +49,21 @@ pub struct Settled {
 
 /// An authenticated request.
 pub struct Call {
-    /// Who asks.
+    /// The caller.
     pub caller: Caller,
     /// The caller's tenant.
     pub view: Arc<TenantView>,
-    /// How sure the caller is.
+    /// How sure it is that the token is still good.
     pub standing: TokenStanding,
     /// The request's id.
     pub request: RequestId,
-    /// When it arrived.
+    /// The time of its arrival.
     pub at: DateTime<Utc>,
     arrived: Instant,
     audit: Audit,
     ids: Arc<dyn Ids>,
     template: AuditRecord,
-    /// `None` once settled.
+    /// The record in the making. `None` once it is settled.
     draft: Option<Draft>,
     settled: Option<Settled>,
 }
@@ -102,13 +102,13 @@ impl Call {
         }
     }
 
-    /// The same of a caller of this standing.
+    /// The same call with a caller of this standing.
     #[must_use]
     pub fn of_standing(self, standing: TokenStanding) -> Self {
         Self { standing, ..self }
     }
 
-    /// Notes something the record is to say however the request ends.
+    /// Notes something that the record says however the request ends.
     pub fn note(&mut self, learn: impl Fn(&mut AuditRecord)) {
         learn(&mut self.template);
         if let Some(draft) = &mut self.draft {
@@ -116,8 +116,8 @@ impl Call {
         }
     }
 
-    /// Completes the record and makes it durable. Where the record said before turns out not to be
-    /// what happened, a second one is added: the trail tells both.
+    /// Completes the record and makes it durable. If the request was settled before and that turned
+    /// out not to be what happened, a second record is added: the trail has both.
     pub async fn settle(
         &mut self,
         complete: impl FnOnce(&mut AuditRecord),
@@ -140,32 +140,34 @@ impl Call {
         })
     }
 
-    /// The newest durable record of this request, if there is one and it tells the end.
+    /// Returns the newest durable record of this request. Returns `None` if there is none that
+    /// tells the end.
     pub const fn settled(&self) -> Option<Settled> {
         self.settled
     }
 
-    /// The request failed after it was settled: what it said is no longer the whole truth.
+    /// Takes note that the request failed after it was settled, so that its record is no longer the
+    /// whole truth.
     pub const fn unsettle(&mut self) {
         self.settled = None;
     }
 
-    /// Microseconds since the request arrived.
+    /// Returns the microseconds since the request arrived.
     pub fn elapsed_us(&self) -> u64 {
         u64::try_from(self.arrived.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
-    /// When the request arrived, to measure from.
+    /// Returns the moment of arrival, to measure from.
     pub const fn arrived(&self) -> Instant {
         self.arrived
     }
 
-    /// A record of this request besides the one that tells its end.
+    /// Makes a further record of this request, besides the one that tells its end.
     pub fn further_record(&self) -> AuditRecord {
         AuditRecord { id: AuditId::fresh(&*self.ids, self.at), ..self.template.clone() }
     }
 
-    /// The record of a change that this request makes to `tenant`.
+    /// Makes the record of a change that this request makes to `tenant`.
     pub fn change(&self, tenant: TenantId, action: Action) -> AuditRecord {
         AuditRecord { tenant, action, outcome: Outcome::Done, ..self.further_record() }
     }

@@ -1,6 +1,6 @@
-//! Records of requests that were refused before anything was done for them, because they had no caller
-//! or their tenant's minute was spent: each by itself up to a rate, then one with a count, so that
-//! neither who guesses tokens nor who floods fills a trail.
+//! Records of requests that were refused before anything was done for them: they had no caller, or
+//! the tenant's minute was spent. Up to a rate each has its own record; beyond it one record has
+//! the count, so that neither guessed tokens nor floods fill a trail.
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -15,20 +15,21 @@ use crate::domain::network::Network;
 
 use super::{CallOrigin, CallStart, Calls};
 
-/// Records of one network, or of one tenant's spent minutes, a second.
+/// The records per second of one network, or of one tenant whose minute is spent.
 const PER_SECOND: NonZeroU32 = NonZeroU32::new(20).unwrap();
 
-/// Kinds that are counted apart between two flushes. Of more the networks are not told apart.
+/// The groups that are counted apart between two flushes. When there are more, networks are not
+/// told apart.
 const KINDS: usize = 10_000;
 
-/// Whose records are limited together.
+/// The source whose records share one rate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum DenialSource {
     Network(Network),
     Tenant(TenantId),
 }
 
-/// What is counted together.
+/// The facts of refusals that are counted together.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct DenialGroup {
     tenant: TenantId,
@@ -39,7 +40,7 @@ struct DenialGroup {
 }
 
 impl DenialGroup {
-    /// The same without its network.
+    /// Returns the same group without its network.
     fn anywhere(mut self) -> Self {
         match &mut self.actor {
             Actor::Token { network, .. } | Actor::Anonymous { network } => *network = None,
@@ -49,11 +50,12 @@ impl DenialGroup {
     }
 }
 
-/// Who was refused lately.
+/// The refusals of the last moments.
 pub(super) struct Denials {
     installation: TenantId,
     sources: DefaultKeyedRateLimiter<DenialSource>,
-    /// Beyond the rate; held for one map operation. Only refused requests come here.
+    /// The counts beyond the rate. The lock is held for one map operation, and only refused
+    /// requests take it.
     beyond: Mutex<HashMap<DenialGroup, i64>>,
 }
 
@@ -76,8 +78,8 @@ impl Denials {
 }
 
 impl Calls {
-    /// Records that a request was refused before it had a caller, in the installation's own trail.
-    /// Waits for nothing: such a reply holds nothing of anybody.
+    /// Records in the installation's own trail that a request was refused before it had a caller.
+    /// It waits for nothing, because such a reply holds no data of anybody.
     pub fn record_denial(&self, start: CallStart, network: Network, status: u16) {
         let outcome = match status {
             401 => Outcome::Denied,
@@ -101,8 +103,8 @@ impl Calls {
         self.parts.audit.record_detached(AuditRecord { duration_us, ..record });
     }
 
-    /// Whether a request that its tenant's limit refuses is only counted; else it is to have a record
-    /// of its own.
+    /// Returns whether a request that its tenant's limit refuses is only counted. If false, the
+    /// request must get a record of its own.
     pub fn counts_refusal(&self, origin: &CallOrigin, action: Action, status: u16) -> bool {
         let tenant = origin.caller.tenant;
         if self.denials.sources.check_key(&DenialSource::Tenant(tenant)).is_ok() {
@@ -123,7 +125,7 @@ impl Calls {
         true
     }
 
-    /// Records what was counted since the last time, a record for each kind.
+    /// Records the counts since the last time, with one record for each group.
     pub fn flush_denials(&self) {
         self.denials.sources.retain_recent();
         for (kind, count) in self.denials.take() {

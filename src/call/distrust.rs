@@ -1,4 +1,4 @@
-//! A stored value that does not open: a finding, told to operators and recorded.
+//! A stored value that does not open is a finding: operators are told, and it is recorded.
 
 use crate::audit::AuditError;
 use crate::domain::audit_record::{AuditRecord, Outcome};
@@ -9,7 +9,7 @@ use crate::keyring::KeyringError;
 use super::{Call, Calls};
 
 impl Calls {
-    /// Records that a stored value does not open, besides what is recorded of the request itself.
+    /// Records that a stored value does not open. The request has its own record besides.
     pub async fn record_distrust(
         &self,
         call: &Call,

@@ -1,4 +1,4 @@
-//! Invalidation: what it removes is not served to any request that arrives after its answer.
+//! The invalidation itself: what it removes is served to no request that arrives after its answer.
 
 use std::time::Duration;
 
@@ -18,17 +18,17 @@ use crate::tiers::WarmName;
 
 use super::{Call, Calls, ServiceError};
 
-/// Longest time for removing values from Redis.
+/// The longest time that removing values from Redis may take.
 const REDIS_LIMIT: Duration = Duration::from_secs(1);
 
-/// What is to be removed, in the caller's words.
+/// The entries to be removed, in the caller's words.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Invalidation {
     /// Everything of the tenant.
     All,
     /// One entry.
     Entry(EntryId),
-    /// Every entry of a kind.
+    /// Every entry of an operation.
     Operation(Operation),
     /// Every entry with this tag.
     Tag(String),
@@ -36,11 +36,11 @@ pub enum Invalidation {
     Location(String),
     /// Every entry with this vendor type, normalized.
     VendorType(String),
-    /// Every entry of one person's own.
+    /// Every entry that belongs to one person.
     Subject(SubjectId),
 }
 
-/// The same in the tenant's blind names.
+/// The same entries, in the tenant's blind names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Target {
     All,
@@ -48,30 +48,31 @@ enum Target {
     Group(Group),
 }
 
-/// What one commit removed: the target, or a part of it.
+/// The result of one commit: the target is removed, or a part of it.
 struct RemovedPart {
-    /// `None` where counting would have kept others waiting: what is gone is of an ended generation
-    /// and can be counted afterwards.
+    /// The number of removed entries. `None` where counting would have kept others waiting: these
+    /// entries are of an ended generation and can be counted afterwards.
     count: Option<u64>,
     selector: Selector,
-    /// Keys of some.
+    /// Cache keys of some of the removed entries.
     keys: Vec<CacheKey>,
     /// Whether nothing of the target is left.
     is_last: bool,
 }
 
-/// Whether to remove or only to count.
+/// Says whether entries are removed or only counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Invalidated {
-    /// Count what would be removed.
+    /// Entries are counted.
     DryRun,
-    /// Remove.
+    /// Entries are removed.
     ForReal,
 }
 
 impl Calls {
-    /// Removes, or counts, entries of the caller's tenant; returns how many. An entry that is not
-    /// there counts 0. A large group goes in parts: after a failure, what went before stays removed.
+    /// Removes, or counts, entries of the caller's tenant. Returns how many there were; an entry
+    /// that does not exist counts 0. A large group is removed in parts: after a failure, the parts
+    /// before it stay removed.
     pub async fn invalidate(
         &self,
         call: &Call,
@@ -113,7 +114,8 @@ impl Calls {
         self.parts.metrics.invalidated(count);
     }
 
-    /// `None`: a person never named before, of whom there is nothing.
+    /// Translates the caller's words into blind names. Returns `None` for a person who was never
+    /// named before, of whom there is nothing.
     async fn target(
         &self,
         call: &Call,
@@ -208,7 +210,8 @@ impl Calls {
         committed.await
     }
 
-    /// Frees the memory in Redis. Correctness does not depend on it: what stays is not admitted.
+    /// Frees the memory in Redis. Correctness does not depend on it, because values that stay are
+    /// not admitted.
     async fn remove_from_redis(&self, call: &Call, gone: &[CacheKey]) {
         if gone.is_empty() {
             return;
@@ -230,7 +233,7 @@ impl Calls {
     }
 }
 
-/// Removes the rows, with the tenant's fills barred until the transaction ends.
+/// Removes the rows. The tenant's fills are barred until the transaction ends.
 async fn remove(
     tx: &mut WriteTx,
     target: Target,
@@ -253,8 +256,8 @@ async fn remove(
             }
         }
         Target::Entry(id) => {
-            // One that is not good any more counts as not there, but is removed too: it may still
-            // be opened.
+            // An entry that is no longer good counts as absent, but is removed too, because it can
+            // still be opened.
             let removed = removals::delete(tx, id, generation, now).await?;
             let count = removed.is_some_and(|removed| removed.was_good);
             let key = removed.map(|removed| removed.key);

@@ -1,4 +1,4 @@
-//! The words an entry can be found by, as they are sealed beside it.
+//! The labels by which an entry can be found, as they are sealed beside it.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,15 +6,15 @@ use crate::domain::candidate::LabelIndexes;
 use crate::domain::query::QueryRequest;
 use crate::keyring::{BlindKind, TenantKeys};
 
-/// Location, vendor types and tags of an entry.
+/// The location, vendor types and tags of an entry.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Labels {
-    /// As given.
+    /// The location as the client gave it.
     pub location: Option<String>,
-    /// Normalized.
+    /// The vendor types, normalized.
     pub vendor_types: Vec<String>,
-    /// As given, sorted.
+    /// The tags as the client gave them, sorted.
     pub tags: Vec<String>,
 }
 
@@ -28,7 +28,7 @@ impl Labels {
         }
     }
 
-    /// Their blind indexes.
+    /// Makes the blind indexes of the labels.
     pub fn indexes(&self, keys: &TenantKeys) -> LabelIndexes {
         let index = |kind, text: &String| keys.blind_index(kind, text.as_bytes());
         let indexes = |kind, texts: &[String]| texts.iter().map(|text| index(kind, text)).collect();
@@ -40,7 +40,7 @@ impl Labels {
     }
 }
 
-/// What was asked, as it is sealed for exports.
+/// The question, as it is sealed for exports.
 #[derive(Serialize)]
 pub struct Question<'a> {
     query: &'a str,
@@ -48,19 +48,19 @@ pub struct Question<'a> {
     parameters: &'a crate::domain::json::Object,
 }
 
-/// The same, opened.
+/// The opened question.
 #[derive(Deserialize)]
 pub struct OpenedQuestion {
-    /// The text that was asked.
+    /// The text of the query.
     pub query: String,
-    /// The lines of its context, by name.
+    /// The lines of the context, by name.
     pub context: std::collections::BTreeMap<String, String>,
-    /// Its parameters, a JSON object.
+    /// The parameters, a JSON object.
     pub parameters: Box<serde_json::value::RawValue>,
 }
 
 impl<'a> Question<'a> {
-    /// What a request asks.
+    /// Takes the question out of a request.
     pub fn of(request: &'a QueryRequest) -> Self {
         Self {
             query: &request.query,

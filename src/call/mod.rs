@@ -1,5 +1,5 @@
-//! What every use case needs, whoever asks: the call and its record in the making, admission, records
-//! of refusals, ends of streams, labels, and the invalidation itself. Knows no single use case.
+//! The parts that every use case needs: the call and its record in the making, admission, denials,
+//! ends of streams, labels, and the invalidation itself. This module knows no single use case.
 
 mod admit;
 mod authenticated;
@@ -43,35 +43,35 @@ pub struct CallsParts {
     pub store: Store,
     /// The audit trail.
     pub audit: Audit,
-    /// Keys.
+    /// The keys of tenants and persons.
     pub keyring: Arc<Keyring>,
-    /// What is still true.
+    /// The invalidation stream, which says what is still true.
     pub coherence: Arc<Coherence>,
-    /// Memory, Redis and Postgres, where answers are.
+    /// The tiers: memory, Redis and Postgres.
     pub stack: Stack,
-    /// The tokens that are known to be revoked.
+    /// The tokens that this process knows.
     pub remembered: Arc<Remembered>,
-    /// Time.
+    /// The clock.
     pub clock: Arc<dyn Clock>,
-    /// Ids.
+    /// The source of ids.
     pub ids: Arc<dyn Ids>,
-    /// Series for operators.
+    /// The metrics.
     pub metrics: Arc<Metrics>,
     /// The installation's own tenant, whose trail holds the records that belong to no other tenant.
     pub installation: TenantId,
 }
 
-/// What the rooms of use cases share.
+/// The parts that all rooms share.
 pub struct Calls {
     parts: CallsParts,
-    /// Live counters of each tenant.
+    /// The live counters of each tenant.
     pub stats: Stats,
     denials: Denials,
     quotas: Quotas,
 }
 
 impl Calls {
-    /// Makes it of its parts.
+    /// Makes it from its parts.
     pub fn new(parts: CallsParts) -> Arc<Self> {
         let stats = Stats::new(parts.clock.now());
         let denials = Denials::new(parts.installation);
@@ -79,25 +79,26 @@ impl Calls {
     }
 }
 
-/// What may go wrong in any use case.
+/// The errors that any use case may have.
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceError {
-    /// No durable record, so no data.
+    /// The record could not be made durable, so no data may leave.
     #[error(transparent)]
     Audit(#[from] AuditError),
     /// Postgres failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A change is committed, but perhaps not in force on every replica yet: safe to repeat.
+    /// The change is committed, but perhaps not in force on every replica yet. It is safe to repeat
+    /// it.
     #[error("the change is not known to be in force on every replica; it is committed, repeat it")]
     NotPropagated(#[from] PropagationError),
-    /// Keys failed.
+    /// The keys failed.
     #[error(transparent)]
     Keyring(#[from] KeyringError),
-    /// A value that was opened is not what was sealed.
+    /// An opened value does not have the form that was sealed.
     #[error("a stored value has an unknown form")]
     Malformed,
-    /// The token was revoked, or its tenant disabled, while it was served.
+    /// The token was revoked, or its tenant was disabled, while the request was served.
     #[error("the token is no longer accepted")]
     Revoked,
     /// The person's data are restricted.

@@ -1,5 +1,5 @@
-//! On whose word a use case runs: the call of a token, or an operator at the command line. Both leave
-//! the same records, so the use case is written once.
+//! Says on whose word a use case runs: a token asks with a call, or an operator asks at the command
+//! line. Both leave the same records, so each use case is written once.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,7 +12,7 @@ use crate::domain::ids::{AuditId, Ids, TenantId};
 use super::served_token::ServedToken;
 use super::{Call, Calls};
 
-/// Who asks for a reading, and the record of it.
+/// The asker of a reading, with the record of it.
 pub enum OnWord<'a> {
     /// A token asks, with this call.
     Call(&'a mut Call),
@@ -29,7 +29,7 @@ pub struct OperatorsRecord {
 }
 
 impl Calls {
-    /// The word of an operator at the command line who wants `action` on the data of `tenant`.
+    /// Makes the word of an operator at the command line, for `action` on the data of `tenant`.
     pub fn operators_word(&self, tenant: TenantId, action: Action) -> OnWord<'static> {
         OnWord::Operator(Box::new(OperatorsRecord {
             template: AuditRecord { tenant, action, ..self.command_line_record() },
@@ -41,7 +41,7 @@ impl Calls {
 }
 
 impl OnWord<'_> {
-    /// The tenant whose data are asked for.
+    /// Returns the tenant whose data are asked for.
     pub fn tenant(&self) -> TenantId {
         match self {
             Self::Call(call) => call.caller.tenant,
@@ -49,7 +49,7 @@ impl OnWord<'_> {
         }
     }
 
-    /// The token that asks. Returns `None` for an operator.
+    /// Returns the token that asks. Returns `None` for an operator.
     pub(super) fn token(&self) -> Option<ServedToken> {
         match self {
             Self::Call(call) => Some(ServedToken::of(call)),
@@ -57,7 +57,7 @@ impl OnWord<'_> {
         }
     }
 
-    /// The moment at which the work began, to measure from.
+    /// Returns the moment at which the work began, to measure from.
     pub(super) fn begun(&self) -> Instant {
         match self {
             Self::Call(call) => call.arrived(),
@@ -97,7 +97,8 @@ impl OnWord<'_> {
         }
     }
 
-    /// The record of the end of a stream that this work gives out, but for how the stream ends.
+    /// Makes the record of the end of a stream that this work gives out, without how the stream
+    /// ended.
     pub(super) fn end_record(&self, action: Action) -> AuditRecord {
         match self {
             Self::Call(call) => {

@@ -7,7 +7,8 @@ use crate::domain::ids::{AuditId, RequestId, TenantId};
 use super::{Calls, CallsParts};
 
 impl Calls {
-    /// The record of something that the service does by itself, of one thing unless told otherwise.
+    /// Makes the record of something that the service does by itself. Its count is 1 unless the
+    /// caller changes it.
     pub fn service_record(
         &self,
         tenant: TenantId,
@@ -21,12 +22,12 @@ impl Calls {
         AuditRecord { outcome: Outcome::Done, count: 1, ..AuditRecord::begun(head) }
     }
 
-    /// The id of work that nobody asked for.
+    /// Makes the id of work that no request asked for.
     pub fn fresh_request(&self) -> RequestId {
         RequestId::fresh(&*self.parts.ids, self.parts.clock.now())
     }
 
-    /// The record of a change made from the command line, but for what was changed.
+    /// Makes the record of a change from the command line, without what was changed.
     pub fn command_line_record(&self) -> AuditRecord {
         let CallsParts { ids, clock, .. } = &self.parts;
         let at = clock.now();

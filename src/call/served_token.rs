@@ -1,4 +1,4 @@
-//! The token that a stream is given out to, which may lose its right on the way.
+//! The token that a stream is given out to. It may be revoked while the stream goes on.
 
 use std::sync::Arc;
 
@@ -15,12 +15,13 @@ pub(super) struct ServedToken {
 }
 
 impl ServedToken {
-    /// The token of a call.
+    /// Takes the token of a call.
     pub(super) fn of(call: &Call) -> Self {
         Self { id: call.caller.token, view: Arc::clone(&call.view) }
     }
 
-    /// As far as this process has heard. When it may have missed something, Postgres is asked.
+    /// Checks that the token is still accepted, as far as this process has heard. When the process
+    /// may have missed something, it asks Postgres.
     pub(super) async fn check(&self, parts: &CallsParts) -> Result<(), ServiceError> {
         if !self.view.is_active() || parts.remembered.is_revoked(self.id) {
             return Err(ServiceError::Revoked);

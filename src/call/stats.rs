@@ -1,5 +1,5 @@
-//! Live counters of each tenant and operation since the process began. Counting is a few atomic
-//! additions; reading adds them up.
+//! Live counters of each tenant and operation since the process began. Counting costs a few atomic
+//! additions; reading adds the counters up.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,15 +13,16 @@ use crate::domain::ids::TenantId;
 use crate::domain::money::Usd;
 use crate::domain::operation::Operation;
 
-/// Eight buckets for each doubling of the response time: percentiles are within 9 %.
+/// Each doubling of the response time has eight buckets, so percentiles are within 9 %.
 const STEPS_PER_DOUBLING: f64 = 8.0;
 const BUCKETS: usize = 240;
 
 /// Counters of all tenants.
 pub struct Stats {
-    /// When counting began.
+    /// The time when counting began.
     pub since: DateTime<Utc>,
-    /// Replaced whole when a tenant is first counted, which is rare; reading it never waits.
+    /// The map is replaced as a whole when a tenant is first counted, which is rare. Reading it
+    /// never waits.
     tenants: ArcSwap<HashMap<TenantId, Arc<TenantStats>>>,
 }
 
@@ -54,7 +55,7 @@ impl Default for Histogram {
     }
 }
 
-/// What was counted, added up.
+/// The counters, added up.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Totals {
     /// Answers from each tier.
@@ -67,9 +68,9 @@ pub struct Totals {
     pub upstream_calls: u64,
     /// Answers shared with another caller's fetch.
     pub collapsed: u64,
-    /// Tokens not bought again.
+    /// Tokens that were not bought again.
     pub tokens_saved: u64,
-    /// Money not spent again.
+    /// Money that was not spent again.
     pub cost_saved: Usd,
     /// Sum of all response times in microseconds.
     pub response_us: u64,
@@ -97,7 +98,7 @@ impl Stats {
         Self { since, tenants: ArcSwap::default() }
     }
 
-    /// The counters of a tenant.
+    /// Returns the counters of a tenant.
     pub fn tenant(&self, id: TenantId) -> Arc<TenantStats> {
         if let Some(stats) = self.tenants.load().get(&id) {
             return Arc::clone(stats);
@@ -113,7 +114,7 @@ impl Stats {
 }
 
 impl TenantStats {
-    /// The counters of an operation.
+    /// Returns the counters of an operation.
     pub const fn operation(&self, operation: Operation) -> &OperationStats {
         &self.operations[operation.index()]
     }
@@ -123,12 +124,12 @@ impl TenantStats {
         self.invalidations.fetch_add(count, Ordering::Relaxed);
     }
 
-    /// Entries removed by invalidations.
+    /// Returns the number of entries that invalidations removed.
     pub fn invalidations(&self) -> u64 {
         self.invalidations.load(Ordering::Relaxed)
     }
 
-    /// The counters of one operation, or of all.
+    /// Adds up the counters of one operation, or of all.
     pub fn totals(&self, only: Option<Operation>) -> Totals {
         let mut totals = Totals::default();
         for operation in Operation::ALL {
@@ -141,34 +142,34 @@ impl TenantStats {
 }
 
 impl OperationStats {
-    /// An answer from a tier and what it saved.
+    /// Counts an answer from a tier and what it saved.
     pub fn hit(&self, tier: Tier, tokens: u64, cost: Usd) {
         self.hits[tier.index()].fetch_add(1, Ordering::Relaxed);
         self.tokens_saved.fetch_add(tokens, Ordering::Relaxed);
         self.cost_saved.fetch_add(cost.0, Ordering::Relaxed);
     }
 
-    /// An answer that was not cached.
+    /// Counts an answer that was not cached.
     pub fn miss(&self) {
         self.misses.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A miss that another caller's fetch answered.
+    /// Counts a miss that another caller's fetch answered.
     pub fn collapsed(&self) {
         self.collapsed.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A query without a reply.
+    /// Counts a query without a reply.
     pub fn error(&self) {
         self.errors.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A call of the upstream.
+    /// Counts a call of the upstream.
     pub fn upstream_call(&self) {
         self.upstream_calls.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How long a reply took.
+    /// Counts the response time of a reply.
     pub fn responded(&self, elapsed_us: u64) {
         self.response_us.fetch_add(elapsed_us, Ordering::Relaxed);
         self.responses.0[bucket(elapsed_us)].fetch_add(1, Ordering::Relaxed);
@@ -193,22 +194,23 @@ impl OperationStats {
 }
 
 impl Totals {
-    /// Answers from any tier.
+    /// Returns the answers from all tiers.
     pub fn all_hits(&self) -> u64 {
         self.hits.iter().sum()
     }
 
-    /// Hits out of all answers, 0 when there were none.
+    /// Returns the share of hits among all answers. Returns 0 if there were none.
     pub fn hit_rate(&self) -> f64 {
         ratio(self.all_hits(), self.all_hits() + self.misses)
     }
 
-    /// Mean response time in milliseconds, 0 when there were none.
+    /// Returns the mean response time in milliseconds. Returns 0 if there were no replies.
     pub fn mean_ms(&self) -> f64 {
         ratio(self.response_us, self.buckets.iter().sum()) / 1_000.0
     }
 
-    /// Response time in milliseconds that `share` (0 to 1) of the replies did not exceed.
+    /// Returns the response time in milliseconds that `share` (0 to 1) of the replies did not
+    /// exceed.
     pub fn percentile_ms(&self, share: f64) -> f64 {
         let total: u64 = self.buckets.iter().sum();
         let mut seen = 0;

@@ -13,20 +13,20 @@ use super::on_word::OnWord;
 use super::served_token::ServedToken;
 use super::{Calls, CallsParts, ServiceError};
 
-/// Tells the end of a stream once, also when nobody asks for more of it.
+/// Records the end of a stream once, also when nobody asks for more of it.
 pub struct StreamEnd {
-    /// The record of the end; `None` once it is told.
+    /// The record of the end. `None` once it is made.
     draft: Option<Draft>,
-    /// The token that the stream is for; `None` for an operator at the command line.
+    /// The token that the stream is for. `None` for an operator at the command line.
     token: Option<ServedToken>,
     calls: Arc<Calls>,
     begun: Instant,
-    /// How much was given out.
+    /// The amount that was given out.
     count: i64,
 }
 
 impl Calls {
-    /// The end of a stream that is given out on this word. The record of the end says `action`.
+    /// Makes the end of a stream that is given out on this word. Its record says `action`.
     pub fn stream_end(self: &Arc<Self>, word: &OnWord<'_>, action: Action) -> StreamEnd {
         StreamEnd {
             draft: Some(Draft::new(self.parts.audit.clone(), word.end_record(action))),
@@ -53,7 +53,8 @@ impl StreamEnd {
         self.count += i64::try_from(count).unwrap_or(0);
     }
 
-    /// What was read next, unless it is the end or none came: its record is durable by then.
+    /// Passes on what was read next. If it is the end or an error, the record of the end is durable
+    /// before this returns.
     pub async fn pass_on<T>(
         &mut self,
         read: Result<Option<T>, ServiceError>,

@@ -1,4 +1,4 @@
-//! Follows the invalidation stream, and frees the memory of what it names.
+//! Follows the invalidation stream, and frees the memory of invalidated entries.
 
 use std::io;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use crate::coherence::Coherence;
 use crate::lifecycle::Lifecycle;
 use crate::tiers::Sweeper;
 
-/// Starts the thread that polls, the task that is woken by Postgres, and the sweeper.
+/// Starts the thread that polls, the task that Postgres wakes, and the sweeper.
 pub(super) fn start(
     coherence: &Arc<Coherence>,
     sweeper: Arc<Sweeper>,

@@ -1,4 +1,4 @@
-//! Records refused requests that were only counted.
+//! Records the refused requests that were only counted.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,8 +10,8 @@ use crate::lifecycle::Lifecycle;
 
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// Records each period, and once more when `lifecycle` stops. Until then `held` keeps the audit
-/// writer.
+/// Records the counts each period, and once more when `lifecycle` stops. Until then `held` keeps
+/// the audit writer running.
 pub(super) async fn run(calls: Arc<Calls>, held: TaskTrackerToken, lifecycle: Lifecycle) {
     while !lifecycle.is_stopping() {
         tokio::select! {

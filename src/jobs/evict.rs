@@ -1,4 +1,4 @@
-//! Keeps the cold tier to its size. What is filled between two runs may be beyond the limits.
+//! Keeps the cold tier within its limits. Between two runs, fills may exceed them.
 
 use std::sync::Arc;
 use std::time::Duration;

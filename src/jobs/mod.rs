@@ -1,5 +1,6 @@
-//! What runs beside the requests, one file a job. A job is thin: when it is due it calls a use case,
-//! and tells operators when that failed. No replica leads: each job is safe on all of them at once.
+//! The jobs that run beside the requests, one file each. A job is thin: when it is due it calls a
+//! use case, and it tells operators when that failed. No replica leads, so each job is safe on all
+//! replicas at once.
 
 mod coherence;
 mod denials;
@@ -43,28 +44,28 @@ pub struct Jobs {
     pub store: Store,
     /// The audit trail.
     pub audit: Audit,
-    /// What the rooms of use cases share.
+    /// The parts that all rooms share.
     pub calls: Arc<Calls>,
     /// The use cases of compliance staff.
     pub compliance: Arc<Compliance>,
     /// The use cases of administrators.
     pub administration: Arc<Administration>,
-    /// What is still true.
+    /// The invalidation stream.
     pub coherence: Arc<Coherence>,
-    /// Keys.
+    /// The keys of tenants and persons.
     pub keyring: Arc<Keyring>,
-    /// Tokens.
+    /// The verifier of tokens.
     pub authenticator: Arc<Authenticator>,
-    /// Master keys.
+    /// The master keys.
     pub keys: Arc<KeyProvider>,
-    /// Time.
+    /// The clock.
     pub clock: Arc<dyn Clock>,
-    /// Stop signals and tasks.
+    /// The stop signals and the tracker of tasks.
     pub lifecycle: Lifecycle,
 }
 
 impl Jobs {
-    /// Starts the jobs that every process has, a command too.
+    /// Starts the jobs that every process has, also a command.
     pub fn start(&self, uses: UseWriter) {
         let Self { store, audit, calls, keyring, authenticator, keys, clock, lifecycle, .. } =
             self.clone();

@@ -1,5 +1,5 @@
-//! Makes the partitions of the audit trail ahead. A row that finds no partition of its month goes to
-//! the default one, and that month's partition can no longer be made then.
+//! Makes the partitions of the audit trail ahead of time. A row that finds no partition of its
+//! month goes to the default partition, and then the partition of that month can no longer be made.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use super::Job;
 pub struct Partitions {
     /// Postgres.
     pub store: Store,
-    /// Time.
+    /// The clock.
     pub clock: Arc<dyn Clock>,
 }
 

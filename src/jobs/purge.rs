@@ -1,4 +1,4 @@
-//! Removes what is past its retention once a day, on one of the replicas. It may take long.
+//! Removes what is past its retention once a day, on one of the replicas. A run may take long.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ pub(super) struct PurgeJob(pub(super) Arc<Compliance>);
 impl Job for PurgeJob {
     type Error = ServiceError;
 
-    /// How often it is looked whether the daily purge is due.
+    /// The time between two looks whether the daily purge is due.
     const PERIOD: Duration = Duration::from_mins(10);
 
     async fn run_once(&self) -> Result<(), ServiceError> {

@@ -1,5 +1,6 @@
-//! Executes data subjects' requests: those that were filed here, at once; those that others filed, or
-//! whose execution ended in the middle, when the time comes.
+//! Executes data subjects' requests. It begins at once with those that were filed on this replica.
+//! Those that others filed, and those whose execution was cut off, are taken up when the period
+//! ends.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,10 +8,11 @@ use std::time::Duration;
 use crate::compliance::Compliance;
 use crate::lifecycle::Lifecycle;
 
-/// How often it is looked for requests that others filed.
+/// The time between two looks for requests of others.
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// Works until `lifecycle` stops, which cuts an execution off: another process goes on with it.
+/// Works until `lifecycle` stops. The stop cuts an execution off, and another process goes on with
+/// it.
 pub(super) async fn run(compliance: Arc<Compliance>, lifecycle: Lifecycle) {
     tokio::select! {
         () = lifecycle.stopping() => {}
@@ -20,7 +22,8 @@ pub(super) async fn run(compliance: Arc<Compliance>, lifecycle: Lifecycle) {
 
 async fn work(compliance: Arc<Compliance>) {
     loop {
-        // Woken here, or by the clock; a failure was told of a moment ago and is tried again.
+        // This is woken here or by the clock. A failure was reported a moment ago, and the request
+        // is tried again.
         let _slept = tokio::time::timeout(PERIOD, compliance.worker_woken()).await;
         if let Err(error) = compliance.work_on_requests().await {
             tracing::warn!(%error, "data subjects' requests could not be worked on");

@@ -1,4 +1,4 @@
-//! Looks, while what was erased may be here again, whether it still may.
+//! Looks whether erased data may be here again, for as long as they may.
 
 use std::sync::Arc;
 use std::time::Duration;

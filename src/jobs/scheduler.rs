@@ -5,23 +5,23 @@ use std::time::Duration;
 
 use crate::lifecycle::Lifecycle;
 
-/// Something that is done again and again.
+/// A job that is done again and again.
 pub trait Job: Send + Sync {
-    /// Why a run failed.
+    /// The reason why a run failed.
     type Error: Error;
 
     /// The time from the end of one run to the beginning of the next.
     const PERIOD: Duration;
 
-    /// Does it once.
+    /// Does the job once.
     fn run_once(&self) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
-    /// Tells operators that a run failed. The next one tries again.
+    /// Tells operators that a run failed. The next run tries again.
     fn tell(error: &Self::Error);
 }
 
-/// Runs `job` each period until `lifecycle` stops, which cuts a run off: what the run has not committed
-/// is for the next process.
+/// Runs `job` each period until `lifecycle` stops. The stop cuts a run off: the next process does
+/// what the run has not committed.
 pub(super) async fn run<J: Job>(job: J, lifecycle: Lifecycle) {
     loop {
         tokio::select! {
@@ -34,7 +34,7 @@ pub(super) async fn run<J: Job>(job: J, lifecycle: Lifecycle) {
     }
 }
 
-/// Runs `job` now, and tells operators when it failed.
+/// Runs `job` now, and tells operators if it failed.
 pub(super) async fn once<J: Job>(job: &J) {
     if let Err(error) = job.run_once().await {
         J::tell(&error);

@@ -11,7 +11,7 @@ use crate::store::StoreError;
 
 use super::Job;
 
-/// How long steps are kept.
+/// The time that steps are kept.
 const KEPT: TimeDelta = TimeDelta::hours(24);
 
 pub(super) struct TrimStream {

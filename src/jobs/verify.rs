@@ -1,4 +1,4 @@
-//! Verifies the audit trail once a day, on one of the replicas. It may take long.
+//! Verifies the audit trail once a day, on one of the replicas. A run may take long.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ pub(super) struct Verify(pub(super) Arc<Compliance>);
 impl Job for Verify {
     type Error = ProofError;
 
-    /// How often it is looked whether the daily verification is due.
+    /// The time between two looks whether the daily verification is due.
     const PERIOD: Duration = Duration::from_mins(10);
 
     async fn run_once(&self) -> Result<(), ProofError> {

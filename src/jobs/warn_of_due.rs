@@ -1,4 +1,4 @@
-//! Warns of data subjects' requests whose time comes to its end.
+//! Warns of data subjects' requests that will soon be due.
 
 use std::sync::Arc;
 use std::time::Duration;

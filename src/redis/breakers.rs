@@ -1,5 +1,5 @@
-//! When Redis is left alone. The shards of a cluster fail apart, so each has a breaker; what changes
-//! is logged once, for all of Redis.
+//! Decides when Redis is left alone. The shards of a cluster fail apart, so each has a breaker. A
+//! change is logged once, for all of Redis.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -13,21 +13,22 @@ use crate::domain::clock::Clock;
 use super::RedisError;
 use super::division::Division;
 
-/// Failures in a row after which Redis, or a shard, is left alone, and for how long.
+/// The failures in a row after which Redis, or a shard, is left alone, and the time for which it
+/// is.
 const FAILURES: u32 = 5;
 const PAUSE: TimeDelta = TimeDelta::seconds(1);
 
 /// One breaker, or one for each shard.
 pub(super) struct Breakers {
     clock: Arc<dyn Clock>,
-    /// Replaced when a cluster is found to be divided otherwise.
+    /// The shards. They are replaced when a cluster turns out to be divided otherwise.
     shards: RwLock<Arc<Shards>>,
 }
 
 struct Shards {
     division: Division,
     breakers: Vec<Breaker>,
-    /// How many are open.
+    /// The number of open breakers.
     open: AtomicUsize,
 }
 
@@ -49,19 +50,19 @@ impl Judge {
         &self.shards.breakers[self.index]
     }
 
-    /// Whether the newest command that it judged failed.
+    /// Returns whether the newest command that this breaker judged failed.
     pub(super) fn is_doubtful(&self) -> bool {
         self.breaker().is_doubtful()
     }
 }
 
 impl Breakers {
-    /// Of what is not known to be divided.
+    /// Makes the breakers of a Redis whose division is not known.
     pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
         Self { clock, shards: RwLock::new(Arc::new(Shards::new(Division::whole()))) }
     }
 
-    /// How the cluster is divided now. Shards that are as they were keep their breakers.
+    /// Takes over how the cluster is divided now. Shards that did not change keep their breakers.
     pub(super) fn learn(&self, division: Division) {
         let mut shards = self.shards.write().unwrap_or_else(PoisonError::into_inner);
         if shards.division != division {
@@ -72,7 +73,7 @@ impl Breakers {
         }
     }
 
-    /// `None`: the command goes to all of a cluster.
+    /// Returns the breaker of a command. Returns `None` if the command goes to all of a cluster.
     pub(super) fn of(&self, command: &Cmd) -> Option<Judge> {
         let shards = Arc::clone(&self.shards.read().unwrap_or_else(PoisonError::into_inner));
         let index = match shards.breakers.len() {
@@ -82,12 +83,12 @@ impl Breakers {
         Some(Judge { shards, index })
     }
 
-    /// Whether a command may be sent now.
+    /// Returns whether a command may be sent now.
     pub(super) fn permits(&self, judge: Option<&Judge>) -> bool {
         judge.is_none_or(|judge| judge.breaker().permits(self.clock.now()))
     }
 
-    /// Redis served, or refused.
+    /// Notes that Redis served or refused a command.
     pub(super) fn succeeded(judge: Option<&Judge>) {
         if let Some(judge) = judge
             && judge.breaker().succeeded()
@@ -97,7 +98,7 @@ impl Breakers {
         }
     }
 
-    /// Redis did not serve. Returns whether it is left alone now.
+    /// Notes that Redis did not serve a command. Returns whether Redis is left alone now.
     pub(super) fn failed(&self, judge: Option<&Judge>, error: &RedisError) -> bool {
         let Some(judge) = judge else {
             return false;
@@ -110,7 +111,8 @@ impl Breakers {
     }
 }
 
-/// The key of a command: its first argument, or a script's after its text and the count of keys.
+/// Returns the key of a command: its first argument, or of a script the one after its text and the
+/// count of keys.
 fn key_of(command: &Cmd) -> Option<&[u8]> {
     let mut arguments = command.args_iter();
     let before = match arguments.next()? {

@@ -1,28 +1,29 @@
-//! How a cluster's slots are divided among its shards (Redis Cluster specification, "Key
+//! The division of a cluster's slots among its shards (Redis Cluster specification, "Key
 //! distribution model").
 
 use deadpool_redis::redis::{FromRedisValue, Value, from_redis_value_ref};
 
-/// Slots of a cluster.
+/// The number of slots of a cluster.
 const SLOTS: u16 = 16_384;
 
-/// Which shard holds which slots. A single server is one shard.
+/// Says which shard holds which slots. A single server is one shard.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Division {
-    /// The last slot of each range, ascending, and the number of its shard: the same number for all
-    /// ranges of one master, counted in the order of their first slots.
+    /// The last slot of each range, ascending, with the number of its shard. All ranges of one
+    /// master have the same number; masters are counted in the order of their first slots.
     ranges: Vec<(u16, usize)>,
     shards: usize,
 }
 
 impl Division {
-    /// One shard holds all.
+    /// Makes the division in which one shard holds all slots.
     pub(super) fn whole() -> Self {
         Self { ranges: vec![(SLOTS - 1, 0)], shards: 1 }
     }
 
-    /// What a node answers to CLUSTER SLOTS: of each range its first and last slot, its master with
-    /// its id in the third place, and its replicas. `None`: it is not that, or there is no range.
+    /// Reads the answer of a node to CLUSTER SLOTS: each range has its first and last slot, its
+    /// master with the master's id in the third place, and its replicas. Returns `None` if the
+    /// answer is something else or has no range.
     pub(super) fn of_slots(mut told: Vec<Vec<Value>>) -> Option<Self> {
         told.sort_by_key(|range| range.first().and_then(read::<u16>));
         let mut masters: Vec<String> = Vec::new();
@@ -42,12 +43,13 @@ impl Division {
         (!ranges.is_empty()).then_some(Self { ranges, shards: masters.len() })
     }
 
-    /// How many shards there are, at least one.
+    /// Returns the number of shards, at least one.
     pub(super) const fn shards(&self) -> usize {
         self.shards
     }
 
-    /// The number of the shard that holds a key. Slots that nobody holds go with the next range.
+    /// Returns the number of the shard that holds a key. Slots that no shard holds belong to the
+    /// next range.
     pub(super) fn shard_of(&self, key: &[u8]) -> usize {
         let slot = slot(key);
         let index = self.ranges.partition_point(|(last, _)| *last < slot);
@@ -59,7 +61,7 @@ fn read<T: FromRedisValue>(value: &Value) -> Option<T> {
     from_redis_value_ref(value).ok()
 }
 
-/// The slot of a key: of what stands between its first braces, if anything does.
+/// Returns the slot of a key. If the key has text between its first braces, only that text counts.
 fn slot(key: &[u8]) -> u16 {
     let between = || {
         let open = key.iter().position(|byte| *byte == b'{')? + 1;

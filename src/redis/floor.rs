@@ -1,6 +1,6 @@
-//! The floor: how far the invalidation stream has come, kept in Redis for replicas that cannot ask
-//! Postgres. Told together with the memory it was read from: a floor is worth nothing once that
-//! memory was lost.
+//! The floor: the newest position of the invalidation stream, kept in Redis for replicas that
+//! cannot ask Postgres. It is told together with its origin, because a floor is worth nothing once
+//! the memory that held it was lost.
 
 use deadpool_redis::redis::cmd;
 use uuid::Uuid;
@@ -9,12 +9,12 @@ use crate::domain::selector::Position;
 
 use super::{Redis, RedisError};
 
-/// Positions from here on are refused: Lua's numbers are exact up to 2^53.
+/// Positions from here on are refused, because the numbers of Lua are exact only up to 2^53.
 const TOO_LARGE: i64 = 1_000_000_000_000_000;
 
-/// Reads the floor under KEYS[1], after raising it to ARGV[1] if that is more, or making it with the
-/// epoch ARGV[2] if there is none of the history ARGV[3]: in one step, on the master that holds the
-/// key. What is no floor counts as none.
+/// Reads the floor under KEYS[1] in one step, on the master that holds the key. Before, it raises
+/// the floor to ARGV[1] if that is more, or makes it with the epoch ARGV[2] if there is none of the
+/// history ARGV[3]. A value that is no floor counts as none.
 const SCRIPT: &str = r"
 local replication = redis.call('INFO', 'replication')
 if not string.find(replication, 'role:master', 1, true) then
@@ -39,35 +39,35 @@ return epoch and { run, epoch, position } or false
 pub struct FloorKey(String);
 
 impl FloorKey {
-    /// The floor of the installation with this id.
+    /// Makes the name of the floor of the installation with this id.
     pub fn of(installation: Uuid) -> Self {
         Self(format!("ai-cache:floor:{installation}"))
     }
 }
 
-/// Which memory of Redis a floor was read from. Another one after every restart, failover and move
-/// of the key to another node, and after every loss of the floor itself.
+/// The memory of Redis that a floor was read from. It is another one after every restart, failover
+/// and move of the key to another node, and after every loss of the floor itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FloorOrigin {
-    /// The run of the server that holds it, and its term as a master: a server that lost its place
-    /// and won it back may have missed what the other one held.
+    /// The run of the server that holds the floor, and its term as a master: a server that lost its
+    /// place and won it back may have missed what the other one held.
     run: String,
-    /// Made together with the floor.
+    /// The epoch, which is made together with the floor.
     epoch: Uuid,
 }
 
 /// The floor as it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Floor {
-    /// Nothing newer was answered to anyone.
+    /// The position. Nobody was told that a newer step is in force.
     pub position: Position,
-    /// Where it was read.
+    /// The memory it was read from.
     pub origin: FloorOrigin,
 }
 
 impl Redis {
-    /// Raises the floor to `position` of a history, never lowers it, and makes it with `fresh_epoch`
-    /// when there is none of that history; returns what it is now.
+    /// Raises the floor to `position` of a history, and never lowers it. Makes it with
+    /// `fresh_epoch` if there is none of that history. Returns the floor as it is now.
     pub async fn raise_floor(
         &self,
         key: &FloorKey,
@@ -82,7 +82,7 @@ impl Redis {
         floor.ok_or(RedisError::Unintelligible)
     }
 
-    /// The floor as it stands; `None`: there is none.
+    /// Reads the floor. Returns `None` if there is none.
     pub async fn read_floor(&self, key: &FloorKey) -> Result<Option<Floor>, RedisError> {
         self.ask_floor(key, None).await
     }

@@ -1,5 +1,6 @@
-//! Leases: which replica fetches a missing answer for all. They only save calls of the upstream: what
-//! is stored is right without them, and without Redis' word that another holds one nobody waits.
+//! Leases: they say which replica fetches a missing answer for all. They only save calls of the
+//! upstream: what is stored is right without them, and a replica waits only when Redis says that
+//! another one holds the lease.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,13 +14,14 @@ use crate::telemetry::Metrics;
 
 use super::Redis;
 
-/// How long a lease lasts unless it is renewed: what a replica that was killed costs the others.
+/// The time that a lease lasts unless it is renewed. A killed replica costs the others this long.
 const TERM: Duration = Duration::from_secs(3);
 
-/// How often a holder renews it. Twice may fail.
+/// The time between two renewals by a holder. Two in a row may fail.
 pub const RENEWAL: Duration = Duration::from_secs(1);
 
-/// Takes a lease that is free, of an unknown form or held by ARGV[2]; returns who else holds it.
+/// Takes a lease that is free, has an unknown form, or is held by ARGV[2]. Returns the other holder
+/// if there is one.
 const CLAIM: &str = "local held = redis.call('GET', KEYS[1])
 if held and #held == #ARGV[1] and held ~= ARGV[2] then return held end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[3])
@@ -38,7 +40,8 @@ return 0";
 pub struct LeaseName(Vec<u8>);
 
 impl LeaseName {
-    /// Of the answer under a Redis key. That of another generation is another answer.
+    /// Makes the name of the lease of the answer under a Redis key. The answer of another
+    /// generation has another lease.
     pub fn of(redis_key: [u8; 32], generation: Generation) -> Self {
         Self([b"ai-cache:lease:".as_slice(), &redis_key, &generation.0.to_be_bytes()].concat())
     }
@@ -47,9 +50,10 @@ impl LeaseName {
 /// A flight that has a lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Holder {
-    /// The flight's own.
+    /// The flight's own id.
     pub id: Uuid,
-    /// Its replica's position when it began: what was invalidated since is not what it will store.
+    /// The position of its replica when it began. The flight stores nothing that was invalidated
+    /// since.
     pub position: Position,
 }
 
@@ -69,14 +73,14 @@ impl Holder {
     }
 }
 
-/// What asking for a lease gave.
+/// The answer to a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Claim {
-    /// The lease.
+    /// The claimant has the lease.
     Taken,
-    /// Word of who holds it.
+    /// Another flight holds the lease.
     HeldBy(Holder),
-    /// Nothing: there is no Redis, or it does not say.
+    /// Nothing is known: there is no Redis, or it does not say.
     Unknown,
 }
 
@@ -97,7 +101,7 @@ pub trait Leases: Send + Sync + 'static {
     fn release<'a>(&'a self, name: &'a LeaseName, holder: Holder) -> BoxFuture<'a, ()>;
 }
 
-/// No Redis is configured: each replica is by itself.
+/// The leases when no Redis is configured: each replica fetches by itself.
 #[derive(Debug, Clone, Copy)]
 pub struct LeasesOff;
 
@@ -122,7 +126,7 @@ pub struct RedisLeases {
 }
 
 impl RedisLeases {
-    /// Through `redis`.
+    /// Makes the leases of this Redis.
     pub const fn new(redis: Redis, metrics: Arc<Metrics>) -> Self {
         Self { redis, metrics }
     }

@@ -1,5 +1,5 @@
-//! The connection that all commands share. A task makes it, so that no caller who gives up takes it
-//! along, and it may take longer than a command.
+//! The connection that all commands share. A task makes it, so that a caller who gives up does not
+//! take it along, and so that connecting may take longer than a command.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,17 +12,18 @@ use super::RedisError;
 use super::breakers::Breakers;
 use super::servers::{Handle, Servers};
 
-/// A cluster's connection is not replaced before that age.
+/// The age before which the connection of a cluster is not replaced.
 const RENEWAL: Duration = Duration::from_secs(3);
 
 /// The connection, if there is one.
 pub(super) struct Link {
     servers: Servers,
-    /// Told how the cluster is divided that was connected to.
+    /// The breakers, which are told how the connected cluster is divided.
     breakers: Arc<Breakers>,
-    /// One writer, the task, but for connections found broken; every command reads it.
+    /// The state. The task is its only writer, but for connections found broken; every command
+    /// reads it.
     state: watch::Sender<LinkState>,
-    /// Wakes the task: a connection is wanted. Ends with the service.
+    /// Wakes the task when a connection is wanted. The task ends with the service.
     wanted: Notify,
 }
 
@@ -30,9 +31,9 @@ struct LinkState {
     current: Option<Arc<LinkConnection>>,
     /// Whether `current` is to be replaced while it is in use.
     is_worn: bool,
-    /// How often connecting ended, well or not.
+    /// The number of ended tries to connect, whether they succeeded or not.
     tries: u64,
-    /// How it ended last, when not well.
+    /// The failure of the last try that failed.
     failure: RedisError,
 }
 
@@ -49,7 +50,7 @@ impl Link {
         Self { servers, breakers, state: watch::Sender::new(state), wanted: Notify::new() }
     }
 
-    /// The connection; waits for the next try to make one when there is none.
+    /// Returns the connection. If there is none, it waits for the next try to make one.
     pub(super) async fn current(&self) -> Result<Arc<LinkConnection>, RedisError> {
         let tries = {
             let state = self.state.borrow();
@@ -65,8 +66,8 @@ impl Link {
         state.current.clone().ok_or_else(|| state.failure.clone())
     }
 
-    /// Gives up a connection that failed, unless that was done already. A cluster's, which serves
-    /// other nodes still and mends itself, is replaced beside its use, and seldom.
+    /// Gives up a connection that failed, unless that was done already. The connection of a cluster
+    /// still serves other nodes and mends itself, so it is replaced beside its use, and seldom.
     pub(super) fn give_up(&self, failed: &Arc<LinkConnection>) {
         let given_up = self.state.send_if_modified(|state| {
             if !state.current.as_ref().is_some_and(|current| Arc::ptr_eq(current, failed)) {
@@ -83,7 +84,7 @@ impl Link {
         }
     }
 
-    /// Connects at once and whenever that is wanted, until the service stops.
+    /// Connects at once, and again whenever a connection is wanted, until the service stops.
     pub(super) async fn keep(self: Arc<Self>, lifecycle: Lifecycle) {
         loop {
             if !self.state.borrow().is_good() {

@@ -1,5 +1,6 @@
-//! Redis, single or cluster, and the only user of its crates. It may be down, hung, flushed or
-//! full: every command has a limit and a breaker, and nobody notices but by slower answers.
+//! Redis, single or cluster. This module is the only user of its crates. Redis may be down, hung,
+//! flushed or full: every command has a limit and a breaker, so that callers notice it only by
+//! slower answers.
 
 mod breakers;
 mod division;
@@ -26,13 +27,13 @@ use breakers::{Breakers, Judge};
 use link::Link;
 use servers::Servers;
 
-/// How to reach Redis.
+/// The settings to reach Redis.
 #[derive(Debug, Clone)]
 pub struct RedisSettings {
-    /// One: a single server, or with `+cluster` in its scheme a node of a cluster. Several: nodes
-    /// of a cluster.
+    /// The URLs. One URL is a single server, or with `+cluster` in its scheme a node of a cluster.
+    /// Several URLs are nodes of a cluster.
     pub urls: Vec<String>,
-    /// Longest time of a command, with connecting.
+    /// The longest time of a command, with connecting.
     pub timeout: Duration,
 }
 
@@ -47,7 +48,7 @@ struct Inner {
 }
 
 impl Redis {
-    /// Checks the URLs and begins to connect. Redis need not be there.
+    /// Checks the URLs and begins to connect. Redis need not be reachable.
     pub fn new(
         settings: &RedisSettings,
         clock: Arc<dyn Clock>,
@@ -60,7 +61,7 @@ impl Redis {
         Ok(Self(Arc::new(Inner { link, timeout: settings.timeout, breakers })))
     }
 
-    /// The value of a key.
+    /// Reads the value of a key. Returns `None` if there is none.
     pub async fn get(&self, key: &[u8]) -> Result<Option<Bytes>, RedisError> {
         let value: Option<Vec<u8>> = self.run(cmd("GET").arg(key)).await?;
         Ok(value.map(Bytes::from))
@@ -72,8 +73,8 @@ impl Redis {
         self.run(cmd("SET").arg(key).arg(value).arg("PX").arg(milliseconds)).await
     }
 
-    /// Removes keys, each with a command of its own since a cluster may hold them apart; returns
-    /// how many were there.
+    /// Removes keys, each with a command of its own, because a cluster may hold them apart. Returns
+    /// the number of keys that existed.
     pub async fn delete(&self, keys: &[Vec<u8>]) -> Result<u64, RedisError> {
         let mut removed = 0;
         for key in keys {
@@ -82,7 +83,7 @@ impl Redis {
         Ok(removed)
     }
 
-    /// Asks for a sign of life; returns the round trip.
+    /// Asks for a sign of life. Returns the time of the round trip.
     pub async fn ping(&self) -> Result<Duration, RedisError> {
         let asked = Instant::now();
         self.run::<String>(&cmd("PING")).await?;
@@ -118,8 +119,8 @@ impl Redis {
         result
     }
 
-    /// Runs what nobody should wait for in vain: not sent after a failure, until something
-    /// else went well.
+    /// Runs a command that nobody should wait for in vain: after a failure it is not sent until
+    /// another command succeeded.
     async fn run_if_well<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, RedisError> {
         if self.0.breakers.of(command).as_ref().is_some_and(Judge::is_doubtful) {
             return Err(RedisError::Open);

@@ -1,4 +1,4 @@
-//! A single Redis or a cluster, behind one face.
+//! A single Redis or a cluster, behind one interface.
 
 use std::time::Duration;
 
@@ -13,15 +13,15 @@ use deadpool_redis::redis::{
 use super::RedisError;
 use super::division::Division;
 
-/// Longest time that connecting may take: the work of a task, which nobody waits for that long.
+/// The longest time that connecting may take. A task connects, so that no caller waits that long.
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 
-/// How often a cluster's client tries a command again by itself: enough to be sent from a lost
-/// master to its successor, and no more, since whoever asks has other tiers.
+/// The times that a cluster's client tries a command again by itself. They are enough to reach the
+/// successor of a lost master, and no more, because callers have other tiers.
 const RETRIES: u32 = 2;
 const RETRY_WAIT_MS: std::ops::Range<u64> = 2..10;
 
-/// Where connections come from.
+/// The source of connections.
 pub(super) enum Servers {
     Single(Box<Client>),
     Cluster(Box<ClusterClient>),
@@ -29,15 +29,16 @@ pub(super) enum Servers {
 
 /// A connection that many commands share.
 pub(super) enum Handle {
-    /// A socket, of no use once a command on it failed.
+    /// A socket. It is of no use once a command on it failed.
     Single(MultiplexedConnection),
-    /// A connection to every node. Mends them by itself and follows the cluster's changes, as long
-    /// as its nodes close their connections when they end.
+    /// A connection to every node. It mends itself and follows the changes of the cluster, as long
+    /// as nodes close their connections when they end.
     Cluster(ClusterConnection),
 }
 
 impl Servers {
-    /// One URL: a single server, unless it says that it is a cluster's. Several: nodes of a cluster.
+    /// Reads the URLs. One URL is a single server, unless it says that it is a cluster's. Several
+    /// URLs are nodes of a cluster.
     pub(super) fn new(urls: &[String], timeout: Duration) -> Result<Self, RedisError> {
         let of_cluster = urls.len() > 1 || urls.iter().any(|url| is_cluster(url));
         let nodes: Vec<ConnectionInfo> =
@@ -54,19 +55,20 @@ impl Servers {
             .max_retry_wait(RETRY_WAIT_MS.end)
             .response_timeout(timeout)
             .overall_response_timeout(None)
-            // Longer than a command's, so that a command gives up on a silent node before its client
-            // does: that would look for all nodes anew and let every command wait meanwhile.
+            // This limit is longer than a command's, so that a command gives up on a silent node
+            // before its client does. The client would look for all nodes anew, and every command
+            // would wait meanwhile.
             .connection_timeout(timeout * 2)
             .build();
         client.map(|client| Self::Cluster(Box::new(client))).map_err(|_| RedisError::InvalidUrl)
     }
 
-    /// Connects. With it comes how a cluster is divided, when it tells.
+    /// Connects. Returns the connection, and how a cluster is divided if it tells.
     pub(super) async fn connect(&self) -> Result<(Handle, Option<Division>), RedisError> {
         let connect = async {
             match self {
                 Self::Single(client) => {
-                    // Limits are ours: those of the library would cut ours short.
+                    // The limits are ours: those of the library would cut ours short.
                     let config = AsyncConnectionConfig::new()
                         .set_connection_timeout(None)
                         .set_response_timeout(None);
@@ -110,14 +112,14 @@ fn is_cluster(url: &str) -> bool {
 fn parse(url: &str) -> Result<ConnectionInfo, RedisError> {
     let plain = if is_cluster(url) { url.replacen(CLUSTER, "://", 1) } else { url.to_owned() };
     let node = plain.into_connection_info().map_err(|_| RedisError::InvalidUrl)?;
-    // Unchecked certificates are no choice.
+    // A URL must not switch the check of certificates off.
     if matches!(node.addr(), ConnectionAddr::TcpTls { insecure: true, .. }) {
         return Err(RedisError::InvalidUrl);
     }
     Ok(node.set_tcp_settings(tcp_settings()))
 }
 
-/// Commands are small and each is waited for.
+/// The settings of TCP. Commands are small, and each is waited for.
 fn tcp_settings() -> TcpSettings {
     TcpSettings::default().set_nodelay(true)
 }

@@ -1,5 +1,5 @@
-//! Log lines on stderr. Crates other than ours never log below info, whatever the filter says: a
-//! driver's debug output holds rows and replies.
+//! Log lines on stderr. Crates other than ours never log below info, whatever the filter says,
+//! because the debug output of a driver holds rows and replies.
 
 use std::io::{self, IsTerminal as _};
 
@@ -12,16 +12,16 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
 
-/// How lines are written.
+/// The form of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// For people.
+    /// Lines for people.
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
-/// Why there is no logging.
+/// The reason why there is no logging.
 #[derive(Debug, thiserror::Error)]
 pub enum LoggingError {
     /// The filter is malformed.
@@ -32,7 +32,7 @@ pub enum LoggingError {
     Twice(#[from] tracing_subscriber::util::TryInitError),
 }
 
-/// Logs to stderr from now on.
+/// Begins to log to stderr.
 pub fn init(filter: &str, format: Format) -> Result<(), LoggingError> {
     Registry::default().with(layer(filter, format, io::stderr)?).try_init()?;
     Ok(())
@@ -42,7 +42,7 @@ fn is_ours(metadata: &Metadata<'_>) -> bool {
     metadata.target() == "ai_cache" || metadata.target().starts_with("ai_cache::")
 }
 
-/// The layer that writes what `filter` lets through to `writer`.
+/// Makes the layer that writes the lines that `filter` lets through to `writer`.
 pub fn layer<S, W>(
     filter: &str,
     format: Format,

@@ -1,5 +1,5 @@
-//! What operators see: log lines and metric series. Holds no tenant's words; labels come from
-//! closed sets.
+//! The signals for operators: log lines and metric series. They hold no words of a tenant, and
+//! labels come from closed sets.
 
 mod logging;
 mod metrics;

@@ -1,4 +1,4 @@
-//! Every metric and label name, once. Renaming one breaks dashboards and alert rules.
+//! Every name of a metric and of a label, once. Renaming one breaks dashboards and alert rules.
 
 /// Requests by route and class of status.
 pub const REQUESTS: &str = "ai_cache_requests_total";

@@ -1,5 +1,5 @@
-//! Postgres: every sealed answer, found by primary key. What is read here is proven at the position
-//! the process had before reading.
+//! The cold tier: Postgres holds every sealed answer, found by primary key. An answer that is read
+//! here is proven at the position that the process had before the reading.
 
 use crate::domain::selector::Position;
 use crate::store::entries::{self, FoundAnswer};
@@ -7,19 +7,19 @@ use crate::store::{Store, StoreError};
 
 use super::{StoredAnswer, Wanted};
 
-/// The cold tier.
+/// The tier in Postgres.
 #[derive(Debug, Clone)]
 pub struct Cold {
     store: Store,
 }
 
 impl Cold {
-    /// Reads through `store`.
+    /// Makes the tier, which reads through `store`.
     pub const fn new(store: Store) -> Self {
         Self { store }
     }
 
-    /// The answer at a place, if it is of the reader's generation.
+    /// Reads the answer at a place. Returns `None` if there is none of the reader's generation.
     pub async fn get(
         &self,
         wanted: &Wanted,

@@ -1,5 +1,5 @@
-//! Memory: sealed answers within a budget of bytes, evicted by use. Sharded inside, so that no
-//! reader waits for another tenant's writer.
+//! The hot tier: sealed answers in memory, within a budget of bytes and evicted by use. It is
+//! sharded inside, so that no reader waits for another tenant's writer.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -15,16 +15,16 @@ use crate::domain::ids::{EntryId, TenantId};
 
 use super::StoredAnswer;
 
-/// Bytes an entry takes besides its sealed answer: key, metadata, counters, the cache's own slot
-/// and the allocator's rounding. Measured by `ai-cache scale`.
+/// The bytes that an entry takes besides its sealed answer: key, metadata, counters, the cache's
+/// own slot and the allocator's rounding. `ai-cache scale` measures them.
 const OVERHEAD: u64 = 464;
 
-/// Entries whose uses may wait to be written down. Of more the uses wait with the entry, and are
-/// lost when it leaves memory before it is used again. Of entries that have left it takes about
-/// 100 bytes each.
+/// The most entries whose uses may wait to be written down. The uses of further entries wait in the
+/// entry, and are lost if it leaves memory before it is used again. The counter of an entry that
+/// has left takes about 100 bytes.
 const USED_QUEUE: usize = 500_000;
 
-/// An answer in memory and how often it was served since that was last written down.
+/// An answer in memory, and how often it was served since its uses were last written down.
 #[derive(Debug)]
 pub struct HotEntry {
     /// The sealed answer.
@@ -32,28 +32,30 @@ pub struct HotEntry {
     uses: Arc<UseCounter>,
 }
 
-/// Counts the uses of one entry. Outlives it in memory until they are written down.
+/// Counts the uses of one entry. The counter outlives the entry in memory until the uses are
+/// written down.
 #[derive(Debug)]
 pub struct UseCounter {
     tenant: TenantId,
     entry: EntryId,
     count: AtomicU64,
     last_us: AtomicI64,
-    /// Whether it waits in the queue. Whoever changes it changes or reads the count too, in an order
-    /// that all see alike (SeqCst): a use either finds it out of the queue or is taken with the rest.
+    /// Whether the counter waits in the queue. Every change of this flag also changes or reads the
+    /// count, in an order that all threads see alike (SeqCst): a use either finds the counter out
+    /// of the queue or is taken with the rest.
     queued: AtomicBool,
 }
 
 /// Uses of one entry since they were last taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Uses {
-    /// Whose.
+    /// The tenant of the entry.
     pub tenant: TenantId,
     /// The entry.
     pub entry: EntryId,
-    /// Times.
+    /// The number of uses.
     pub count: u64,
-    /// Last time.
+    /// The time of the last use.
     pub last: DateTime<Utc>,
 }
 
@@ -67,19 +69,20 @@ impl Weighter<(TenantId, CacheKey), Arc<HotEntry>> for Weigh {
     }
 }
 
-/// The hot tier.
+/// The tier in memory.
 pub struct Hot {
     entries: Cache<(TenantId, CacheKey), Arc<HotEntry>, Weigh>,
-    /// Counters with uses to be written down, each in it once at most. Bounded; a use waits for
-    /// nothing.
+    /// The queue of counters with uses to be written down. Each counter is in it once at most. It
+    /// is bounded, and a use waits for nothing.
     used: mpsc::Sender<Arc<UseCounter>>,
     capacity: u64,
 }
 
 impl Hot {
-    /// A tier of at most `capacity` bytes, and the counters whose uses are to be written down.
+    /// Makes a tier of at most `capacity` bytes, and the queue of counters whose uses are to be
+    /// written down.
     pub fn new(capacity: u64) -> (Self, mpsc::Receiver<Arc<UseCounter>>) {
-        // The estimate sizes the shards' tables; a wrong one costs only rehashing.
+        // The estimate sizes the tables of the shards. A wrong estimate costs only rehashing.
         let estimate = usize::try_from(capacity / 4_096).unwrap_or(usize::MAX).max(64);
         let (used, receiver) = mpsc::channel(USED_QUEUE);
         (
@@ -88,12 +91,13 @@ impl Hot {
         )
     }
 
-    /// The entry under a place's key, whatever its generation.
+    /// Returns the entry under a place's key, whatever its generation.
     pub fn get(&self, place: &Place) -> Option<Arc<HotEntry>> {
         self.entries.get(&(place.tenant, place.key))
     }
 
-    /// Keeps an answer, unless a newer one came while this one was read from below.
+    /// Keeps an answer, unless a newer one was kept while this one was read from below. Returns the
+    /// kept one.
     pub fn insert(&self, stored: StoredAnswer) -> Arc<HotEntry> {
         let key = (stored.place.tenant, stored.place.key);
         let entry = Arc::new(HotEntry { uses: Arc::new(UseCounter::of(&stored)), stored });
@@ -104,28 +108,29 @@ impl Hot {
             EntryAction::Retain(())
         };
         if let EntryResult::Vacant(place) = self.entries.entry(&key, None, newer) {
-            // A failure means the place was taken meanwhile, by an answer as good.
+            // A failure means that another answer, which is as good, has taken the place meanwhile.
             let _taken = place.insert(Arc::clone(&entry));
         }
         entry
     }
 
-    /// Drops what is under a key.
+    /// Drops the answer under a key.
     pub fn remove(&self, tenant: TenantId, key: &CacheKey) {
         self.entries.remove(&(tenant, *key));
     }
 
-    /// Drops what `keep` does not want. Walks through everything, a shard at a time.
+    /// Drops every answer for which `keep` returns false. It walks through everything, a shard at a
+    /// time.
     pub fn retain(&self, keep: impl Fn(&StoredAnswer) -> bool) {
         self.entries.retain(|_, entry| keep(&entry.stored));
     }
 
-    /// Drops everything.
+    /// Drops every answer.
     pub fn clear(&self) {
         self.entries.clear();
     }
 
-    /// Counts a use.
+    /// Counts a use of an entry.
     pub fn count_use(&self, entry: &Arc<HotEntry>, now: DateTime<Utc>) {
         let uses = &entry.uses;
         uses.last_us.fetch_max(now.timestamp_micros(), Ordering::Relaxed);
@@ -134,32 +139,33 @@ impl Hot {
             && !uses.queued.swap(true, Ordering::SeqCst)
             && self.used.try_send(Arc::clone(uses)).is_err()
         {
-            // A later use queues it.
+            // The queue is full. A later use queues the counter.
             uses.queued.store(false, Ordering::SeqCst);
         }
     }
 
-    /// Number of entries.
+    /// Returns the number of entries.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Whether it is empty.
+    /// Returns whether the tier is empty.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// Bytes in use.
+    /// Returns the bytes in use.
     pub fn bytes(&self) -> u64 {
         self.entries.weight()
     }
 
-    /// Bytes allowed.
+    /// Returns the bytes that are allowed.
     pub const fn capacity(&self) -> u64 {
         self.capacity
     }
 
-    /// Entries and bytes of one tenant. Walks everything: for statistics only.
+    /// Returns the entries and bytes of one tenant. It walks through everything, so it is for
+    /// statistics only.
     pub fn count(&self, tenant: TenantId) -> (u64, u64) {
         self.entries
             .iter()
@@ -171,13 +177,13 @@ impl Hot {
 }
 
 impl HotEntry {
-    /// When it was served last by this process.
+    /// Returns the time when this process last served the entry.
     pub fn last_used(&self) -> Option<DateTime<Utc>> {
         let micros = self.uses.last_us.load(Ordering::Relaxed);
         if micros == 0 { None } else { DateTime::from_timestamp_micros(micros) }
     }
 
-    /// Uses not taken yet.
+    /// Returns the uses that are not taken yet.
     pub fn pending_uses(&self) -> u64 {
         self.uses.count.load(Ordering::Acquire)
     }
@@ -194,7 +200,7 @@ impl UseCounter {
         }
     }
 
-    /// Takes the uses counted so far. A use counted from now on queues the counter again.
+    /// Takes the uses counted so far. The next use queues the counter again.
     pub fn take(&self) -> Option<Uses> {
         self.queued.store(false, Ordering::SeqCst);
         let count = self.count.swap(0, Ordering::SeqCst);

@@ -1,5 +1,5 @@
-//! Where sealed answers are: memory, Redis, Postgres. Every tier holds ciphertext only, and a value
-//! that cannot be proven to be the reader's own is a miss.
+//! The tiers of sealed answers: memory, Redis, Postgres. Every tier holds ciphertext only, and a
+//! value that cannot be proven to be the reader's own is a miss.
 
 mod cold;
 mod hot;
@@ -24,20 +24,20 @@ pub use warm::{RedisTier, Warm, WarmOff};
 /// A sealed answer as the tiers hold it.
 #[derive(Debug, Clone)]
 pub struct StoredAnswer {
-    /// Where it belongs.
+    /// The place that the answer is bound to.
     pub place: Place,
-    /// Its plain metadata.
+    /// The plain metadata.
     pub meta: EntryMeta,
-    /// Its labels.
+    /// The labels of the entry.
     pub labels: LabelPrefixes,
-    /// Answer, model and usage.
+    /// The sealed answer, with model and usage.
     pub answer: Sealed,
-    /// How far in the invalidation stream it is proven.
+    /// The position in the invalidation stream up to which the answer is proven.
     pub position: Position,
 }
 
 impl StoredAnswer {
-    /// What selectors are held against.
+    /// Returns the candidate that selectors are compared with.
     pub const fn candidate(&self) -> Candidate<'_> {
         Candidate {
             place: &self.place,
@@ -48,7 +48,7 @@ impl StoredAnswer {
         }
     }
 
-    /// Whether it was made after `other`, for the same generation.
+    /// Returns whether it was made after `other`, for the same generation.
     fn is_newer_than(&self, other: &Self) -> bool {
         self.place.generation == other.place.generation
             && self.meta.created_at > other.meta.created_at
@@ -58,36 +58,37 @@ impl StoredAnswer {
 /// A look-up: what is wanted and what is acceptable.
 #[derive(Debug, Clone, Copy)]
 pub struct Wanted {
-    /// Where.
+    /// The place that is looked up.
     pub place: Place,
     /// The time now.
     pub now: DateTime<Utc>,
     /// The earliest acceptable time of making.
     pub made_since: DateTime<Utc>,
-    /// How long past its time it may be.
+    /// The time that an acceptable answer may be past its own time.
     pub stale_for: TimeDelta,
 }
 
 impl Wanted {
-    /// Whether an entry's times are acceptable.
+    /// Returns whether the times of an entry are acceptable.
     pub fn accepts(&self, meta: &EntryMeta) -> bool {
         meta.is_fresh(self.now - self.stale_for) && meta.created_at >= self.made_since
     }
 }
 
-/// How a reader finds and knows a tenant's answer in Redis.
+/// The name by which a reader finds a tenant's answer in Redis, and the key that proves it.
 #[derive(Debug, Clone, Copy)]
 pub struct WarmName<'a> {
-    /// What it is stored under.
+    /// The key in Redis.
     pub key: [u8; 32],
-    /// Proves that it was stored for this tenant.
+    /// The key of the MAC that proves that the value was stored for this tenant.
     pub mac: &'a MacKey,
-    /// The history its position is of.
+    /// The history that the position belongs to.
     pub era: u64,
 }
 
 impl<'a> WarmName<'a> {
-    /// Of an answer that replicas name `key`. In another era it has another name.
+    /// Makes the name of an answer that replicas call `key`. In another era the answer has another
+    /// name.
     pub fn new(mut key: [u8; 32], mac: &'a MacKey, era: u64) -> Self {
         for (byte, of_era) in key.iter_mut().zip(era.to_be_bytes()) {
             *byte ^= of_era;

@@ -1,4 +1,4 @@
-//! The order in which tiers are asked, and how an answer found low moves up.
+//! The order in which the tiers are asked, and how an answer that is found low moves up.
 
 use std::sync::Arc;
 
@@ -9,10 +9,10 @@ use crate::domain::selector::Position;
 use super::hot::HotEntry;
 use super::{Cold, Hot, StoredAnswer, Wanted, Warm, WarmName};
 
-/// An answer and where it was found.
+/// An answer, and the tier it was found in.
 #[derive(Clone)]
 pub struct Found {
-    /// Where.
+    /// The tier.
     pub tier: Tier,
     /// The sealed answer.
     pub entry: Arc<HotEntry>,
@@ -43,7 +43,7 @@ pub struct Stack {
 }
 
 impl Stack {
-    /// Asks memory.
+    /// Asks memory. Returns `None` if the answer there is not acceptable or not proven.
     pub fn find_hot(&self, wanted: &Wanted, view: &TenantView) -> Option<Found> {
         let entry = self.hot.get(&wanted.place)?;
         let good = view.is_proven() && acceptable(&entry.stored, wanted, view);
@@ -57,7 +57,7 @@ impl Stack {
         if view.is_proven()
             && let Some(mut stored) = self.warm.get(name, wanted).await
             && {
-                // Another replica may have followed further than this one.
+                // Another replica may have followed the stream further than this one.
                 stored.position = stored.position.min(position);
                 acceptable(&stored, wanted, view)
             }
@@ -84,7 +84,7 @@ impl Stack {
         Some(Found { tier: Tier::Cold, entry: self.hot.insert(stored) })
     }
 
-    /// Keeps a fresh answer that is in Postgres.
+    /// Keeps a fresh answer that is in Postgres in the tiers above.
     pub fn insert(&self, name: WarmName<'_>, stored: StoredAnswer) {
         self.warm.put(name, &stored);
         self.hot.insert(stored);

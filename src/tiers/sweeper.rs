@@ -1,6 +1,5 @@
-//! Frees the memory of what invalidations removed: one task, which walks through all of the hot tier
-//! once for everything that came meanwhile. What it has not reached yet is not admitted any more
-//! anyway.
+//! Frees the memory of invalidated answers. One task walks through the hot tier once for all steps
+//! that came meanwhile. Answers that the walk has not reached yet are not admitted anyway.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -15,26 +14,28 @@ use crate::telemetry::Metrics;
 
 use super::Hot;
 
-/// Pause between walks, so that a stream of invalidations does not keep a core walking.
+/// The pause between two walks, so that a stream of invalidations does not keep a core walking.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// The task and what it is told. It holds no steps: the views of the tenants know them.
+/// The task, and the wish for a walk. It holds no steps, because the views of the tenants know
+/// them.
 pub struct Sweeper {
     hot: Arc<Hot>,
     metrics: Arc<Metrics>,
-    /// However often it is asked for, it is one walk.
+    /// The wish for a walk. Many wishes make one walk.
     wanted: Notify,
-    /// What was removed up to here is not looked for again.
+    /// The position up to which removed answers are not looked for again.
     walked_to: AtomicI64,
 }
 
 impl Sweeper {
-    /// For this hot tier.
+    /// Makes the sweeper of this hot tier.
     pub const fn new(hot: Arc<Hot>, metrics: Arc<Metrics>) -> Self {
         Self { hot, metrics, wanted: Notify::const_new(), walked_to: AtomicI64::new(0) }
     }
 
-    /// Hears of a step, after the views know it. Never walks, so that nobody who follows waits.
+    /// Hears of a step after the views know it. It never walks itself, so that the follower of the
+    /// stream does not wait.
     pub fn hear(&self, event: Event<'_>) {
         match event {
             Event::Step(Step { tenant, change: Change::Entries(selector), .. }) => match selector {
@@ -51,7 +52,7 @@ impl Sweeper {
         }
     }
 
-    /// Runs until `lifecycle` stops.
+    /// Walks whenever that is wished, until `lifecycle` stops.
     pub async fn run(self: Arc<Self>, coherence: Arc<Coherence>, lifecycle: Lifecycle) {
         loop {
             tokio::select! {
@@ -71,7 +72,7 @@ impl Sweeper {
     }
 
     fn walk(&self, coherence: &Coherence) {
-        // In this order: every step up to the position is in the views by now.
+        // The order matters: every step up to the position is in the views by now.
         let from = self.walked_to.load(Ordering::Acquire);
         let to = coherence.position();
         let views = coherence.views();
@@ -80,7 +81,7 @@ impl Sweeper {
                 !view.has_removed(&stored.candidate(), stored.position, Position(from))
             })
         });
-        // Unless everything began anew meanwhile.
+        // The position stays 0 if another history began meanwhile.
         let _begun =
             self.walked_to.compare_exchange(from, to.0, Ordering::AcqRel, Ordering::Acquire);
         self.metrics.hot_sweep();

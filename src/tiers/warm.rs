@@ -1,5 +1,5 @@
-//! Redis: sealed answers shared by the replicas. Slow or broken, it is a miss; writing to it never
-//! delays a reply.
+//! The warm tier: sealed answers that the replicas share in Redis. A slow or broken Redis is a
+//! miss, and writing to it never delays a reply.
 
 use std::iter::Peekable;
 use std::sync::Arc;
@@ -18,36 +18,38 @@ use futures_util::future::{BoxFuture, join_all};
 
 use super::{StoredAnswer, Wanted, WarmName, wire};
 
-/// Values that may wait to be written. More are dropped: Redis is a convenience.
+/// The most values that may wait to be written. Further ones are dropped, because Redis is a
+/// convenience.
 const QUEUE: usize = 1_024;
 
-/// Values that are written at the same time, on the connection that all commands share: one after the
-/// other, a round trip each would be too slow for a busy service.
+/// The values that are written at the same time, on the connection that all commands share. One
+/// after the other, with a round trip each, they would be too slow for a busy service.
 const AT_ONCE: usize = 64;
 
-/// Bytes of them, unless one alone is larger: who reads on that connection waits behind them.
+/// The most bytes that are written at the same time, unless one value alone is larger. A reader on
+/// that connection waits behind them.
 const BYTES_AT_ONCE: usize = 1024 * 1024;
 
-/// The shared tier.
+/// A tier that replicas share.
 pub trait Warm: Send + Sync + 'static {
-    /// What is stored under a name; any failure is a miss.
+    /// Returns the answer under a name. Any failure is a miss.
     fn get<'a>(
         &'a self,
         name: WarmName<'a>,
         wanted: &'a Wanted,
     ) -> BoxFuture<'a, Option<StoredAnswer>>;
 
-    /// Stores an answer some time soon.
+    /// Stores an answer soon, without waiting.
     fn put(&self, name: WarmName<'_>, stored: &StoredAnswer);
 
-    /// Removes what is stored under a name, or fails.
+    /// Removes the answer under a name, or fails.
     fn remove(&self, redis_key: [u8; 32]) -> BoxFuture<'_, Result<(), RedisError>>;
 
-    /// Round trip, `None` when there is no such tier.
+    /// Measures a round trip. Returns `None` if there is no such tier.
     fn ping(&self) -> BoxFuture<'_, Option<Result<Duration, RedisError>>>;
 }
 
-/// No Redis is configured.
+/// The tier when no Redis is configured.
 #[derive(Debug, Clone, Copy)]
 pub struct WarmOff;
 
@@ -73,7 +75,7 @@ struct Write {
     usable_until: DateTime<Utc>,
 }
 
-/// Redis as the shared tier.
+/// The tier in Redis.
 pub struct RedisTier {
     redis: Redis,
     metrics: Arc<Metrics>,
@@ -82,7 +84,7 @@ pub struct RedisTier {
 }
 
 impl RedisTier {
-    /// Starts the task that writes.
+    /// Makes the tier, and starts the task that writes.
     pub fn start(
         redis: Redis,
         clock: Arc<dyn Clock>,
@@ -90,8 +92,8 @@ impl RedisTier {
         windows: Windows,
         lifecycle: &Lifecycle,
     ) -> Self {
-        // Bounded and lossy: a reply never waits for Redis. The task ends with the service; what
-        // is still queued then is only missing from Redis.
+        // The queue is bounded and lossy, because a reply never waits for Redis. The task ends with
+        // the service; a value that is still queued then is only missing from Redis.
         let (writes, queue) = mpsc::channel(QUEUE);
         let tier = Self { redis: redis.clone(), metrics: Arc::clone(&metrics), windows, writes };
         lifecycle.spawn(write_all(queue, redis, clock, metrics, lifecycle.clone()));
@@ -99,7 +101,7 @@ impl RedisTier {
     }
 }
 
-/// Redis keys carry a prefix so that the installation's own can be told from others'.
+/// Adds the prefix that tells the installation's keys from others' in Redis.
 fn prefixed(redis_key: [u8; 32]) -> Vec<u8> {
     [b"ai-cache:".as_slice(), &redis_key].concat()
 }
@@ -134,7 +136,7 @@ async fn write_all(
                 is_kept |= written.is_ok();
                 let Err(error) = written else { continue };
                 metrics.redis_error();
-                // Of other failures the breaker tells.
+                // The breaker tells of other failures.
                 if matches!(error, RedisError::Refused { .. }) {
                     if !was_refused && !is_refused {
                         tracing::warn!(%error, "Redis keeps no new values");
@@ -150,7 +152,7 @@ async fn write_all(
     }
 }
 
-/// The next values that go at once: one at least, if there is one.
+/// Takes the values that are written next, at least one if there is one.
 fn take_some(waiting: &mut Peekable<impl Iterator<Item = Write>>) -> Vec<Write> {
     let (mut some, mut bytes) = (Vec::new(), 0);
     while let Some(write) =

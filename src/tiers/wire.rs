@@ -1,6 +1,6 @@
-//! How a sealed answer is written in Redis: fixed fields, the labels' prefixes, a MAC over these and
-//! the place, then the sealed bytes. Names no tenant and no key: those are the reader's own. A Redis
-//! that lies can hide a value or show an older one, and nothing else.
+//! The form of a sealed answer in Redis: fixed fields, the prefixes of the labels, a MAC over these
+//! and the place, then the sealed bytes. It names no tenant and no key, because those are the
+//! reader's own. A lying Redis can hide a value or show an older one, and nothing else.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use chrono::DateTime;
@@ -20,13 +20,13 @@ const FORMAT: u8 = 2;
 const FIXED: usize = 1 + 16 + 1 + 16 + 1 + 4 + 8 + 8 + 8 + 4 + 4 + 8 + 8 + 2;
 const MAC: usize = 32;
 
-/// As new as the reader says.
+/// The position of a value that is proven as far as its reader is.
 const NEWEST: Position = Position(i64::MAX);
 
-/// The count of labels that stands for not knowing them.
+/// The count of labels that means that the labels are not known.
 const UNKNOWN: u16 = u16::MAX;
 
-/// The bytes to store.
+/// Returns the bytes to store.
 pub(super) fn encode(name: &WarmName<'_>, stored: &StoredAnswer) -> Bytes {
     let StoredAnswer { place, meta, labels, answer, position } = stored;
     let (count, prefixes): (u16, &[u64]) = match labels {
@@ -61,14 +61,15 @@ pub(super) fn encode(name: &WarmName<'_>, stored: &StoredAnswer) -> Bytes {
     out.freeze()
 }
 
-/// What the MAC is made over. Fixed lengths, and a head that tells its own.
+/// Returns the parts that the MAC is made over. They have fixed lengths, but for a head that tells
+/// its own length.
 fn bound<'a>(era: &'a [u8; 8], place: &'a Place, head: &'a [u8]) -> [&'a [u8]; 4] {
     [era, place.tenant.0.as_bytes(), &place.key.0, head]
 }
 
-/// The answer for a reader at `place`; `None` when the bytes are of no known form. What has the form
-/// and not the MAC is found without an answer: it does not open, and so it is recorded and removed
-/// like everything that does not.
+/// Reads the answer for a reader at `place`. Returns `None` if the bytes have no known form. Bytes
+/// with the form but without a right MAC give an answer that does not open, so that it is recorded
+/// and removed like every value that does not open.
 pub(super) fn decode(name: &WarmName<'_>, place: &Place, mut bytes: Bytes) -> Option<StoredAnswer> {
     let head = head_length(&bytes).filter(|head| bytes.len() >= head + MAC)?;
     let (proven, rest) = bytes.split_at(head);
@@ -84,7 +85,8 @@ pub(super) fn decode(name: &WarmName<'_>, place: &Place, mut bytes: Bytes) -> Op
     let created_at = DateTime::from_timestamp_micros(bytes.get_i64())?;
     let expires_at = DateTime::from_timestamp_micros(bytes.get_i64())?;
     let usage = Usage { prompt_tokens: bytes.get_u32(), completion_tokens: bytes.get_u32() };
-    // Records hold no larger one, and what is read here is recorded before it opens.
+    // Records hold no larger cost, and the cost that is read here is recorded before the answer
+    // opens.
     let cost = Some(Usd(bytes.get_u64())).filter(|cost| i64::try_from(cost.0).is_ok())?;
     let position = Position(bytes.get_i64());
     let count = bytes.get_u16();
@@ -104,7 +106,7 @@ pub(super) fn decode(name: &WarmName<'_>, place: &Place, mut bytes: Bytes) -> Op
     Some(StoredAnswer { place, meta, labels, answer, position })
 }
 
-/// Where the fields and labels end.
+/// Returns the length of the fields and labels. Returns `None` if the bytes are too short.
 fn head_length(bytes: &[u8]) -> Option<usize> {
     let fixed = bytes.get(..FIXED).filter(|fixed| fixed[0] == FORMAT)?;
     let count = u16::from_be_bytes([fixed[FIXED - 2], fixed[FIXED - 1]]);

@@ -1,5 +1,5 @@
-//! Canned answers for trying the service without a model: labelled as such, the same for the same
-//! prompt, and without a word of the prompt in them.
+//! The demonstration upstream: canned answers for trying the service without a model. They are
+//! labelled as such, are the same for the same prompt, and have no word of the prompt in them.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::domain::prompt::Prompt;
 
 use super::{Answer, Upstream, UpstreamError, answer};
 
-/// Sentences the answers are put together from.
+/// The sentences that answers are put together from.
 const SENTENCES: [&str; 8] = [
     "Ask early, because good people are booked a year ahead.",
     "Compare three offers and read what each leaves out.",
@@ -24,10 +24,10 @@ const SENTENCES: [&str; 8] = [
     "Write down what matters most before looking at pictures.",
 ];
 
-/// What every answer begins with.
+/// The beginning of every answer.
 const LABEL: &str = "[demo answer]";
 
-/// Longest time that writing an answer takes.
+/// The longest time that writing an answer takes.
 const READY: Duration = Duration::from_secs(1);
 
 /// The demonstration upstream.
@@ -40,7 +40,7 @@ pub struct Demo {
 }
 
 impl Demo {
-    /// Answers of about `answer_bytes` after `delay`.
+    /// Makes an upstream that gives answers of about `answer_bytes` after `delay`.
     pub const fn new(name: String, delay: Duration, answer_bytes: usize, prices: Prices) -> Self {
         Self { name, delay, answer_bytes, prices }
     }

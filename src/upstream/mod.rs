@@ -1,5 +1,5 @@
-//! Who answers what is not cached. Returns answers as `Secret`: nobody here reads or logs one, and
-//! no error carries a prompt, an answer, a key or a URL.
+//! The upstream: the model that answers what is not cached. It returns answers as `Secret`. Nobody
+//! here reads or logs an answer, and no error carries a prompt, an answer, a key or a URL.
 
 mod demo;
 mod nothing;
@@ -22,13 +22,13 @@ pub use openai::{OpenAi, OpenAiSettings, OpenAiSettingsError};
 
 /// A model that answers.
 pub trait Upstream: Send + Sync + 'static {
-    /// Its configured name, as replies show it.
+    /// Returns the configured name, as replies show it.
     fn name(&self) -> &str;
 
-    /// The model it uses when a request names none.
+    /// Returns the model for requests that name none.
     fn default_model(&self) -> &str;
 
-    /// Longest time that answering takes; zero when it never answers.
+    /// Returns the longest time that answering takes. It is zero if the upstream never answers.
     fn limit(&self) -> Duration;
 
     /// Answers one prompt.
@@ -38,56 +38,56 @@ pub trait Upstream: Send + Sync + 'static {
 /// An answer.
 #[derive(Debug)]
 pub struct Answer {
-    /// JSON text of `{"response", "model", "usage"?}`, ready to be put into a reply.
+    /// The JSON text of `{"response", "model", "usage"?}`, ready to be put into a reply.
     pub data: Secret,
-    /// Tokens it took.
+    /// The tokens of question and answer.
     pub usage: Usage,
-    /// What it cost.
+    /// The cost.
     pub cost: Usd,
-    /// Whether it is complete: what was cut off is handed out but not kept.
+    /// Whether the answer is complete. An answer that was cut off is handed out but not stored.
     pub storable: bool,
 }
 
-/// Why there is no answer.
+/// The reason why there is no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UpstreamError {
-    /// No answer within the limit.
+    /// The upstream gave no answer within the limit.
     #[error("the upstream did not answer within its limit")]
     TimedOut,
-    /// It cannot be connected to.
+    /// The upstream cannot be connected to.
     #[error("the upstream is out of reach")]
     Unreachable,
-    /// It refuses the request.
+    /// The upstream refuses the request.
     #[error("the upstream refused the request with status {status}")]
     Refused {
-        /// Its HTTP status.
+        /// The HTTP status.
         status: u16,
     },
-    /// It failed, more than once.
+    /// The upstream failed more than once.
     #[error("the upstream failed with status {status}")]
     Failed {
-        /// Its HTTP status.
+        /// The HTTP status of the last failure.
         status: u16,
     },
-    /// It has had too many requests.
+    /// The upstream has had too many requests.
     #[error("the upstream has had too many requests")]
     RateLimited {
-        /// When it wants to be asked again.
+        /// The time after which it wants to be asked again.
         retry_after: Option<Duration>,
     },
-    /// Its answer is none.
+    /// The answer is unusable.
     #[error("the upstream's answer is unusable: {what}")]
     BadAnswer {
-        /// What is wrong with it.
+        /// The fault of the answer.
         what: &'static str,
     },
-    /// It failed too often a moment ago and is left alone.
+    /// The upstream failed too often a moment ago and is left alone.
     #[error("the upstream is left alone after failures")]
     CircuitOpen {
-        /// When it is tried again.
+        /// The time after which it is tried again.
         retry_after: Duration,
     },
-    /// There is none.
+    /// No upstream is configured.
     #[error("no upstream is configured")]
     NotConfigured,
 }
@@ -107,7 +107,7 @@ struct DataUsage {
     completion_tokens: u32,
 }
 
-/// What an upstream said.
+/// The words of an upstream.
 #[derive(Clone, Copy)]
 struct Completion<'a> {
     text: &'a str,
@@ -129,7 +129,7 @@ fn answer(completion: Completion<'_>, prices: Prices) -> Result<Answer, Upstream
             completion_tokens: usage.completion_tokens,
         }),
     };
-    // Room for the text and its escapes, so that growing leaves no copies behind.
+    // There is room for the text and its escapes, so that growing leaves no copies behind.
     let mut text = Vec::with_capacity(response.len() + response.len() / 8 + 256);
     serde_json::to_writer(&mut text, &data)
         .map_err(|_| UpstreamError::BadAnswer { what: "it cannot be written as JSON" })?;

@@ -1,4 +1,4 @@
-//! No upstream: the cache is filled by its callers (cache-aside).
+//! The absent upstream: callers fill the cache themselves (cache-aside).
 
 use std::time::Duration;
 

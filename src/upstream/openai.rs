@@ -1,5 +1,6 @@
-//! Any server that speaks the chat-completions protocol. One limit covers all tries of a question,
-//! and after failures in a row the server is left alone. Follows no redirect and uses no proxy.
+//! The upstream for any server that speaks the chat-completions protocol. One limit covers all
+//! tries of a question, and after failures in a row the server is left alone. It follows no
+//! redirect and uses no proxy.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,42 +25,42 @@ use super::retry::{self, FailedTry};
 use super::wire::{self, CompletionRequest};
 use super::{Answer, Upstream, UpstreamError, answer};
 
-/// Longest accepted answer in bytes.
+/// The longest accepted answer in bytes.
 const MAX_ANSWER_BYTES: usize = 8 * 1024 * 1024;
 
-/// Failures in a row, retries counted as one with their first try, after which the upstream is left
-/// alone, and for how long.
+/// The failures in a row after which the upstream is left alone, and the time for which it is.
+/// Retries count as one with their first try.
 const FAILURES: u32 = 5;
 const PAUSE: Duration = Duration::from_secs(10);
 
-/// Longest time to connect.
+/// The longest time to connect.
 const CONNECT: Duration = Duration::from_secs(5);
 
-/// How long an unused connection is kept. Shorter than servers keep theirs, so that a question is
-/// not sent into one that is being closed.
+/// The time that an unused connection is kept. It is shorter than servers keep theirs, so that a
+/// question is not sent into a connection that is being closed.
 const IDLE: Duration = Duration::from_secs(30);
 
-/// How to reach the upstream.
+/// The settings to reach the upstream.
 #[derive(Clone)]
 pub struct OpenAiSettings {
-    /// Its base URL; `/chat/completions` is added to the path.
+    /// The base URL. `/chat/completions` is added to its path.
     pub base_url: String,
-    /// The name replies show.
+    /// The name that replies show.
     pub name: String,
-    /// Its key, sent as a bearer token.
+    /// The API key, which is sent as a bearer token.
     pub api_key: Option<String>,
-    /// The model used when a request names none.
+    /// The model for requests that name none.
     pub model: String,
-    /// Limit of all tries together.
+    /// The limit of all tries together.
     pub timeout: Duration,
-    /// What tokens cost.
+    /// The prices of tokens.
     pub prices: Prices,
 }
 
-/// Why the upstream cannot be used as set. Tells neither URL nor key.
+/// The reason why the upstream cannot be used as set. It tells neither URL nor key.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenAiSettingsError {
-    /// The base URL is none.
+    /// The base URL is malformed.
     #[error(
         "the upstream's URL must begin with http:// or https:// and hold no user name or password"
     )]
@@ -67,7 +68,8 @@ pub enum OpenAiSettingsError {
     /// The key has characters that no header can carry.
     #[error("the upstream's API key holds characters that cannot be sent")]
     ApiKey,
-    /// The HTTP client cannot be made; for https mostly for want of the system's root certificates.
+    /// The HTTP client cannot be made. For https the usual cause is that the system has no root
+    /// certificates.
     #[error("connections to the upstream cannot be made: are root certificates installed?")]
     Client(#[source] reqwest::Error),
 }
@@ -85,7 +87,7 @@ pub struct OpenAi {
 }
 
 impl OpenAi {
-    /// Prepares the connections; makes none yet.
+    /// Prepares the client. It connects when the first question is asked.
     pub fn new(
         settings: OpenAiSettings,
         clock: Arc<dyn Clock>,
@@ -100,8 +102,8 @@ impl OpenAi {
             .user_agent(concat!("ai-cache/", env!("CARGO_PKG_VERSION")))
             .default_headers(headers(key.as_deref().map(String::as_str))?);
         if url.scheme() == "http" {
-            // Without TLS there is nothing to trust, so the system's root certificates, which a
-            // slim image lacks, are not asked for.
+            // Without TLS there is nothing to trust, so the system's root certificates are not
+            // read: a slim image has none.
             builder = builder.tls_certs_only([]);
         }
         Ok(Self {
@@ -130,7 +132,7 @@ impl OpenAi {
                     tracing::warn!("the upstream fails and is left alone");
                 }
             }
-            // Any other reply, also one that helps nobody, shows that it is there.
+            // Any other reply shows that the upstream is there, also one that is of no use.
             _ => {
                 if self.breaker.succeeded() {
                     tracing::info!("the upstream is used again");
@@ -148,7 +150,8 @@ impl OpenAi {
         let body = Bytes::from(body);
         (|| self.try_once(&prompt.model, body.clone()))
             .retry(retry::plan())
-            // Open by now: others failed meanwhile, or this is the one call let through to see.
+            // The breaker is open by now: other calls failed meanwhile, or this was the one call
+            // that was let through to try.
             .when(|_| !self.breaker.is_open(self.clock.now()))
             .adjust(|failure, planned| {
                 failure.pause(planned, self.timeout.saturating_sub(started.elapsed()))
@@ -173,7 +176,7 @@ impl OpenAi {
     }
 }
 
-/// Where questions go; keeps a query that the base has.
+/// Returns the URL for questions. It keeps a query that the base URL has.
 fn endpoint(base: &str) -> Option<Url> {
     let mut url = Url::parse(base).ok()?;
     let usable = matches!(url.scheme(), "http" | "https")
@@ -187,7 +190,7 @@ fn endpoint(base: &str) -> Option<Url> {
     Some(url)
 }
 
-/// What every request carries.
+/// Returns the headers of every request.
 fn headers(key: Option<&str>) -> Result<HeaderMap, OpenAiSettingsError> {
     let json = HeaderValue::from_static("application/json");
     let mut headers = HeaderMap::from_iter([(CONTENT_TYPE, json.clone()), (ACCEPT, json)]);
@@ -200,7 +203,7 @@ fn headers(key: Option<&str>) -> Result<HeaderMap, OpenAiSettingsError> {
     Ok(headers)
 }
 
-/// Reads a body, up to the limit and not a part further.
+/// Reads a body, up to the limit and no part further.
 async fn read(mut reply: Response) -> Result<Zeroizing<Vec<u8>>, UpstreamError> {
     let bad = |what| UpstreamError::BadAnswer { what };
     let announced = usize::try_from(reply.content_length().unwrap_or(0)).unwrap_or(usize::MAX);

@@ -1,5 +1,5 @@
-//! When a failed try is made again: after a status that invites it, or when the request did not get
-//! there; as late as the upstream asks, and never so late that the limit of all tries is over.
+//! Decides when a failed try is made again: after a status that invites it, or when the request did
+//! not arrive. It waits as long as the upstream asks, but never beyond the limit of all tries.
 
 use std::time::Duration;
 
@@ -9,23 +9,23 @@ use reqwest::header::{HeaderMap, RETRY_AFTER};
 
 use super::UpstreamError;
 
-/// Tries after the first.
+/// The tries after the first one.
 const RETRIES: usize = 2;
 
-/// Shortest pause before the first of them. Each next one is twice as long, and up to as much again
-/// is added by chance, so that replicas do not come back together.
+/// The shortest pause before the second try. Each next pause is twice as long, and up to as much
+/// again is added by chance, so that replicas do not come back together.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// How a try ended that gave no answer.
+/// A try that gave no answer.
 pub(super) struct FailedTry {
     pub(super) error: UpstreamError,
     pub(super) again: Again,
 }
 
-/// Whether a try may be made again.
+/// Says whether a try may be made again.
 #[derive(Clone, Copy)]
 pub(super) enum Again {
-    /// The request may have been answered and paid for, or would fail the same way.
+    /// Never: the request may have been answered and paid for, or would fail the same way.
     Never,
     /// After a pause.
     Soon,
@@ -34,19 +34,19 @@ pub(super) enum Again {
 }
 
 impl FailedTry {
-    /// A failure for good.
+    /// Makes a failure after which no further try is made.
     pub(super) const fn last(error: UpstreamError) -> Self {
         let again = Again::Never;
         Self { error, again }
     }
 
-    /// What it means that the request got no reply.
+    /// Says what it means that the request got no reply.
     pub(super) fn of_sending(error: &reqwest::Error) -> Self {
         let again = if error.is_connect() { Again::Soon } else { Again::Never };
         Self { error: UpstreamError::Unreachable, again }
     }
 
-    /// What a status other than success means.
+    /// Says what a status other than success means.
     pub(super) fn of_status(status: u16, headers: &HeaderMap, now: DateTime<Utc>) -> Self {
         let retry_after = retry_after(headers, now);
         let again = match status {
@@ -61,8 +61,8 @@ impl FailedTry {
         Self { error, again }
     }
 
-    /// The pause before the next try, where `planned` is what the plan has left and `remaining`
-    /// what the limit has. `None`: there is no next try.
+    /// Returns the pause before the next try, where `planned` is what is left of the plan and
+    /// `remaining` what is left of the limit. Returns `None` if there is no next try.
     pub(super) fn pause(&self, planned: Option<Duration>, remaining: Duration) -> Option<Duration> {
         let pause = match self.again {
             Again::Never => return None,
@@ -73,12 +73,12 @@ impl FailedTry {
     }
 }
 
-/// The pauses between tries.
+/// Returns the plan of the pauses.
 pub(super) const fn plan() -> ExponentialBuilder {
     ExponentialBuilder::new().with_min_delay(PAUSE).with_jitter().with_max_times(RETRIES)
 }
 
-/// The `Retry-After` header: seconds or a date (RFC 9110 §10.2.3).
+/// Reads the header `Retry-After`: seconds or a date (RFC 9110 §10.2.3).
 fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     if let Ok(seconds) = text.parse() {

@@ -1,5 +1,5 @@
-//! The chat-completions protocol as far as it is used: the request's body, and the answer's parts.
-//! What is not read here is skipped, whatever it is.
+//! The chat-completions protocol as far as it is used: the body of a request, and the parts of an
+//! answer. Members that are not read here are skipped.
 
 use serde::de::IgnoredAny;
 use serde::ser::SerializeMap;
@@ -12,8 +12,8 @@ use crate::domain::prompt::Prompt;
 
 use super::UpstreamError;
 
-/// Members that only this module sets; a client's parameter of that name is left out, because the
-/// same key twice means something else to every reader.
+/// The members that only this module sets. A client's parameter of such a name is left out, because
+/// readers disagree about a key that comes twice.
 const OWN_KEYS: [&str; 3] = ["model", "messages", "stream"];
 
 /// The body of a request.
@@ -86,7 +86,7 @@ struct ReplyUsage {
 }
 
 impl ReplyMessage {
-    /// What was said, and whether it is a refusal to say anything.
+    /// Returns the words of a choice, and whether they are a refusal.
     fn words(self) -> (String, bool) {
         let (said, refused): (String, String) = match self.content {
             Some(Content::Text(text)) => (text, String::new()),
@@ -107,12 +107,12 @@ impl ReplyMessage {
     }
 }
 
-/// What an answer says.
+/// The parts of an answer.
 pub(super) struct Parsed {
     pub(super) text: Zeroizing<String>,
     pub(super) model: Option<String>,
     pub(super) usage: Option<Usage>,
-    /// It ended by itself, and is no refusal.
+    /// Whether the answer ended by itself and is no refusal.
     pub(super) complete: bool,
 }
 
@@ -139,7 +139,8 @@ pub(super) fn parse(body: &[u8]) -> Result<Parsed, UpstreamError> {
     })
 }
 
-/// Token counts, where they are given as the protocol says: an answer is not lost over them.
+/// Reads the token counts. Returns `None` if they are not as the protocol says, so that no answer
+/// is lost over them.
 fn usage(raw: &RawValue) -> Option<Usage> {
     let counts: ReplyUsage = serde_json::from_str(raw.get()).ok()?;
     let tokens = |count: u32| count.min(Usage::MOST_TOKENS);

@@ -7,7 +7,7 @@ use opentelemetry::metrics::{Counter, Gauge, Histogram, Meter};
 
 use super::{Metrics, counter, gauge, histogram, names};
 
-/// Its instruments.
+/// The instruments of the audit trail.
 pub(super) struct AuditSeries {
     records: Counter<u64>,
     batches: Counter<u64>,
@@ -41,7 +41,7 @@ impl AuditSeries {
         }
     }
 
-    /// Series that alert rules read are there from the start.
+    /// Gives the series that alert rules read their first value, so that they exist from the start.
     pub(super) fn begin(&self) {
         let Self { records, batches, failures, spooled, spool_torn, .. } = self;
         for counter in [records, batches, failures, spooled, spool_torn] {
@@ -53,50 +53,50 @@ impl AuditSeries {
 }
 
 impl Metrics {
-    /// A batch of records made durable.
+    /// Counts a batch of records that was made durable.
     pub fn audit_batch(&self, rows: usize, took: Duration) {
         self.audit.records.add(u64::try_from(rows).unwrap_or(u64::MAX), &[]);
         self.audit.batches.add(1, &[]);
         self.audit.commit.record(took.as_secs_f64() * 1_000.0, &[]);
     }
 
-    /// A try that did not make a batch durable.
+    /// Counts a try that did not make a batch durable.
     pub fn audit_failure(&self) {
         self.audit.failures.add(1, &[]);
     }
 
-    /// Records went to the spool.
+    /// Counts records that went to the spool.
     pub fn audit_spooled(&self, rows: usize) {
         self.audit.spooled.add(u64::try_from(rows).unwrap_or(u64::MAX), &[]);
     }
 
-    /// So many bytes wait in the spool.
+    /// Sets the bytes that wait in the spool.
     pub fn audit_spool_bytes(&self, bytes: u64) {
         self.audit.spool_bytes.record(bytes, &[]);
     }
 
-    /// A segment of the spool ended torn or damaged.
+    /// Counts a segment of the spool that ended torn or damaged.
     pub fn audit_spool_torn(&self) {
         self.audit.spool_torn.add(1, &[]);
     }
 
-    /// How old what is not sealed is.
+    /// Sets the age of the oldest record that is not sealed.
     pub fn audit_seal_lag(&self, lag: Duration) {
         self.audit.seal_lag.record(lag.as_secs(), &[]);
     }
 
-    /// What the last verification found, and when it ended.
+    /// Sets the number of findings of the last verification, and its end.
     pub fn audit_verified(&self, findings: u64, at: DateTime<Utc>) {
         self.audit.findings.record(findings, &[]);
         self.audit.verified.record(u64::try_from(at.timestamp()).unwrap_or(0), &[]);
     }
 
-    /// How many rows lie in default partitions.
+    /// Sets the number of rows in default partitions.
     pub fn audit_default_rows(&self, rows: u64) {
         self.audit.default_rows.record(rows, &[]);
     }
 
-    /// Whether records can be made durable.
+    /// Sets whether records can be made durable.
     pub fn audit_available(&self, available: bool) {
         self.audit.available.record(u64::from(available), &[]);
     }

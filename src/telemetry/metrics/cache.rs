@@ -1,4 +1,4 @@
-//! Series of the cache: what answered, what is held, what went, and whether it can be proven.
+//! The series of the cache: answers, contents, removals, and whether freshness is proven.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,12 +12,12 @@ use crate::domain::money::Usd;
 
 use super::{Metrics, counter, gauge, histogram, names};
 
-/// Why entries were removed from Postgres without anybody asking for it.
+/// The reason why entries were removed from Postgres without a request for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Eviction {
-    /// Nobody can be given them any more.
+    /// Nobody can be given these entries any more.
     Unusable,
-    /// There were too many, and these were used least recently.
+    /// There were too many entries, and these were used least recently.
     Idle,
 }
 
@@ -36,7 +36,7 @@ impl Eviction {
     }
 }
 
-/// Labels of answers, prepared: they are recorded with every one.
+/// The prepared labels of answers, which are recorded with every answer.
 struct AnswerAttributes {
     tiers: [[KeyValue; 1]; Tier::ALL.len()],
     hit: [KeyValue; 1],
@@ -44,7 +44,7 @@ struct AnswerAttributes {
     other: [KeyValue; 1],
 }
 
-/// Its instruments.
+/// The instruments of the cache.
 pub(super) struct CacheSeries {
     labels: AnswerAttributes,
     answered_hits: Arc<AtomicU64>,
@@ -101,7 +101,7 @@ impl CacheSeries {
         }
     }
 
-    /// Series that alert rules read are there from the start, at zero.
+    /// Gives the series that alert rules read their first value, so that they exist from the start.
     pub(super) fn begin(&self) {
         for tier in &self.labels.tiers {
             self.hits.add(0, tier);
@@ -119,12 +119,12 @@ impl CacheSeries {
 }
 
 impl Metrics {
-    /// Hits out of all answers, 0 when there were none.
+    /// Returns the share of hits among all answers. Returns 0 if there were none.
     pub fn hit_rate(&self) -> f64 {
         rate(&self.cache.answered_hits, &self.cache.answered_misses)
     }
 
-    /// A query answered from a tier.
+    /// Counts a query that a tier answered.
     pub fn hit(&self, tier: Tier, elapsed_us: u64) {
         let cache = &self.cache;
         cache.answered_hits.fetch_add(1, Ordering::Relaxed);
@@ -132,12 +132,12 @@ impl Metrics {
         cache.response_time.record(milliseconds(elapsed_us), &cache.labels.hit);
     }
 
-    /// The answer of a hit was beyond its time.
+    /// Counts a hit whose answer was past its time.
     pub fn stale(&self) {
         self.cache.stale.add(1, &[]);
     }
 
-    /// A query that was not in the cache.
+    /// Counts a query that was not in the cache.
     pub fn miss(&self, elapsed_us: u64) {
         let cache = &self.cache;
         cache.answered_misses.fetch_add(1, Ordering::Relaxed);
@@ -145,58 +145,59 @@ impl Metrics {
         cache.response_time.record(milliseconds(elapsed_us), &cache.labels.miss);
     }
 
-    /// A query that passed the cache by, or failed.
+    /// Counts a query that passed the cache by, or failed.
     pub fn other(&self, elapsed_us: u64) {
         self.cache.response_time.record(milliseconds(elapsed_us), &self.cache.labels.other);
     }
 
-    /// What a hit saved.
+    /// Adds what a hit saved.
     pub fn saved(&self, tokens: u64, cost: Usd) {
         self.cache.tokens_saved.add(tokens, &[]);
         self.cache.cost_saved.add(dollars(cost), &[]);
     }
 
-    /// The hot tier's bytes, its limit and its entries.
+    /// Sets the bytes of the hot tier, its limit and its entries.
     pub fn hot_tier(&self, bytes: u64, limit: u64, entries: usize) {
         self.cache.memory_usage.record(bytes, &[]);
         self.cache.memory_limit.record(limit, &[]);
         self.cache.hot_entries.record(u64::try_from(entries).unwrap_or(u64::MAX), &[]);
     }
 
-    /// A walk through the hot tier that frees what invalidations removed.
+    /// Counts a walk through the hot tier that frees the memory of invalidated entries.
     pub fn hot_sweep(&self) {
         self.cache.hot_sweeps.add(1, &[]);
     }
 
-    /// For how long it has not been known that no invalidation was missed; `None`: it is known.
+    /// Sets the time for which it has not been proven that no invalidation was missed. `None` means
+    /// that it is proven.
     pub fn unproven(&self, since: Option<Duration>) {
         self.cache.proven.record(u64::from(since.is_none()), &[]);
         self.cache.unproven.record(since.unwrap_or_default().as_secs_f64(), &[]);
     }
 
-    /// A miss that another caller's fetch answered.
+    /// Counts a miss that another caller's fetch answered.
     pub fn collapsed(&self) {
         self.cache.collapsed.add(1, &[]);
     }
 
-    /// An answer stored.
+    /// Counts a stored answer.
     pub fn stored(&self) {
         self.cache.stored.add(1, &[]);
     }
 
-    /// Entries removed.
+    /// Counts entries that an invalidation removed.
     pub fn invalidated(&self, count: u64) {
         self.cache.invalidations.add(count, &[]);
     }
 
-    /// Entries removed from Postgres to keep it small.
+    /// Counts entries that an eviction removed from Postgres.
     pub fn evicted(&self, reason: Eviction, count: u64) {
         self.cache.evicted.add(count, &reason.label());
     }
 }
 
 fn observe_hit_rate(meter: &Meter, hits: Arc<AtomicU64>, misses: Arc<AtomicU64>) {
-    // The provider keeps the callback; the handle is of no use.
+    // The provider keeps the callback, so the handle is not needed.
     let _gauge = meter
         .f64_observable_gauge(names::HIT_RATE)
         .with_callback(move |gauge| gauge.observe(rate(&hits, &misses), &[]))

@@ -1,11 +1,11 @@
-//! Series of data subjects' requests: how many wait, and how near their end they are.
+//! The series of data subjects' requests: how many wait, and how near their due time is.
 
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Gauge, Meter};
 
 use super::{Metrics, gauge, names};
 
-/// Its instruments.
+/// The instruments of data subjects' requests.
 pub(super) struct GdprSeries {
     due: Gauge<u64>,
 }
@@ -17,7 +17,8 @@ impl GdprSeries {
 }
 
 impl Metrics {
-    /// How many open requests are due within so many days or, where it is 0, past their time.
+    /// Sets the number of open requests that are due within these days. 0 days stands for those
+    /// past their time.
     pub fn gdpr_due(&self, within_days: &'static str, requests: u64) {
         self.gdpr.due.record(requests, &[KeyValue::new(names::WITHIN_DAYS, within_days)]);
     }

@@ -1,5 +1,5 @@
-//! Series made with OpenTelemetry and read by Prometheus, by subject. Recording takes prepared labels
-//! and no lock of ours.
+//! The series, made with OpenTelemetry and read by Prometheus, a file per subject. Recording takes
+//! prepared labels and no lock of ours.
 
 mod audit;
 mod cache;
@@ -20,13 +20,13 @@ use audit::AuditSeries;
 use cache::CacheSeries;
 use gdpr::GdprSeries;
 
-/// Upper bounds in milliseconds.
+/// The upper bounds of histograms, in milliseconds.
 const BOUNDS_MS: [f64; 17] = [
     0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1_000.0, 2_500.0,
     5_000.0, 10_000.0, 30_000.0,
 ];
 
-/// Why there are no series.
+/// The reason why there are no series.
 #[derive(Debug, thiserror::Error)]
 pub enum MetricsError {
     /// The exporter cannot be made.
@@ -35,19 +35,19 @@ pub enum MetricsError {
     /// The series cannot be written.
     #[error("the series cannot be written")]
     Render(#[from] prometheus::Error),
-    /// The series are no text.
+    /// The series are not valid UTF-8.
     #[error("the series are no text")]
     Text(#[from] std::string::FromUtf8Error),
 }
 
-/// How a call of the upstream ended.
+/// The end of a call of the upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UpstreamOutcome {
-    /// With an answer.
+    /// The upstream answered.
     Ok,
-    /// Without one.
+    /// The upstream gave no answer.
     Error,
-    /// Not in time.
+    /// The upstream did not answer in time.
     Timeout,
 }
 
@@ -61,18 +61,18 @@ impl UpstreamOutcome {
     }
 }
 
-/// Why a request has no caller.
+/// The reason why a request has no caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AuthFailure {
-    /// No or no single bearer token.
+    /// The request has no bearer token, or several.
     Missing,
-    /// Wrong form or checksum.
+    /// The token has a wrong form or checksum.
     Malformed,
-    /// Unknown, wrong, revoked or expired.
+    /// The token is unknown, wrong, revoked or expired.
     Refused,
-    /// The network's limit.
+    /// The network has reached its limit.
     Limited,
-    /// Not to be verified now.
+    /// The token cannot be verified now.
     Unavailable,
 }
 
@@ -91,7 +91,7 @@ impl AuthFailure {
 /// Every instrument.
 pub struct Metrics {
     registry: Registry,
-    /// Keeps the instruments' readers alive.
+    /// The provider keeps the readers of the instruments alive.
     _provider: SdkMeterProvider,
     audit: AuditSeries,
     cache: CacheSeries,
@@ -146,7 +146,7 @@ impl Metrics {
         Ok(metrics)
     }
 
-    /// Series that alert rules read are there from the start, at zero.
+    /// Gives the series that alert rules read their first value, so that they exist from the start.
     fn begin(&self) {
         self.integrity_failures.add(0, &[]);
         self.redis_errors.add(0, &[]);
@@ -155,14 +155,14 @@ impl Metrics {
         self.hot_tier(0, 0, 0);
     }
 
-    /// The series in the text exposition format 0.0.4.
+    /// Renders the series in the text exposition format 0.0.4.
     pub fn render(&self) -> Result<String, MetricsError> {
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         Ok(String::from_utf8(text)?)
     }
 
-    /// A reply, on a route of ours.
+    /// Counts a reply on a route of the service.
     pub fn request(&self, route: &'static str, status: u16) {
         let class = match status {
             500.. => "5xx",
@@ -175,28 +175,28 @@ impl Metrics {
         self.requests.add(1, &labels);
     }
 
-    /// A call of the upstream.
+    /// Counts a call of the upstream.
     pub fn upstream_call(&self, outcome: UpstreamOutcome) {
         self.upstream_calls.add(1, &[KeyValue::new(names::OUTCOME, outcome.name())]);
     }
 
-    /// A stored value that did not open.
+    /// Counts a stored value that did not open.
     pub fn integrity_failure(&self) {
         self.integrity_failures.add(1, &[]);
     }
 
-    /// A failed command of Redis.
+    /// Counts a failed command of Redis.
     pub fn redis_error(&self) {
         self.redis_errors.add(1, &[]);
     }
 
-    /// A transaction with Postgres ended, however it did.
+    /// Records the time of a transaction with Postgres, however it ended.
     pub fn transaction(&self, name: &'static str, took: Duration) {
         let label = [KeyValue::new(names::TRANSACTION, name)];
         self.transactions.record(took.as_secs_f64() * 1_000.0, &label);
     }
 
-    /// A request without a caller.
+    /// Counts a request without a caller.
     pub fn auth_failure(&self, reason: AuthFailure) {
         self.auth_failures.add(1, &[KeyValue::new(names::REASON, reason.name())]);
     }
