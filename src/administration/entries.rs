@@ -1,4 +1,4 @@
-//! What may be told of entries without their answers: a tenant's list, and one of them.
+//! Entries without their answers: a tenant's list of them, and one of them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,18 +19,18 @@ use crate::store::{StoreError, entries};
 use super::Administration;
 use crate::call::{Call, Labels, ServiceError};
 
-/// Which entries to list, in the caller's words.
+/// The filter of a list of entries, in the caller's words.
 #[derive(Debug, Clone, Default)]
 pub struct EntryQuery {
-    /// Of this kind only.
+    /// Only entries of this operation.
     pub operation: Option<Operation>,
-    /// At this location only.
+    /// Only entries at this location.
     pub location: Option<String>,
-    /// With this tag only.
+    /// Only entries with this tag.
     pub tag: Option<String>,
-    /// Continue after this entry.
+    /// The list continues after this entry.
     pub after: Option<EntryId>,
-    /// At most so many.
+    /// The most entries of a page.
     pub limit: u16,
 }
 
@@ -39,23 +39,23 @@ pub struct EntryQuery {
 pub struct EntryView {
     /// The entry.
     pub id: EntryId,
-    /// Its kind.
+    /// The operation.
     pub operation: Operation,
-    /// Whether it is one person's own.
+    /// Whether the entry belongs to one person.
     pub private: bool,
-    /// Where, which vendors, which tags.
+    /// The location, vendor types and tags.
     pub labels: Labels,
-    /// Bytes of its sealed fields.
+    /// The bytes of the sealed fields.
     pub size_bytes: i64,
-    /// Times it was served.
+    /// The times that the entry was served.
     pub access_count: i64,
-    /// When it was made.
+    /// The time when it was made.
     pub created_at: DateTime<Utc>,
-    /// When it was served last.
+    /// The time when it was last served.
     pub last_accessed_at: Option<DateTime<Utc>>,
     /// Whole seconds since it was made.
     pub age_seconds: i64,
-    /// When it stops being good.
+    /// The time when it stops being good.
     pub expires_at: DateTime<Utc>,
     /// The tiers of this process that hold it.
     pub tiers: Vec<Tier>,
@@ -64,13 +64,13 @@ pub struct EntryView {
 /// A page of entries, newest first.
 #[derive(Debug, Clone)]
 pub struct EntryPage {
-    /// The entries. Fewer than asked for, even none, do not say that there are no more.
+    /// The entries. A short or empty page does not say that there are no more.
     pub entries: Vec<EntryView>,
-    /// Where the next page continues; `None` at the end.
+    /// The entry after which the next page continues. `None` at the end.
     pub next: Option<EntryId>,
 }
 
-/// Why there is no entry to tell of.
+/// The reason why there is no entry to show.
 #[derive(Debug, thiserror::Error)]
 pub enum EntriesError {
     /// Something of the service failed.
@@ -82,7 +82,7 @@ pub enum EntriesError {
 }
 
 impl Administration {
-    /// A page of the entries of the caller's tenant.
+    /// Returns a page of the entries of the caller's tenant.
     pub async fn list_entries(
         &self,
         call: &mut Call,
@@ -113,7 +113,7 @@ impl Administration {
         Ok(EntryPage { entries, next })
     }
 
-    /// One entry of the caller's tenant.
+    /// Returns one entry of the caller's tenant.
     pub async fn entry(&self, call: &mut Call, id: EntryId) -> Result<EntryView, EntriesError> {
         call.note(|record| record.entry = Some(id));
         let row = self.find_row(call.caller.tenant, id).await.map_err(ServiceError::from)?;
@@ -147,8 +147,8 @@ impl Administration {
             .await
     }
 
-    /// Opens the labels of rows and adds what this process knows of them. A row whose labels do
-    /// not open is left out and has a record of its own.
+    /// Opens the labels of rows, and adds what this process knows of them. A row whose labels do
+    /// not open is left out and gets a record of its own.
     async fn open_rows(
         &self,
         call: &mut Call,
@@ -171,7 +171,7 @@ impl Administration {
             .map(|key| (key.id, key))
             .collect();
         let place = |row: &EntryRow| Place { tenant, key: row.key, generation: row.generation };
-        // A row whose person's key was destroyed a moment ago is already gone.
+        // A row is already gone if its person's key was destroyed a moment ago.
         let rows: Vec<&EntryRow> = rows
             .iter()
             .filter(|row| row.meta.subject_key.is_none_or(|id| subjects.contains_key(&id)))

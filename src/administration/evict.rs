@@ -1,5 +1,6 @@
-//! Keeps the cold tier to its size: removes what nobody can be given any more, then the least recently
-//! used of what is too much. One replica for all, in batches, each with its record.
+//! Keeps the cold tier within its limits. It removes the entries that nobody can be given any more,
+//! then the least recently used of the surplus. One replica does it for all, in batches with a
+//! record each.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -20,29 +21,29 @@ use crate::telemetry::Eviction;
 use super::Administration;
 use crate::call::ServiceError;
 
-/// Most entries of one batch.
+/// The most entries of one batch.
 const BATCH: i64 = 500;
 
-/// How many entries are looked at for a batch, and the part of them that may go: who is among the
-/// used more lately half stays. A tenant with no more is looked at whole.
+/// The number of entries that are looked at for a batch, and the share of them that may go: an
+/// entry of the more lately used half stays. A tenant with no more entries is looked at whole.
 const SAMPLE: i64 = 2_000;
 const SHARE: f64 = 0.25;
 
-/// Where samples begin: each the golden part of all keys behind the one before, so that however many
-/// there were, no part of the keys was looked at much more often than another (a Weyl sequence).
-/// Random ones would meet some part so often that only its latest used are left.
+/// The places where samples begin. Each begins the golden part of all keys behind the one before,
+/// so that no part of the keys is looked at much more often than another (a Weyl sequence). Random
+/// places would meet some part so often that only its latest used entries are left.
 #[derive(Debug)]
 pub(super) struct Samples(AtomicU64);
 
 impl Samples {
     const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
 
-    /// Begins anywhere.
+    /// Begins at any place.
     pub(super) fn new(now: DateTime<Utc>) -> Self {
         Self(AtomicU64::new(now.timestamp_micros().cast_unsigned().wrapping_mul(Self::STEP)))
     }
 
-    /// Where the next begins.
+    /// Returns the place where the next sample begins.
     fn next(&self) -> CacheKey {
         let mut key = [0; 32];
         key[..8].copy_from_slice(&self.0.fetch_add(Self::STEP, Ordering::Relaxed).to_be_bytes());
@@ -50,40 +51,41 @@ impl Samples {
     }
 }
 
-/// How long one turn removes entries of either kind at most; what is left is for the next. Less than a
-/// transaction may be idle in (15 s), since the turn is one.
+/// The longest time for which one turn removes entries of either kind. The rest is left for the
+/// next turn. It is less than a transaction may be idle (15 s), because the turn is one.
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// Longest time of a whole turn. It covers the two searches, which are three statements that Postgres
-/// ends after 10 s each, and twice [`LIMIT`] together with the batch that is under way at its end.
+/// The longest time of a whole turn. It covers the two searches, which are three statements that
+/// Postgres ends after 10 s each, and twice [`LIMIT`] together with the batch that is under way at
+/// its end.
 const TURN_LIMIT: Duration = Duration::from_mins(1);
 
-/// How many entries there may be in Postgres, and for how long.
+/// The limits of the cold tier.
 #[derive(Debug, Clone, Copy)]
 pub struct Capacity {
-    /// Most of all tenants together.
+    /// The most entries of all tenants together.
     pub max_entries: u64,
-    /// How long an entry is of use beyond its time.
+    /// The time for which an entry is of use after its own time.
     pub usable_for: TimeDelta,
 }
 
-/// What was removed.
+/// The number of entries that a turn removed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Evicted {
-    /// Expired, or of an older generation.
+    /// Entries that had expired, or were of an older generation.
     pub unusable: u64,
-    /// Good, but too many.
+    /// Good entries that were too many.
     pub idle: u64,
 }
 
-/// What is removed at once.
+/// The entries of one batch.
 #[derive(Debug, Clone, Copy)]
 enum EvictBatch {
     Unusable { expired: DateTime<Utc>, generation: Generation },
     Idle { sample: Sample, most: i64 },
 }
 
-/// What a tenant has too much.
+/// The surplus of a tenant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Excess {
     tenant: TenantId,
@@ -91,8 +93,8 @@ struct Excess {
     left: u64,
 }
 
-/// Each tenant gives what it has beyond its own limit; what is still too much in all is shared in
-/// proportion to what each has then, rounded up.
+/// Each tenant gives up the entries beyond its own limit. The surplus that is left in all is shared
+/// in proportion to what each tenant has then, rounded up.
 fn excesses(counted: &[Counted], most: u64) -> Vec<Excess> {
     let own = |tenant: &Counted| match tenant.most {
         0 => 0,
@@ -110,7 +112,8 @@ fn excesses(counted: &[Counted], most: u64) -> Vec<Excess> {
 }
 
 impl Administration {
-    /// One turn, if it is this replica's: all count alike, so that one does it for all.
+    /// Takes one turn, if this is the eldest replica. All replicas count alike, so one does it for
+    /// all.
     pub async fn evict_if_eldest(&self) -> Result<Option<Evicted>, ServiceError> {
         if self.parts.coherence.is_eldest() { self.evict().await } else { Ok(None) }
     }
@@ -150,7 +153,7 @@ impl Administration {
         Ok(())
     }
 
-    /// Whether all could be removed in time.
+    /// Removes unusable entries. Returns whether all could be removed in time.
     async fn evict_unusable(
         &self,
         turn: &mut SystemTx,
@@ -161,7 +164,7 @@ impl Administration {
         let expired = now - self.parts.capacity.usable_for;
         let mut tenants = evictions::list_unusable(turn, expired, now).await?;
         turn_by(&mut tenants, random);
-        // However long the search took.
+        // The time of the search does not count.
         let until = Instant::now() + LIMIT;
         while !tenants.is_empty() {
             let mut left = Vec::new();
@@ -191,7 +194,7 @@ impl Administration {
         let counted = evictions::count(turn, random).await?;
         let mut tenants = excesses(&counted, self.parts.capacity.max_entries);
         turn_by(&mut tenants, random);
-        // However long the counting took.
+        // The time of the counting does not count.
         let until = Instant::now() + LIMIT;
         while !tenants.is_empty() {
             for excess in &mut tenants {
@@ -207,7 +210,8 @@ impl Administration {
                     self.evict_batch(excess.tenant, EvictBatch::Idle { sample, most }).await?;
                 evicted.idle += gone;
                 excess.entries = excess.entries.saturating_sub(gone);
-                // None: others hold them, or the count was too high. The next turn sees.
+                // If none are gone, others hold them or the count was too high. The next turn will
+                // see.
                 excess.left = if gone == 0 { 0 } else { excess.left.saturating_sub(gone) };
             }
             tenants.retain(|excess| excess.left > 0);
@@ -215,7 +219,7 @@ impl Administration {
         Ok(())
     }
 
-    /// Removes one tenant's batch together with its record; returns how many entries are gone.
+    /// Removes one tenant's batch together with its record. Returns the number of removed entries.
     async fn evict_batch(&self, tenant: TenantId, batch: EvictBatch) -> Result<u64, StoreError> {
         let (store, now) = (&self.parts.store, self.parts.clock.now());
         let removed = store.change("evict a batch of entries", tenant, async |mut tx| {

@@ -1,5 +1,5 @@
-//! What administrators and operators do: tenants, tokens, entries one by one, and the size of the cold
-//! tier. Knows nothing of the other rooms of use cases.
+//! The room of administrators and operators: tenants, tokens, entries one by one, and the size of
+//! the cold tier. It knows nothing of the other rooms.
 
 mod entries;
 mod evict;
@@ -28,27 +28,27 @@ use evict::Samples;
 
 /// The parts that [`Administration`] is made of.
 pub struct AdministrationParts {
-    /// What the rooms share.
+    /// The parts that all rooms share.
     pub calls: Arc<Calls>,
     /// Postgres.
     pub store: Store,
     /// The audit trail.
     pub audit: Audit,
-    /// Keys.
+    /// The keys of tenants and persons.
     pub keyring: Arc<Keyring>,
-    /// What is still true.
+    /// The invalidation stream, which says what is still true.
     pub coherence: Arc<Coherence>,
-    /// Memory, Redis and Postgres, where answers are.
+    /// The tiers: memory, Redis and Postgres.
     pub stack: Stack,
-    /// argon2.
+    /// The pool that hashes tokens.
     pub hasher: Hasher,
-    /// Time.
+    /// The clock.
     pub clock: Arc<dyn Clock>,
-    /// Ids.
+    /// The source of ids.
     pub ids: Arc<dyn Ids>,
-    /// Series for operators.
+    /// The metrics.
     pub metrics: Arc<Metrics>,
-    /// How many entries there may be in Postgres, and for how long.
+    /// The limits of the cold tier.
     pub capacity: Capacity,
 }
 
@@ -59,7 +59,7 @@ pub struct Administration {
 }
 
 impl Administration {
-    /// Makes it of its parts.
+    /// Makes the room of its parts.
     pub fn new(parts: AdministrationParts) -> Arc<Self> {
         let samples = Samples::new(parts.clock.now());
         Arc::new(Self { parts, samples })

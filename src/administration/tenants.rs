@@ -1,4 +1,4 @@
-//! Making and listing tenants, by operators.
+//! Operators make, list and change tenants.
 
 use std::fmt;
 
@@ -17,20 +17,20 @@ use crate::call::ServiceError;
 pub struct TenantSlug(String);
 
 impl TenantSlug {
-    /// What a slug may be, in words.
+    /// The rule for a slug, in words.
     pub const RULE: &'static str = "1 to 63 of a-z, 0-9 and -, beginning with a letter or digit";
 
-    /// The installation's own tenant, whose tokens may be operators'.
+    /// The slug of the installation's own tenant, whose tokens may be operators'.
     pub const INSTALLATION: &'static str = "installation";
 
-    /// Reads a slug.
+    /// Reads a slug. Returns `None` if the text breaks the rule.
     pub fn parse(text: &str) -> Option<Self> {
         let allowed = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-');
         let whole = (1..=63).contains(&text.len()) && text.bytes().all(allowed);
         (whole && !text.starts_with('-')).then(|| Self(text.to_owned()))
     }
 
-    /// The text.
+    /// Returns the text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -42,7 +42,7 @@ impl fmt::Display for TenantSlug {
     }
 }
 
-/// Why a tenant was not made or changed.
+/// The reason why a tenant was not made or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum TenantError {
     /// Something of the service failed.
@@ -54,7 +54,7 @@ pub enum TenantError {
     /// There is no such tenant.
     #[error("there is no such tenant")]
     NotFound,
-    /// Nobody would be left who could undo it.
+    /// The change would leave nobody who could undo it.
     #[error("the installation's own tenant cannot be switched off")]
     Installation,
 }
@@ -100,7 +100,7 @@ impl Administration {
         self.find_tenant(slug).await
     }
 
-    /// The tenant with that slug.
+    /// Finds the tenant with this slug.
     pub async fn find_tenant(&self, slug: &TenantSlug) -> Result<TenantRow, TenantError> {
         let store = &self.parts.store;
         let found = store.system("find a tenant by its slug", async |mut tx| {
@@ -109,13 +109,13 @@ impl Administration {
         found.await?.ok_or(TenantError::NotFound)
     }
 
-    /// Every tenant.
+    /// Lists every tenant.
     pub async fn list_tenants(&self) -> Result<Vec<TenantRow>, ServiceError> {
         let store = &self.parts.store;
         Ok(store.system("list tenants", async |mut tx| tenants::list(&mut tx).await).await?)
     }
 
-    /// Changes what a tenant may do and use. Every replica follows.
+    /// Changes the limits and rules of a tenant. Every replica follows before this returns.
     pub async fn update_tenant(
         &self,
         slug: &TenantSlug,

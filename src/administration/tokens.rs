@@ -17,12 +17,12 @@ use crate::store::{self, Ending, StoreError, invalidations};
 use super::Administration;
 use crate::call::ServiceError;
 
-/// On whose word a token is made.
+/// The right by which a token is made.
 #[derive(Debug, Clone, Copy)]
 pub enum Grant {
-    /// A token's, within what its roles may grant.
+    /// A token grants it, within what these roles may grant.
     By(TokenId, Roles),
-    /// The command line's, which may grant everything.
+    /// The command line grants it, and may grant every role.
     CommandLine,
 }
 
@@ -37,21 +37,21 @@ pub struct TokenRequest {
     pub expires_at: Option<DateTime<Utc>>,
 }
 
-/// A new token, shown this once.
+/// A new token. Its text is shown this once.
 pub struct NewTokenText {
     /// The token without its secret.
     pub row: TokenRow,
-    /// The text to bear.
+    /// The text of the token with its secret.
     pub text: Zeroizing<String>,
 }
 
-/// Why a token was not made or revoked.
+/// The reason why a token was not made or revoked.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {
     /// Something of the service failed.
     #[error(transparent)]
     Service(#[from] ServiceError),
-    /// The granting token may not hand on such a role.
+    /// The granting token may not grant such a role.
     #[error("the caller may not grant these roles")]
     MayNotGrant,
     /// There is no such token of this tenant.
@@ -60,7 +60,7 @@ pub enum TokenError {
     /// The secret could not be hashed.
     #[error("the token could not be hashed")]
     Hasher(#[from] HasherError),
-    /// No random bytes.
+    /// There are no random bytes.
     #[error(transparent)]
     Crypto(#[from] CryptoError),
 }
@@ -114,13 +114,13 @@ impl Administration {
         Ok(NewTokenText { row, text: token.reveal() })
     }
 
-    /// The tokens of a tenant, newest first.
+    /// Lists the tokens of a tenant, newest first.
     pub async fn list_tokens(&self, tenant: TenantId) -> Result<Vec<TokenRow>, ServiceError> {
         let store = &self.parts.store;
         Ok(store.read("list tokens", tenant, async |mut tx| tokens::list(&mut tx).await).await?)
     }
 
-    /// Revokes a token of `tenant`. A second time it stays revoked.
+    /// Revokes a token of `tenant`. A token that is revoked already stays so.
     pub async fn revoke_token(
         &self,
         tenant: TenantId,
@@ -152,7 +152,7 @@ impl Administration {
         Ok(())
     }
 
-    /// Whose token it is; for the command line, which names tokens without their tenant.
+    /// Finds the tenant of a token. The command line names tokens without their tenant.
     pub async fn tenant_of_token(&self, id: TokenId) -> Result<TenantId, TokenError> {
         let store = &self.parts.store;
         let found = store

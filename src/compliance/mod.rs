@@ -1,6 +1,5 @@
-//! What compliance staff can ask for and prove: data subjects' requests, legal holds, retention, the
-//! audit trail and its proof, restored databases, wrapping keys. Knows nothing of the other rooms of use
-//! cases.
+//! The room of compliance staff: data subjects' requests, legal holds, retention, the audit trail
+//! and its proof, restored databases, wrapping keys. It knows nothing of the other rooms.
 
 mod gdpr;
 mod proof;
@@ -44,63 +43,64 @@ pub use rotate::{RotateError, Rotated};
 pub use trail::{TrailPage, TrailQuery};
 pub use trail_export::TrailExport;
 
-/// Most readers of the trail at a time, of all tenants.
+/// The most readers of the trail at a time, of all tenants together.
 const TRAIL_READERS: usize = 3;
 
 /// The parts that [`Compliance`] is made of.
 pub struct ComplianceParts {
-    /// What the rooms share.
+    /// The parts that all rooms share.
     pub calls: Arc<Calls>,
     /// Postgres.
     pub store: Store,
     /// The audit trail.
     pub audit: Audit,
-    /// Keys.
+    /// The keys of tenants and persons.
     pub keyring: Arc<Keyring>,
-    /// What is still true.
+    /// The invalidation stream, which says what is still true.
     pub coherence: Arc<Coherence>,
-    /// Memory, Redis and Postgres, where answers are.
+    /// The tiers: memory, Redis and Postgres.
     pub stack: Stack,
-    /// The model that answers what is not cached: an export names it.
+    /// The model that answers what is not cached. An export names it.
     pub upstream: Arc<dyn Upstream>,
-    /// Time.
+    /// The clock.
     pub clock: Arc<dyn Clock>,
-    /// Ids.
+    /// The source of ids.
     pub ids: Arc<dyn Ids>,
-    /// Series for operators.
+    /// The metrics.
     pub metrics: Arc<Metrics>,
-    /// Tasks.
+    /// The tracker of tasks.
     pub lifecycle: Lifecycle,
     /// The installation's own tenant, whose trail holds the records that belong to no other tenant.
     pub installation: TenantId,
-    /// Master keys, which sign the trail and certificates.
+    /// The master keys, which sign the trail and certificates.
     pub keys: Arc<KeyProvider>,
-    /// Where seals of the trail are kept outside.
+    /// The file outside the database that keeps seals of the trail.
     pub checkpoint: Option<CheckpointFile>,
-    /// Where erasures are kept outside.
+    /// The file outside the database that keeps erasures.
     pub erasures: Option<ErasureLedger>,
-    /// Days that entries, requests and records are kept, of tenants that say nothing else.
+    /// The days that entries, requests and records are kept for tenants without a period of their
+    /// own.
     pub retention_days: u32,
-    /// How long after its time an entry may still be served.
+    /// The time for which an entry may still be served after its own time.
     pub usable_for: TimeDelta,
-    /// Bytes of a part of an export's package in the clear.
+    /// The bytes of a part of an export's package, in the clear.
     pub part_bytes: usize,
 }
 
 /// The use cases of compliance staff.
 pub struct Compliance {
     parts: ComplianceParts,
-    /// How many may read the trail at a time.
+    /// The turns of readers of the trail.
     trail_turns: Semaphore,
-    /// Wakes the worker when a request was filed or decided on here. It looks now and then all the
-    /// same.
+    /// Wakes the worker when a request was filed or decided on in this process. The worker also
+    /// looks without it, now and then.
     requests_wake: Notify,
-    /// Why what was erased may be here again. Nothing waits under it.
+    /// The reason why erased data may be here again. It is read without waiting.
     revived: ArcSwapOption<Revived>,
 }
 
 impl Compliance {
-    /// Makes it of its parts.
+    /// Makes the room of its parts.
     pub fn new(parts: ComplianceParts) -> Arc<Self> {
         Arc::new(Self {
             parts,

@@ -16,20 +16,21 @@ use crate::store::{StoreError, ledgers, seals, trail};
 use super::Compliance;
 use crate::call::ServiceError;
 
-/// How often the trail is verified, and how long a verification under way keeps others from it.
+/// The time between two verifications of the trail, and the time for which one under way keeps
+/// others from it.
 const EVERY: TimeDelta = TimeDelta::hours(24);
 const CLAIM: TimeDelta = TimeDelta::hours(6);
 
-/// Most findings that are logged one by one.
+/// The most findings that are logged one by one.
 const MOST_LOGGED: usize = 100;
 
-/// How far the trail is proven.
+/// The state of the proof of the trail.
 pub struct ProofState {
     /// The present ledger.
     pub ledger: LedgerId,
-    /// Why it was begun.
+    /// The reason why it was begun.
     pub reason: String,
-    /// Whether an operator took note of that, where one must.
+    /// Whether an operator accepted it, where one must.
     pub accepted: bool,
     /// The newest seal.
     pub seal: Option<Seal>,
@@ -37,11 +38,11 @@ pub struct ProofState {
     pub checkpoint: Option<Checkpoint>,
     /// The last verification that came to its end.
     pub verified: Option<VerificationRow>,
-    /// The present time.
+    /// The time now.
     pub now: DateTime<Utc>,
 }
 
-/// Why the state of the proof is not known.
+/// The reason why the state of the proof is not known.
 #[derive(Debug, thiserror::Error)]
 pub enum ProofError {
     /// Postgres failed.
@@ -50,7 +51,7 @@ pub enum ProofError {
     /// The checkpoint file failed.
     #[error(transparent)]
     Checkpoint(#[from] LineFileError),
-    /// No durable record of it.
+    /// The record of the reading could not be made durable.
     #[error(transparent)]
     Audit(#[from] AuditError),
 }
@@ -65,7 +66,7 @@ impl From<VerifyError> for ProofError {
 }
 
 impl Compliance {
-    /// Records that a ledger was begun at this start, and that seals are signed with another key.
+    /// Records that this start began a ledger, and that seals are signed with another key.
     pub async fn note_ledger(&self, present: PresentLedger) -> Result<(), StoreError> {
         if let Some(reason) = present.begun {
             self.note(Action::LedgerBegin, present.id);
@@ -89,7 +90,7 @@ impl Compliance {
         Ok(())
     }
 
-    /// A record of the installation's own about a ledger, which nobody waits for.
+    /// Writes a record about a ledger in the installation's own trail, without waiting for it.
     fn note(&self, action: Action, ledger: LedgerId) {
         let mut record = self.own_record(action);
         record.object = Some(ledger.0);
@@ -105,8 +106,8 @@ impl Compliance {
         )
     }
 
-    /// An operator takes note of why the present ledger was begun. Returns it and whether nobody
-    /// had before.
+    /// Records that an operator accepts the reason why the present ledger was begun. Returns the
+    /// ledger, and whether nobody had accepted it before.
     pub async fn accept_ledger(
         &self,
         record: AuditRecord,
@@ -125,7 +126,7 @@ impl Compliance {
         Ok((ledger, accepted.await?))
     }
 
-    /// Verifies the trail because somebody asks, which is recorded.
+    /// Verifies the trail for a caller, and records that.
     pub async fn verify_on_request(
         &self,
         tenant: Option<TenantId>,
@@ -141,8 +142,8 @@ impl Compliance {
         Ok(verification)
     }
 
-    /// Verifies the trail once a day, whichever replica comes to it first. Returns what it came to;
-    /// `None`: it is not due.
+    /// Verifies the trail once a day, on the first replica that comes to it. Returns the result, or
+    /// `None` if no verification is due.
     pub async fn verify_when_due(&self) -> Result<Option<Verification>, ProofError> {
         let (store, now) = (&self.parts.store, self.parts.clock.now());
         self.look_at_default_partitions().await;
@@ -181,8 +182,8 @@ impl Compliance {
         Ok(Some(verification))
     }
 
-    /// Tells the metrics of the last verification that came to its end, whichever replica did it:
-    /// when none does any more its time stands still.
+    /// Sets the metrics of the last verification that came to its end on any replica. When no
+    /// replica verifies any more, its time stands still.
     async fn tell_last_verification(&self) -> Result<(), StoreError> {
         let store = &self.parts.store;
         let last = store.system("read the last verification", async |mut tx| {
@@ -195,7 +196,7 @@ impl Compliance {
         Ok(())
     }
 
-    /// Alarms when rows lie where no month's partition can be made any more.
+    /// Alarms when rows lie where the partition of their month can no longer be made.
     async fn look_at_default_partitions(&self) {
         let store = &self.parts.store;
         let counted = store.system("count rows without a month's partition", async |mut tx| {
@@ -215,7 +216,7 @@ impl Compliance {
         }
     }
 
-    /// Findings about rows are those of `tenant`, or of all.
+    /// Verifies the trail. Only findings about rows of `tenant` are told, or all findings.
     async fn verify(
         &self,
         tenant: Option<TenantId>,
@@ -231,7 +232,7 @@ impl Compliance {
         Box::pin(verifier.run()).await
     }
 
-    /// How far the trail is proven.
+    /// Returns how far the trail is proven.
     pub async fn proof_state(&self) -> Result<ProofState, ProofError> {
         let checkpoint = match self.parts.checkpoint.clone() {
             None => None,

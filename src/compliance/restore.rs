@@ -1,5 +1,5 @@
-//! What was erased stays erased in a database that was restored: the erasure ledger's copy outside is
-//! applied to it, and until then no replica is ready.
+//! Erased data stay erased in a restored database: the erasure ledger's file is applied to it, and
+//! until then no replica is ready.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -18,19 +18,19 @@ use crate::store::{self, Ending, StoreError, erasures, invalidations, keys, ledg
 use super::Compliance;
 use crate::call::ServiceError;
 
-/// Why what was erased may be here again.
+/// The reason why erased data may be here again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Revived {
-    /// The erasure ledger's file is not there, or not set any more.
+    /// The erasure ledger's file is missing, or is not set any more.
     Missing,
-    /// It holds so many erasures that this database does not know and is not about to do.
+    /// The file holds this many erasures that this database does not know and is not about to do.
     Pending(i64),
-    /// The database was restored or copied, and the file not applied since.
+    /// The database was restored or copied, and the file has not been applied since.
     Restored,
 }
 
 impl Revived {
-    /// The name as logged.
+    /// Returns the name in the log.
     const fn name(self) -> &'static str {
         match self {
             Self::Missing => "the erasure ledger's file is missing",
@@ -40,32 +40,32 @@ impl Revived {
     }
 }
 
-/// What may be done about a file that is not there or does not read as a whole.
+/// What is allowed when the file is missing or does not read as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MissingSink {
-    /// Nothing: the database stays as it is.
+    /// Nothing is allowed: the database stays as it is.
     Refused,
-    /// An operator takes it upon them: what was erased may be back.
+    /// An operator accepts that erased data may be back.
     Accepted,
 }
 
-/// What came of applying the erasure ledger.
+/// The result of applying the erasure ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Applied {
-    /// Lines that were written by this installation.
+    /// The lines that this installation wrote.
     pub lines: u64,
-    /// Erasures that were done now.
+    /// The erasures that were done now.
     pub applied: u64,
-    /// Erasures that were known here.
+    /// The erasures that were known here.
     pub already: u64,
-    /// Lines that are torn, or that nobody with a known master key wrote.
+    /// The lines that are torn, or that no known master key wrote.
     pub unreadable: u64,
-    /// Whether it is noted that the ledger was applied.
+    /// Whether it is recorded that the ledger was applied.
     pub noted: bool,
 }
 
-/// Why the erasure ledger was not applied. One line.
+/// The reason why the erasure ledger was not applied, in one line.
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
     /// Something of the service failed.
@@ -95,22 +95,22 @@ impl From<AuditError> for RestoreError {
 }
 
 impl Compliance {
-    /// Whether nothing that was erased may be here again, as far as is known.
+    /// Returns whether no erased data may be here again, as far as is known.
     pub fn erasures_hold(&self) -> bool {
         self.revived.load().is_none()
     }
 
-    /// Why what was erased may be here again; `None`: it is not.
+    /// Returns the reason why erased data may be here again. Returns `None` if they are not.
     pub fn revived(&self) -> Option<Revived> {
         self.revived.load().as_deref().copied()
     }
 
-    /// Begins to keep erasures outside, and looks whether what was erased is here again.
+    /// Begins to keep erasures outside, and looks whether erased data are here again.
     pub async fn begin_erasure_ledger(&self) -> Result<(), RestoreError> {
         let standing = self.erasures_standing().await?;
         if let Some(file) = self.parts.erasures.clone() {
             let there = self.blocking(move || file.exists()).await?;
-            // A file that was there, or would be of use now, must not be replaced by an empty one.
+            // A file that existed, or would be of use now, must not be replaced by an empty one.
             if there || !(standing.outside || standing.to_apply) {
                 self.complete_outside().await?;
             }
@@ -118,7 +118,7 @@ impl Compliance {
         self.look_at_erasures().await
     }
 
-    /// Looks whether what was erased is here again, and says so when that changes.
+    /// Looks whether erased data are here again, and tells operators when that changes.
     pub async fn look_at_erasures(&self) -> Result<(), RestoreError> {
         let now = self.find_revived().await?;
         let before = self.revived.swap(now.map(Arc::new)).as_deref().copied();
@@ -162,7 +162,7 @@ impl Compliance {
         found.await
     }
 
-    /// Erases what the erasure ledger's file says, and is not erased here. May be done again.
+    /// Erases what the erasure ledger's file names and is not erased here. It may be done again.
     pub async fn apply_erasure_ledger(
         &self,
         missing: MissingSink,
@@ -194,13 +194,14 @@ impl Compliance {
         Ok(Applied { lines, applied, already, unreadable, noted })
     }
 
-    /// What the file says; `None`: there is none.
+    /// Reads the file. Returns `None` if there is none.
     async fn read_erasures(&self) -> Result<Option<ReadErasures>, RestoreError> {
         let Some(file) = self.parts.erasures.clone() else { return Ok(None) };
         self.blocking(move || if file.exists()? { file.read().map(Some) } else { Ok(None) }).await
     }
 
-    /// Destroys a key once more, with all under it. `false` means that this database knew of it.
+    /// Destroys a key once more, with everything under it. Returns false if this database knew of
+    /// the erasure.
     async fn erase_again(
         &self,
         erasure: &Erasure,
@@ -241,8 +242,8 @@ impl Compliance {
         Ok(erased.await?)
     }
 
-    /// Notes that erasures are kept outside from now on, or are not, and brings the file up to what
-    /// the database knows: the setting may be new, and a lost file is begun again.
+    /// Records whether erasures are kept outside from now on, and brings the file up to what the
+    /// database knows: the setting may be new, and a lost file is begun again.
     async fn complete_outside(&self) -> Result<(), RestoreError> {
         let store = &self.parts.store;
         if let Some(file) = self.parts.erasures.clone() {
@@ -251,7 +252,8 @@ impl Compliance {
                 long.system("list what was erased", async |mut tx| erasures::list(&mut tx).await);
             let rows = rows.await?;
             self.blocking(move || {
-                // Made before it is noted that there is one: a stop in between must not look like a loss.
+                // The file is made before it is recorded that there is one, so that a stop in
+                // between does not look like a loss.
                 file.touch()?;
                 let known: BTreeSet<_> =
                     file.read()?.erased().map(|known| (known.tenant, known.subject)).collect();

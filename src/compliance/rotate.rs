@@ -1,6 +1,6 @@
-//! Rotates the wrapping key of persons' keys: a new one, every person's key wrapped under it, the old
-//! one destroyed. Backups of before then open nothing of any person's. May end anywhere and be begun
-//! again.
+//! Rotates the wrapping key of persons' keys: a new key is made, every person's key is wrapped
+//! under it, and the old one is destroyed. Earlier backups then open nothing of any person. It may
+//! end anywhere and be begun again.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::store::{StoreError, wrapping};
 use super::Compliance;
 use crate::call::ServiceError;
 
-/// What came of a rotation.
+/// The result of a rotation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Rotated {
@@ -24,17 +24,18 @@ pub struct Rotated {
     pub wrapping_key_id: String,
     /// Whether an earlier rotation was brought to its end.
     pub resumed: bool,
-    /// Persons' keys that were wrapped anew.
+    /// The number of persons' keys that were wrapped anew.
     pub rewrapped: i64,
-    /// Persons' keys that do not open under any key that is here.
+    /// The number of persons' keys that open under no known key.
     pub unopened: u64,
-    /// Wrapping keys that were destroyed.
+    /// The wrapping keys that were destroyed.
     pub destroyed: Vec<String>,
-    /// Wrapping keys that nobody needs any more and that are to be taken out of AI_CACHE_MASTER_KEYS.
+    /// The wrapping keys that nobody needs any more and that must be taken out of
+    /// AI_CACHE_MASTER_KEYS.
     pub to_remove: Vec<String>,
 }
 
-/// Why the wrapping key was not rotated. One line.
+/// The reason why the wrapping key was not rotated, in one line.
 #[derive(Debug, thiserror::Error)]
 pub enum RotateError {
     /// Something of the service failed.
@@ -43,7 +44,7 @@ pub enum RotateError {
     /// The key file failed.
     #[error(transparent)]
     Keys(#[from] KeyProviderError),
-    /// Keys from the environment are changed there.
+    /// Keys from the environment can only be changed there.
     #[error(
         "first put a new key wrap-{0}:… before all other wrap- keys into AI_CACHE_MASTER_KEYS of every \
          replica, keep the old ones and restart them; then run this again, and take the old wrap- keys \
@@ -61,11 +62,11 @@ impl From<StoreError> for RotateError {
     }
 }
 
-/// What is to be done.
+/// The work to be done.
 struct RotationPlan {
     target: MasterKeyId,
     resumed: bool,
-    /// Keys under which nothing may be wrapped any more.
+    /// The keys under which nothing may be wrapped any more.
     old: BTreeSet<String>,
 }
 
@@ -73,7 +74,7 @@ impl Compliance {
     /// Rotates the wrapping key, or brings a rotation that was begun to its end.
     pub async fn rotate_wrapping_key(&self, record: AuditRecord) -> Result<Rotated, RotateError> {
         let keys = Arc::clone(&self.parts.keys);
-        // Held to the end, so that there is one rotation at a time.
+        // The lock is held to the end, so that there is one rotation at a time.
         let file = keys.lock()?;
         let plan = self.plan_rotation(&keys, file.as_ref()).await?;
         self.retire(&plan).await?;
@@ -112,8 +113,8 @@ impl Compliance {
         })
     }
 
-    /// The first wrapping key is the new one already when others are left that a rotation is to bring
-    /// out of use.
+    /// Plans the rotation. The first wrapping key is already the new one if other keys are left
+    /// that a rotation must bring out of use.
     async fn plan_rotation(
         &self,
         keys: &KeyProvider,
@@ -176,8 +177,8 @@ impl Compliance {
         listed.await
     }
 
-    /// Retired wrapping keys with nothing under them. Nothing can come under them any more, so what is
-    /// seen here stays true.
+    /// Finds the retired wrapping keys with nothing under them. Nothing can come under them any
+    /// more, so this stays true.
     async fn unused_wrapping_keys(
         &self,
         keys: &KeyProvider,

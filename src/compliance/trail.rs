@@ -1,4 +1,5 @@
-//! Reading the audit trail of the caller's tenant, which is itself recorded before the reply leaves.
+//! Reading the audit trail of the caller's tenant. The reading is itself recorded before the reply
+//! leaves.
 
 use std::time::{Duration, Instant};
 
@@ -15,25 +16,25 @@ use super::Compliance;
 use super::trail_search::TrailSearch;
 use crate::call::{Call, ServiceError};
 
-/// A page that has been looked for this long is given as it is.
+/// The time after which a page is given as it is.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Which records to read, in the caller's words.
+/// The filter of a reading, in the caller's words.
 #[derive(Debug, Clone, Default)]
 pub struct TrailQuery {
-    /// Not before.
+    /// Only records of this time or later.
     pub from: Option<DateTime<Utc>>,
-    /// Before.
+    /// Only records before this time.
     pub to: Option<DateTime<Utc>>,
-    /// Of this action only.
+    /// Only records of this action.
     pub action: Option<Action>,
-    /// Of this actor only.
+    /// Only records of this actor.
     pub actor: Option<ActorFilter>,
-    /// About this person only.
+    /// Only records about this person.
     pub subject: Option<SubjectId>,
-    /// Of this entry only.
+    /// Only records of this entry.
     pub entry: Option<EntryId>,
-    /// Of this request only.
+    /// Only records of this request.
     pub request: Option<RequestId>,
 }
 
@@ -42,14 +43,14 @@ pub struct TrailQuery {
 pub struct TrailPage {
     /// The records.
     pub rows: Vec<AuditRow>,
-    /// Where the next page continues; `None` at the end.
+    /// The record after which the next page continues. `None` at the end.
     pub next: Option<AuditId>,
 }
 
 impl Compliance {
-    /// A page of the trail of the caller's tenant: records older than `before`. The record of this
-    /// reading is not on it. A page that takes long to find is given short, or empty, and the next
-    /// one continues where the search stopped.
+    /// Returns a page of the trail of the caller's tenant: records older than `before`. The record
+    /// of this reading is not on it. A page that takes long to find is given short or empty, and
+    /// the next one continues where the search stopped.
     pub async fn read_trail(
         &self,
         call: &mut Call,
@@ -85,7 +86,7 @@ impl Compliance {
         let begun = Instant::now();
         let mut rows = Vec::new();
         while rows.len() < limit && search.rest().is_some() && begun.elapsed() < PATIENCE {
-            // One more than the page holds tells whether another follows.
+            // One row more than the page holds tells whether another page follows.
             rows.extend(search.read(self, limit + 1 - rows.len()).await?);
         }
         let next = if rows.len() > limit {
@@ -97,7 +98,7 @@ impl Compliance {
         Ok(TrailPage { rows, next })
     }
 
-    /// The query with the person's random names in place of the person.
+    /// Translates the query: the person's random names replace the person.
     pub(super) async fn trail_filter(
         &self,
         tenant: TenantId,

@@ -1,5 +1,5 @@
 //! An export of the audit trail: short pages, oldest first, up to the record that was the newest
-//! when it began. A record tells of its beginning before anything leaves, another of its end.
+//! when it began. One record tells of its beginning before anything leaves, another of its end.
 
 use std::sync::Arc;
 
@@ -11,10 +11,10 @@ use crate::store::audit_rows::{self, Order, Stretch};
 use super::trail_search::TrailSearch;
 use super::{Compliance, TrailQuery};
 
-/// Rows that are read and held at a time.
+/// The rows that are read and held at a time.
 const PAGE: usize = 1_000;
 
-/// An export under way. Dropped before its end, it is recorded as aborted.
+/// An export under way. If it is dropped before its end, it is recorded as aborted.
 pub struct TrailExport {
     compliance: Arc<Compliance>,
     search: TrailSearch,
@@ -53,8 +53,8 @@ impl Compliance {
 }
 
 impl TrailExport {
-    /// The next rows, oldest first and at least one; `None` at the end, whose record is durable by
-    /// then.
+    /// Returns the next rows, oldest first and at least one. Returns `None` at the end, whose
+    /// record is durable by then.
     pub async fn next(&mut self) -> Result<Option<Vec<AuditRow>>, ServiceError> {
         let read = self.read().await;
         self.end.pass_on(read).await

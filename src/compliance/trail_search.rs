@@ -1,5 +1,6 @@
-//! A walk through a tenant's trail for the records that a filter names: a bounded part in each short
-//! transaction, so that looking for something rare in a long trail never reaches a statement's limit.
+//! A walk through a tenant's trail for the records that a filter names. Each short transaction
+//! looks at a bounded part, so that a search for something rare in a long trail never reaches a
+//! statement's limit.
 
 use std::time::Duration;
 
@@ -11,47 +12,47 @@ use crate::store::{StoreError, TenantTx};
 use super::Compliance;
 use crate::call::ServiceError;
 
-/// Most rows of one retention class that a statement looks at.
+/// The most rows of one retention class that a statement looks at.
 const SCAN: u32 = 100_000;
 
 /// A person with fewer records than this is found by the index of persons, without windows.
 const FEW: i64 = 10_000;
 
-/// Longest wait for other searches.
+/// The longest wait for other searches.
 const TURN: Duration = Duration::from_mins(1);
 
 /// A search under way.
 pub(super) struct TrailSearch {
     tenant: TenantId,
     filter: TrailFilter,
-    /// What has not been looked at; `None` at the end.
+    /// The part that has not been looked at. `None` at the end.
     rest: Option<Stretch>,
     window: SearchWindow,
 }
 
-/// How far the next statement may look.
+/// Says how far the next statement may look.
 #[derive(Clone, Copy)]
 enum SearchWindow {
-    /// To be found out.
+    /// It is not known yet.
     Unknown,
-    /// Up to this record.
+    /// It may look up to this record.
     Until(AuditId),
-    /// To the end of the stretch.
+    /// It may look to the end of the stretch.
     Rest,
-    /// The same, along the index of persons.
+    /// It may look to the end of the stretch, along the index of persons.
     Person,
 }
 
-/// What one look found, and where the search continues after it.
+/// The records that one look found, and where the search continues after it.
 struct Looked {
     rows: Vec<AuditRow>,
-    /// What has not been looked at. `None` means that nothing is left.
+    /// The part that has not been looked at. `None` means that nothing is left.
     rest: Option<Stretch>,
     window: SearchWindow,
 }
 
 impl TrailSearch {
-    /// A search that has not begun.
+    /// Begins a search.
     pub(super) fn new(tenant: TenantId, filter: TrailFilter, stretch: Stretch) -> Self {
         // A person without any key is in no record.
         let nobody = filter.subject_keys.as_ref().is_some_and(Vec::is_empty);
@@ -60,24 +61,25 @@ impl TrailSearch {
         Self { tenant, filter, rest: (!nobody).then_some(stretch), window }
     }
 
-    /// A search for which nothing is left.
+    /// Makes a search for which nothing is left.
     pub(super) const fn ended(tenant: TenantId, filter: TrailFilter) -> Self {
         Self { tenant, filter, rest: None, window: SearchWindow::Rest }
     }
 
-    /// What has not been looked at; `None` at the end.
+    /// Returns the part that has not been looked at. Returns `None` at the end.
     pub(super) const fn rest(&self) -> Option<Stretch> {
         self.rest
     }
 
-    /// The next records, at most `limit`. None at all does not say that there are no more.
+    /// Returns the next records, at most `limit`. An empty result does not say that there are no
+    /// more.
     pub(super) async fn read(
         &mut self,
         compliance: &Compliance,
         limit: usize,
     ) -> Result<Vec<AuditRow>, ServiceError> {
         let store = compliance.parts.store.long();
-        // A search for something rare takes its time: it must not take every connection.
+        // A search for something rare takes its time, and must not take every connection.
         let turn = tokio::time::timeout(TURN, compliance.trail_turns.acquire()).await;
         let _turn = turn.map_err(|_| StoreError::TimedOut)?;
         let read = store.read("search the audit trail", self.tenant, async |mut tx| {
@@ -87,7 +89,8 @@ impl TrailSearch {
         Ok(self.go_on(looked))
     }
 
-    /// The same in a transaction of the caller's, which reads along indexes from then on.
+    /// Returns the next records, read in a transaction of the caller's. That transaction reads
+    /// along indexes from then on.
     pub(super) async fn read_in(
         &mut self,
         tx: &mut TenantTx,

@@ -1,4 +1,4 @@
-//! What people decide about a request.
+//! The decisions of people about a request.
 
 use crate::compliance::Compliance;
 use crate::domain::audit_record::AuditRecord;
@@ -9,21 +9,21 @@ use crate::store::{Ending, WriteTx, gdpr, tenants};
 
 use super::{GdprError, Happening, token_of};
 
-/// What is decided.
+/// A decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
-    /// It may be executed.
+    /// The request may be executed.
     Approve,
-    /// It is not executed: refused.
+    /// The request is refused and not executed.
     Reject,
-    /// It is not executed: withdrawn.
+    /// The request is withdrawn and not executed.
     Cancel,
-    /// It may take two months more (GDPR Art. 12(3)).
+    /// The request may take two months more (GDPR Art. 12(3)).
     Extend,
 }
 
 impl Decision {
-    /// What happens then.
+    /// Returns the event that the decision causes.
     pub const fn event(self) -> RequestEvent {
         match self {
             Self::Approve => RequestEvent::Approve,
@@ -35,7 +35,7 @@ impl Decision {
 }
 
 impl Compliance {
-    /// Decides on a request of the tenant of `record`, on whose word it is, for a reason.
+    /// Decides on a request for a reason. `record` names the tenant and the decider.
     pub async fn decide_request(
         &self,
         id: GdprRequestId,
@@ -53,7 +53,8 @@ impl Compliance {
             let (_, recorded) = self.happen(&mut tx, &row, &happening).await?;
             match decision {
                 Decision::Approve => {
-                    // Without a token it is the command line, which is not who filed it over HTTP.
+                    // Without a token the command line decides, which is not the token that filed
+                    // the request.
                     if row.state == RequestState::AwaitingApproval && by == row.filed_by {
                         return Err(GdprError::SameHands);
                     }

@@ -1,5 +1,6 @@
-//! The download of an export's package: part by part, each opened for the receipt of the record of
-//! the beginning. Another record tells of the end. What does not open breaks the stream.
+//! The download of an export's package, part by part. Each part is opened for the receipt of the
+//! record of the beginning, and another record tells of the end. A part that does not open breaks
+//! the stream.
 
 use std::sync::Arc;
 
@@ -14,12 +15,12 @@ use crate::store::{StoreError, gdpr};
 
 use super::GdprError;
 
-/// A download under way. Dropped before its end, it is recorded as aborted.
+/// A download under way. If it is dropped before its end, it is recorded as aborted.
 pub struct ExportDownload {
     compliance: Arc<Compliance>,
     tenant: TenantId,
     request: GdprRequestId,
-    /// `None` once the last part is given out.
+    /// The reader of the package. `None` once the last part is given out.
     reader: Option<PackageReader>,
     end: StreamEnd,
 }
@@ -42,7 +43,8 @@ impl Compliance {
         Ok(ExportDownload { compliance: Arc::clone(self), tenant, request, reader, end })
     }
 
-    /// Whose key seals the package of a request, if it can be had.
+    /// Finds the package of a request. Returns the subject key that seals it, or `None` if the
+    /// tenant's key does. Fails if there is no package to be had.
     async fn find_package(
         &self,
         tenant: TenantId,
@@ -67,7 +69,7 @@ impl Compliance {
         key.ok_or(GdprError::Gone)
     }
 
-    /// The key of a package, which is gone with the person's.
+    /// Returns the key of a package. Fails if the person's key is destroyed.
     async fn package_key(
         &self,
         tenant: TenantId,
@@ -82,7 +84,7 @@ impl Compliance {
 }
 
 impl ExportDownload {
-    /// The next part; `None` at the end, whose record is durable by then.
+    /// Returns the next part. Returns `None` at the end, whose record is durable by then.
     pub async fn next(&mut self) -> Result<Option<Plaintext>, ServiceError> {
         let read = self.read().await;
         self.end.pass_on(read).await

@@ -1,5 +1,5 @@
-//! Requests whose time comes to its end: counted for the metrics, and told of in the log once at seven
-//! and two days and at the end, whichever replica comes to it first.
+//! The requests that will soon be due. They are counted for the metrics, and told of in the log
+//! once each at seven and two days and when they are due, by the first replica that comes to it.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -8,17 +8,18 @@ use crate::compliance::Compliance;
 use crate::store::StoreError;
 use crate::store::gdpr::work::{self, DueRequest};
 
-/// Days before the end, each with its name in the metrics.
+/// The days before the due time, each with its name in the metrics.
 const WARNINGS: [(i16, &str); 3] = [(7, "7"), (2, "2"), (0, "0")];
 
-/// The smallest number of days that a request's time is within; `None`: it has more.
+/// Returns the smallest number of days that a request is due within. Returns `None` if it has more
+/// time.
 fn days_left(due: &DueRequest, now: DateTime<Utc>) -> Option<i16> {
     let within = |days: i16| due.due_at < now + TimeDelta::days(i64::from(days));
     WARNINGS.iter().rev().map(|(days, _)| *days).find(|days| within(*days))
 }
 
 impl Compliance {
-    /// Looks at all open requests; returns how many it warned of.
+    /// Looks at all open requests. Returns the number of warnings that it gave.
     pub async fn warn_of_due_requests(&self) -> Result<usize, ServiceError> {
         let (store, now) = (&self.parts.store, self.parts.clock.now());
         let within = TimeDelta::days(i64::from(WARNINGS[0].0));
@@ -44,7 +45,8 @@ impl Compliance {
         Ok(warned)
     }
 
-    /// Notes that this replica warns of `due`. `false` means that another replica has done so meanwhile.
+    /// Records that this replica warns of `due`. Returns false if another replica has done so
+    /// meanwhile.
     async fn note_warned(&self, due: &DueRequest, days: i16) -> Result<bool, StoreError> {
         let store = &self.parts.store;
         let noted = store.system("note that a request was warned of", async |mut tx| {

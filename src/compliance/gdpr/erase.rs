@@ -1,6 +1,6 @@
-//! Erasure (GDPR Art. 17, architecture §6): the key is destroyed together with everything under it in
-//! Postgres, then the values in Redis go, then every replica is known to have followed, then it is all
-//! looked at once more and certified. Each step may be done again.
+//! Erasure (GDPR Art. 17, architecture §6). The key is destroyed together with everything under it
+//! in Postgres, then the values in Redis go, then every replica follows, then everything is looked
+//! at once more and certified. Each step may be done again.
 
 use std::time::Duration;
 
@@ -26,13 +26,14 @@ use crate::tiers::WarmName;
 
 use super::work::{Ended, Execution, ExecutionError};
 
-/// Values in Redis that are removed at the same time.
+/// The values in Redis that are removed at the same time.
 const AT_ONCE: usize = 16;
 
-/// So often the lease is prolonged meanwhile: each time takes 2 s at most, and it runs for 30 s.
+/// The number of turns after which the lease is prolonged: each turn takes 2 s at most, and the
+/// lease lasts for 30 s.
 const TURNS: usize = 10;
 
-/// Longest time for removing one value from Redis.
+/// The longest time for removing one value from Redis.
 const REDIS_LIMIT: Duration = Duration::from_secs(2);
 
 impl Compliance {
@@ -55,7 +56,8 @@ impl Compliance {
             }
             self.note_step(execution, ExecutionStep::Propagated).await?;
         }
-        // Once more: what another replica was still writing to Redis is there by now.
+        // This is done once more, because a value that another replica was still writing to Redis
+        // is there by now.
         if !self.clear_redis(execution).await? {
             return Ok(Ended::Waits);
         }
@@ -63,8 +65,8 @@ impl Compliance {
         Ok(Ended::Done)
     }
 
-    /// One transaction: after it nothing of the person's opens any more, or a legal hold keeps it all
-    /// and it is restricted.
+    /// Destroys the key in one transaction. After it nothing of the person's opens any more, or a
+    /// legal hold keeps everything and the person is restricted.
     async fn destroy(&self, execution: &mut Execution) -> Result<(), ExecutionError> {
         let (store, now) = (self.parts.store.long(), self.parts.clock.now());
         let (tenant, subject) = (execution.tenant, execution.row.subject);
@@ -97,7 +99,7 @@ impl Compliance {
         let mut progress = Progress { step: Some(ExecutionStep::Destroyed), ..Progress::default() };
         found.removed.export_packages =
             erasures::delete_packages_of(tx, execution.row.subject).await?;
-        // An execution that lost the request meanwhile writes nothing outside.
+        // An execution that has lost the request meanwhile writes nothing outside.
         self.note_progress(tx, execution, &Progress::default()).await?;
         if let Some(key) = keys::update_destroyed(tx, execution.row.subject, now).await? {
             let entries = erasures::delete_entries(tx, key.id).await?;
@@ -130,7 +132,8 @@ impl Compliance {
         Ok((recorded, progress))
     }
 
-    /// What a legal hold keeps is not destroyed, but nobody is served it any more: it is restricted.
+    /// Restricts the person when a legal hold keeps everything: it is not destroyed, but nobody is
+    /// served it any more.
     async fn keep_held(
         &self,
         tx: &mut WriteTx,
@@ -168,7 +171,7 @@ impl Compliance {
         Ok((recorded, progress))
     }
 
-    /// Removes the person's values from Redis; `false`: it cannot be reached.
+    /// Removes the person's values from Redis. Returns false if Redis cannot be reached.
     async fn clear_redis(&self, execution: &mut Execution) -> Result<bool, ExecutionError> {
         let (store, id, tenant) = (&self.parts.store, execution.row.id, execution.tenant);
         let cached = store.read("list values to remove from Redis", tenant, async |mut tx| {
@@ -204,7 +207,7 @@ impl Compliance {
         tokio::time::timeout(REDIS_LIMIT, removing).await.unwrap_or(Err(RedisError::Open))
     }
 
-    /// Whether every replica has followed, or proves nothing any more.
+    /// Returns whether every replica has followed, or proves nothing any more.
     async fn follow_everywhere(&self, execution: &mut Execution) -> Result<bool, ExecutionError> {
         let Some(position) = execution.row.position else { return Ok(true) };
         match self.parts.coherence.propagate(position).await {
@@ -293,7 +296,7 @@ impl Compliance {
     }
 }
 
-/// What an erasure has found and removed by now.
+/// Returns what the erasure has found and removed by now.
 fn erased_so_far(execution: &Execution) -> Erased {
     match &execution.row.counts {
         Some(Counts::Erasure(erased)) => erased.clone(),

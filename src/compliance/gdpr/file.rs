@@ -1,4 +1,4 @@
-//! Filing a request. The same filing, told by its idempotency key, is one request.
+//! Filing a request. Two filings with the same idempotency key are one request.
 
 use chrono::{DateTime, Utc};
 
@@ -17,20 +17,20 @@ use crate::store::{self, Ending, Recorded, WriteTx, gdpr, tenants};
 use super::view::Details;
 use super::{GdprError, Happening, about, token_of};
 
-/// What is filed.
+/// A filing.
 #[derive(Debug, Clone)]
 pub struct Filing {
-    /// What is asked for.
+    /// The kind of request.
     pub kind: RequestKind,
     /// The person.
     pub subject: SubjectId,
-    /// Why.
+    /// The reason.
     pub reason: String,
-    /// The request's name elsewhere.
+    /// The name of the request in another system.
     pub reference: Option<String>,
-    /// When the person asked; `None`: now.
+    /// The time when the person asked. `None` means now.
     pub received_at: Option<DateTime<Utc>>,
-    /// The client's name of this filing.
+    /// The client's idempotency key.
     pub idempotency_key: Option<String>,
 }
 
@@ -50,8 +50,8 @@ impl Filing {
 }
 
 impl Compliance {
-    /// Files a request of the tenant of `record`, on whose word it is; returns it, or the one that
-    /// was filed before under the same idempotency key.
+    /// Files a request. `record` names the tenant and the filer. Returns the request, or the one
+    /// that was filed before under the same idempotency key.
     pub async fn file_request(
         &self,
         filing: &Filing,

@@ -1,5 +1,5 @@
-//! Legal holds: while one is in force nothing it covers is removed or replaced, whatever its time or
-//! anybody's wish (GDPR Art. 17(3)(e)).
+//! Legal holds: while a hold is in force, nothing that it covers is removed or replaced, whatever
+//! its age and whoever asks (GDPR Art. 17(3)(e)).
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -17,23 +17,23 @@ use crate::store::{self, Ending, StoreError, invalidations};
 
 use super::{GdprError, token_of};
 
-/// Holds that are told at a time; those in force come first.
+/// The most holds of a list. Those in force come first.
 const MOST_TOLD: i64 = 1_000;
 
 /// A hold to be set.
 #[derive(Debug, Clone)]
 pub struct NewHoldText {
-    /// The person; `None`: everything of the tenant.
+    /// The person. `None` means everything of the tenant.
     pub subject: Option<SubjectId>,
-    /// From when on it is in force; `None`: now.
+    /// The time from which it is in force. `None` means now.
     pub from: Option<DateTime<Utc>>,
-    /// Until when; `None`: until it is lifted.
+    /// The time until which it is in force. `None` means until it is lifted.
     pub until: Option<DateTime<Utc>>,
-    /// Why.
+    /// The reason.
     pub reason: String,
 }
 
-/// Whose a hold is and why it was set, as it is sealed.
+/// The person and the reason of a hold, as they are sealed.
 #[derive(Serialize, Deserialize)]
 struct HoldText {
     subject: Option<String>,
@@ -45,16 +45,16 @@ struct HoldText {
 pub struct HoldView {
     /// The hold.
     pub row: HoldRow,
-    /// The person; `None`: everything of the tenant.
+    /// The person. `None` means everything of the tenant.
     pub subject: Option<String>,
-    /// Why it was set.
+    /// The reason why it was set.
     pub reason: String,
-    /// Why it was lifted.
+    /// The reason why it was lifted.
     pub lift_reason: Option<String>,
 }
 
 impl Compliance {
-    /// Sets a hold of the tenant of `record`, on whose word it is.
+    /// Sets a hold. `record` names the tenant and the setter.
     pub async fn set_hold(
         &self,
         new: &NewHoldText,
@@ -86,7 +86,8 @@ impl Compliance {
         });
         let store = &self.parts.store;
         let set = store.change("set a legal hold", tenant, async |mut tx| {
-            // A removal or replacement that is under way ends before; one that comes after sees the hold.
+            // A removal or replacement that is under way ends before this; a later one sees the
+            // hold.
             invalidations::lock_for_invalidation(&mut tx, now).await?;
             holds::insert(&mut tx, &hold).await?;
             let recorded = store::audit::insert(&mut tx, &record).await?;
@@ -96,7 +97,7 @@ impl Compliance {
         Ok(id)
     }
 
-    /// Lifts a hold of the tenant of `record`, on whose word it is, for a reason.
+    /// Lifts a hold for a reason. `record` names the tenant and the lifter.
     pub async fn lift_hold(
         &self,
         id: HoldId,
@@ -125,12 +126,12 @@ impl Compliance {
             Lifted::Before => return Err(GdprError::LiftedBefore),
             Lifted::Unknown => return Err(GdprError::NotFound),
         }
-        // What it held of an erasure is erased now.
+        // The data that the hold kept from an erasure are erased now.
         self.wake_worker();
         Ok(())
     }
 
-    /// The holds of the caller's tenant, lifted ones too, or one of them.
+    /// Lists the holds of the caller's tenant, also lifted ones, or shows one of them.
     pub async fn list_holds(
         &self,
         call: &mut Call,

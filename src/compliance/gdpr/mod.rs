@@ -1,6 +1,6 @@
-//! Requests of data subjects: filed, decided on, executed and told of. Every change of a request is
-//! a compare-and-set under its row's lock, with its record and its place in the request's history in
-//! one transaction.
+//! Requests of data subjects: they are filed, decided on, executed and shown. Every change of a
+//! request is a compare-and-set under its row's lock, with its record and its place in the
+//! request's history in one transaction.
 
 mod decide;
 mod download;
@@ -37,7 +37,7 @@ pub use file::Filing;
 pub use holds::{HoldView, NewHoldText};
 pub use view::{EventView, RequestPage, RequestView};
 
-/// Why nothing became of what was asked about a request.
+/// The reason why an operation on a request failed.
 #[derive(Debug, thiserror::Error)]
 pub enum GdprError {
     /// Something of the service failed.
@@ -46,13 +46,13 @@ pub enum GdprError {
     /// There is no such request of the caller's tenant.
     #[error("there is no such request")]
     NotFound,
-    /// The request's state does not allow it.
+    /// The state of the request does not allow it.
     #[error("a request that is {} does not take {}", .0.name(), .1.name())]
     State(RequestState, RequestEvent),
     /// The package is not kept any longer.
     #[error("the package is not kept any longer")]
     Gone,
-    /// Who filed a request may not approve it.
+    /// The token that filed a request may not approve it.
     #[error("a request must be approved by another token than the one that filed it")]
     SameHands,
     /// A request is extended once only.
@@ -61,13 +61,13 @@ pub enum GdprError {
     /// A hold is lifted once only.
     #[error("the legal hold was lifted before")]
     LiftedBefore,
-    /// A request is extended before it is due.
+    /// A request is extended only before it is due.
     #[error("the request is past its due date and cannot be extended any more")]
     PastDue,
-    /// There is nothing to be had of it yet.
+    /// The request has not been executed, so there is nothing to download yet.
     #[error("the request is {} and has not been executed", .0.name())]
     NotExecuted(RequestState),
-    /// The same idempotency key came with something else.
+    /// The same idempotency key came with another filing.
     #[error("another request was filed under the same Idempotency-Key")]
     OtherFiling,
 }
@@ -84,18 +84,18 @@ macro_rules! through_service_error {
 
 through_service_error!(StoreError, KeyringError, AuditError, PropagationError);
 
-/// Something that is to happen to a request.
+/// An event that is to happen to a request.
 pub(super) struct Happening {
-    /// What.
+    /// The event.
     pub(super) event: RequestEvent,
-    /// On whose word; what happened is filled in.
+    /// The record of the event, in the making. It names the actor.
     pub(super) record: AuditRecord,
-    /// Why, sealed for the record's id.
+    /// The reason, sealed for the record's id.
     pub(super) note: Option<Sealed>,
 }
 
 impl Happening {
-    /// An event on the word of `record`, with the reason given for it.
+    /// Makes an event with the reason given for it. `record` names the actor.
     pub(super) fn new(
         event: RequestEvent,
         record: AuditRecord,
@@ -108,7 +108,7 @@ impl Happening {
     }
 }
 
-/// The record of something about a request.
+/// Makes the record of something about a request.
 fn about(request: GdprRequestId, action: Action, record: AuditRecord) -> AuditRecord {
     AuditRecord { action, object: Some(request.0), count: 1, ..record }
 }
@@ -121,8 +121,8 @@ const fn token_of(actor: &Actor) -> Option<TokenId> {
 }
 
 impl Compliance {
-    /// Lets something happen to a locked request; returns its state from then on, and the record that
-    /// the transaction commits with.
+    /// Lets an event happen to a locked request. Returns the new state of the request, and the
+    /// record that the transaction commits with.
     async fn happen(
         &self,
         tx: &mut WriteTx,

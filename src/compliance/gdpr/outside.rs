@@ -1,33 +1,34 @@
-//! Erasures are known outside the database before they are done: what a restored backup brings back
-//! can be erased again by that file alone.
+//! An erasure is known outside the database before it is done, so that the file alone can erase
+//! again what a restored backup brings back.
 
 use std::time::Duration;
 
 use crate::audit::{Erasure, ErasureDecision, ErasureLedger, LineFileError};
 use crate::compliance::Compliance;
 
-/// Longest time for writing a line: the transaction that waits for it holds locks.
+/// The longest time for writing a line: the transaction that waits for it holds locks.
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// Why an erasure is not known outside.
+/// The reason why an erasure is not known outside.
 #[derive(Debug, thiserror::Error)]
 pub enum OutsideError {
     /// The file failed.
     #[error(transparent)]
     File(#[from] LineFileError),
-    /// It did not come to an end.
+    /// The writing did not come to an end.
     #[error("AI_CACHE_ERASURE_LEDGER_FILE: the writing did not end")]
     Stopped,
 }
 
 impl Compliance {
-    /// Writes that a key is destroyed. To be called with the decision made and its locks held.
+    /// Writes that a key is destroyed. It must be called after the decision, while its locks are
+    /// held.
     pub(super) async fn keep_outside(&self, erasure: Erasure) -> Result<(), OutsideError> {
         self.outside(move |ledger| ledger.append(&[erasure])).await
     }
 
-    /// Writes that a key is kept, if it was written that it is destroyed: that execution failed after
-    /// the line, and a legal hold was set before the next.
+    /// Writes that a key is kept, if a line says that it is destroyed: that execution failed after
+    /// the line, and a legal hold was set before the next one.
     pub(super) async fn take_back_outside(&self, kept: Erasure) -> Result<(), OutsideError> {
         self.outside(move |ledger| {
             if !ledger.exists()? {

@@ -1,5 +1,6 @@
-//! Restricting a person's data and lifting that (GDPR Art. 18): they are kept, but neither served nor
-//! changed. The person's key says so, and every replica forgets what it remembers of it.
+//! Restricting a person's data and lifting that (GDPR Art. 18): the data are kept, but neither
+//! served nor changed. The person's key says so, and every replica forgets what it remembers of the
+//! key.
 
 use crate::compliance::Compliance;
 use crate::domain::action::Action;
@@ -19,7 +20,7 @@ impl Compliance {
     ) -> Result<Ended, ExecutionError> {
         if execution.row.step.is_none() {
             match self.change_restriction(execution).await {
-                // The person was erased meanwhile: who asks from then on has another key.
+                // The person was erased meanwhile. Later requests of the person have another key.
                 Err(ExecutionError::Failed(GdprError::Gone)) => return Ok(Ended::Waits),
                 changed => changed?,
             }
@@ -33,7 +34,8 @@ impl Compliance {
         Ok(Ended::Done)
     }
 
-    /// A person never named before gets a key to be restricted; to lift there is nothing then.
+    /// Restricts a person or lifts that. A person who was never named before gets a key to be
+    /// restricted; there is nothing to lift for such a person.
     async fn change_restriction(&self, execution: &mut Execution) -> Result<(), ExecutionError> {
         let (tenant, subject) = (execution.tenant, execution.row.subject);
         let keyring = &self.parts.keyring;

@@ -1,4 +1,4 @@
-//! What is told of requests: the person, the reasons and the history are opened for the record of
+//! Requests as they are shown. The person, the reasons and the history are opened for the record of
 //! the reading.
 
 use chrono::{DateTime, Utc};
@@ -17,7 +17,7 @@ use crate::store::{StoreError, gdpr};
 
 use super::GdprError;
 
-/// Why a request was filed, as it is sealed.
+/// The reason of a filing, as it is sealed.
 #[derive(Serialize)]
 pub(super) struct Details<'a> {
     pub(super) reason: &'a str,
@@ -35,28 +35,28 @@ struct OpenedDetails {
 pub struct RequestView {
     /// The request.
     pub row: RequestRow,
-    /// The person; `None` 90 days after its end.
+    /// The person. `None` 90 days after the end of the request.
     pub subject: Option<String>,
-    /// Why it was filed.
+    /// The reason why it was filed.
     pub reason: String,
-    /// Its name elsewhere.
+    /// The name of the request in another system.
     pub reference: Option<String>,
-    /// What became of it, oldest first; empty in lists.
+    /// The events, oldest first. It is empty in lists.
     pub history: Vec<EventView>,
 }
 
-/// Something that happened to a request.
+/// An event of a request.
 #[derive(Debug, Clone)]
 pub struct EventView {
     /// The audit record of it.
     pub id: AuditId,
-    /// What.
+    /// The event.
     pub event: RequestEvent,
     /// The request's state after it.
     pub state: RequestState,
-    /// When.
+    /// The time.
     pub at: DateTime<Utc>,
-    /// Who; `None`: the service itself or the command line.
+    /// The token that caused it. `None` for the service itself or the command line.
     pub by: Option<TokenId>,
     /// The reason given.
     pub reason: Option<String>,
@@ -67,12 +67,12 @@ pub struct EventView {
 pub struct RequestPage {
     /// The requests, without their histories.
     pub requests: Vec<RequestView>,
-    /// Where the next page continues; `None` at the end.
+    /// The request after which the next page continues. `None` at the end.
     pub next: Option<GdprRequestId>,
 }
 
 impl Compliance {
-    /// A page of the requests of a tenant.
+    /// Returns a page of the requests of a tenant.
     pub async fn list_requests(
         &self,
         word: OnWord<'_>,
@@ -93,7 +93,7 @@ impl Compliance {
         Ok(RequestPage { requests, next })
     }
 
-    /// One request of a tenant with its history, shown with this HTTP status.
+    /// Returns one request of a tenant with its history, shown with this HTTP status.
     pub async fn show_request(
         &self,
         word: OnWord<'_>,
@@ -111,7 +111,7 @@ impl Compliance {
         shown.into_iter().next().ok_or(GdprError::NotFound)
     }
 
-    /// The certificate of an erasure of a tenant.
+    /// Returns the certificate of an erasure of a tenant.
     pub async fn certificate(
         &self,
         mut word: OnWord<'_>,
@@ -137,7 +137,7 @@ impl Compliance {
         Ok(body)
     }
 
-    /// One request of a tenant, sealed as it is.
+    /// Finds one request of a tenant, with its texts still sealed.
     pub(super) async fn find_request(
         &self,
         tenant: TenantId,
@@ -177,7 +177,7 @@ pub(super) struct SealedRequest {
     pub(super) events: Vec<EventRow>,
 }
 
-/// Requests and their histories in the clear, for the receipt of their reading.
+/// Opens requests and their histories, for the receipt of their reading.
 pub(super) fn open_requests(
     receipt: Receipt,
     keys: &TenantKeys,
@@ -188,7 +188,7 @@ pub(super) fn open_requests(
     requests.iter().map(|request| view_of(request, &mut opened)).collect()
 }
 
-/// The sealed texts of a request, in the order that [`view_of`] takes them.
+/// Returns the sealed texts of a request, in the order in which [`view_of`] takes them.
 fn texts_of(request: &SealedRequest) -> impl Iterator<Item = (TextPlace, &Sealed)> {
     let SealedRequest { row, events } = request;
     let at = |kind, object| TextPlace { kind, object };

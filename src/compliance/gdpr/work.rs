@@ -1,6 +1,6 @@
-//! The worker: takes requests that are to be executed, one replica each, and executes them step by
-//! step. Each step is committed with how far it has come, so that another process can go on from
-//! there after this one ended anywhere.
+//! The worker takes requests that are to be executed, one replica each, and executes them step by
+//! step. Each step commits how far it has come, so that another process can go on after this one
+//! ended anywhere.
 
 use std::sync::Arc;
 
@@ -19,19 +19,19 @@ use crate::store::{self, Ending, Recorded, StoreError, WriteTx, gdpr};
 use super::outside::OutsideError;
 use super::{GdprError, Happening, about};
 
-/// Most requests of one turn.
+/// The most requests of one turn.
 const TURN: i64 = 16;
 
-/// Executions that may fail before the request has failed.
+/// The executions that may fail before the request has failed.
 const MOST_ATTEMPTS: i32 = 8;
 
-/// Pause after the first failure, which each further one makes four times as long, up to the
-/// longest: the eight take half a day.
+/// The pause after the first failure, and the longest one. Each further failure makes the pause
+/// four times as long; the eight take half a day.
 const FIRST_PAUSE: TimeDelta = TimeDelta::seconds(5);
 const LONGEST_PAUSE: TimeDelta = TimeDelta::hours(6);
 
-/// Pause while a part of the installation is out of reach. That is no failure: it may take as long
-/// as it takes.
+/// The pause while a part of the installation is out of reach. That is no failure, however long it
+/// takes.
 const WAITING: TimeDelta = TimeDelta::seconds(2);
 
 /// A request that this process executes.
@@ -39,25 +39,25 @@ pub(super) struct Execution {
     pub(super) tenant: TenantId,
     pub(super) row: RequestRow,
     lease: Lease,
-    /// Under what its records go.
+    /// The id that groups its records.
     request: RequestId,
 }
 
-/// How an execution ended for now.
+/// The way an execution ended for now.
 pub(super) enum Ended {
-    /// For good; its last step is committed.
+    /// It ended for good, and its last step is committed.
     Done,
     /// A part of the installation is out of reach.
     Waits,
 }
 
-/// Why an execution did not come to its end.
+/// The reason why an execution did not come to its end.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ExecutionError {
-    /// Something of it failed.
+    /// A part of it failed.
     #[error(transparent)]
     Failed(#[from] GdprError),
-    /// What must be known outside the database first is not.
+    /// A fact that must be known outside the database first is not known there.
     #[error(transparent)]
     Outside(#[from] OutsideError),
     /// Another execution has the request.
@@ -72,10 +72,10 @@ impl<E: Into<ServiceError>> From<E> for ExecutionError {
 }
 
 impl Compliance {
-    /// Executes what is to be executed; returns how many requests it took up.
+    /// Executes the requests that are ready. Returns the number of requests that it took up.
     pub async fn work_on_requests(self: &Arc<Self>) -> Result<usize, ServiceError> {
         if !self.erasures_hold() {
-            // What a restored database wants executed may have been executed before.
+            // A request in a restored database may have been executed before.
             return Ok(0);
         }
         let (store, now) = (&self.parts.store, self.parts.clock.now());
@@ -92,7 +92,7 @@ impl Compliance {
         }
         let mut taken = 0;
         for (tenant, id) in ready {
-            // One that cannot be taken up or given back keeps no other waiting.
+            // A request that cannot be taken up or given back keeps no other one waiting.
             match self.take_up(tenant, id).await {
                 Ok(None) => {}
                 Ok(Some(execution)) => {
@@ -109,7 +109,7 @@ impl Compliance {
         Ok(taken)
     }
 
-    /// Resolves when there may be something to execute.
+    /// Resolves when there may be a request to execute.
     pub async fn worker_woken(&self) {
         self.requests_wake.notified().await;
     }
@@ -118,7 +118,7 @@ impl Compliance {
         self.requests_wake.notify_one();
     }
 
-    /// An erasure that a legal hold cut short is to be executed anew, now that the hold has ended.
+    /// Lets an erasure that a legal hold cut short be executed anew, now that the hold has ended.
     async fn resume(&self, tenant: TenantId, id: GdprRequestId) -> Result<(), ServiceError> {
         let keys = self.parts.keyring.tenant_keys(tenant).await?;
         let record = self.parts.calls.service_record(
@@ -143,7 +143,7 @@ impl Compliance {
         Ok(())
     }
 
-    /// Takes a request up; `None`: somebody else has it.
+    /// Takes a request up. Returns `None` if another replica has it.
     async fn take_up(
         &self,
         tenant: TenantId,
@@ -208,7 +208,7 @@ impl Compliance {
         }
     }
 
-    /// Gives a request that failed back for another try, or for good.
+    /// Gives back a request that failed, for another try or for good.
     async fn note_failure(&self, execution: &Execution) -> Result<(), ServiceError> {
         let attempts = execution.row.attempts + 1;
         if attempts >= MOST_ATTEMPTS {
@@ -239,7 +239,7 @@ impl Compliance {
         Ok(())
     }
 
-    /// Prolongs an execution's lease.
+    /// Prolongs the lease of an execution.
     pub(super) async fn prolong(&self, execution: &Execution) -> Result<(), ExecutionError> {
         let store = &self.parts.store;
         let alive = store.system("prolong an execution's lease", async |mut tx| {
@@ -313,7 +313,7 @@ impl Compliance {
 fn into_service_error(error: GdprError) -> ServiceError {
     match error {
         GdprError::Service(error) => error,
-        // Who changed it meanwhile has recorded that.
+        // Another process changed the request meanwhile, and has recorded that.
         _ => ServiceError::TaskLost,
     }
 }

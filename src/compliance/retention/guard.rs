@@ -1,4 +1,4 @@
-//! When a purge waits for a person: a clock that jumped would make everything old.
+//! Decides when a purge waits for a person. A clock that jumped would make everything old.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -6,16 +6,16 @@ use crate::store::retention::Clocks;
 
 use super::report::WaitReason;
 
-/// Furthest the service's clock and Postgres' may differ.
+/// The most that the service's clock and Postgres' may differ.
 const APART: TimeDelta = TimeDelta::hours(1);
 
-/// Furthest the time may be from where it should be by the last run.
+/// The most that the time may be away from where it should be since the last run.
 const JUMP: TimeDelta = TimeDelta::hours(25);
 
-/// One part of so many may go at once.
+/// One part of this many parts may go at once.
 const PART: u64 = 5;
 
-/// How much of something would go, of how much there is.
+/// The amount of something that would go, and the amount that there is.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Share {
     pub(super) due: u64,
@@ -28,7 +28,7 @@ impl Share {
     }
 }
 
-/// Why a run at `now` must wait; `None`: it need not.
+/// Returns the reason why a run at `now` must wait. Returns `None` if it need not.
 pub(super) fn wait_reason(
     now: DateTime<Utc>,
     clocks: &Clocks,

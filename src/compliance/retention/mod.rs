@@ -1,5 +1,6 @@
-//! The retention purge: what is past its time goes, in batches, each with its record; what a legal
-//! hold or a restriction keeps stays. One run at a time, once a day, whichever replica comes first.
+//! The retention purge removes what is past its retention, in batches with a record each. It leaves
+//! what a legal hold or a restriction keeps. One run at a time, once a day, on the first replica
+//! that comes to it.
 
 mod guard;
 mod remove;
@@ -25,21 +26,21 @@ pub use report::{
 
 use guard::{Share, wait_reason};
 
-/// How often what is past its retention is removed.
+/// The time between two purges.
 const EVERY: TimeDelta = TimeDelta::hours(24);
 
-/// How a purge is asked for.
+/// The ways to ask for a purge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purge {
-    /// Tell what is due and remove nothing.
+    /// It tells what is due and removes nothing.
     DryRun,
-    /// Remove it, unless that looks like a mistake.
+    /// It removes what is due, unless that looks like a mistake.
     Guarded,
-    /// Remove it: a person has looked.
+    /// It removes what is due, because a person has looked.
     Confirmed,
 }
 
-/// Why there was no purge.
+/// The reason why there was no purge.
 #[derive(Debug, thiserror::Error)]
 pub enum PurgeError {
     /// Something of the service failed.
@@ -56,7 +57,7 @@ impl From<StoreError> for PurgeError {
     }
 }
 
-/// What is due, and what says whether it may go.
+/// The amounts that are due, and what decides whether they may go.
 struct MeasuredDue {
     report: PurgeReport,
     clocks: Clocks,
@@ -65,7 +66,7 @@ struct MeasuredDue {
 }
 
 impl Compliance {
-    /// Purges once a day, whichever replica comes to it first; `None`: it is not due.
+    /// Purges once a day, on the first replica that comes to it. Returns `None` if no purge is due.
     pub async fn purge_when_due(&self) -> Result<Option<PurgeReport>, ServiceError> {
         let (ids, now) = (&*self.parts.ids, self.parts.clock.now());
         let (run, since) = (ids.next(now), now - EVERY);
@@ -87,7 +88,8 @@ impl Compliance {
         Ok(Some(report))
     }
 
-    /// Purges because somebody asks, on whose word it is. Goes on when the asker hangs up.
+    /// Purges for a caller or an operator, whom `record` names. It goes on when the caller hangs
+    /// up.
     pub async fn purge(
         self: &Arc<Self>,
         how: Purge,
@@ -98,7 +100,7 @@ impl Compliance {
             return Err(PurgeError::UnderWay);
         }
         let compliance = Arc::clone(self);
-        // Cut off by a stop, between two batches or with one taken back; the next run goes on.
+        // A stop cuts the purge off between two batches, or rolls one back. The next run goes on.
         let task = async move {
             tokio::select! {
                 () = compliance.parts.lifecycle.stopping() => Err(ServiceError::TaskLost),
@@ -164,7 +166,7 @@ impl Compliance {
         Ok(report)
     }
 
-    /// What is due now.
+    /// Measures what is due now.
     async fn measure(&self, run: Uuid) -> Result<MeasuredDue, StoreError> {
         let store = self.parts.store.within(audit_parts::LIMIT);
         let now = self.parts.clock.now();

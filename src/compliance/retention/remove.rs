@@ -1,4 +1,4 @@
-//! Removes what is due: of each tenant in batches, then whole partitions of the trail.
+//! Removes what is due: the rows of each tenant in batches, then whole partitions of the trail.
 
 use std::time::{Duration, Instant};
 
@@ -17,16 +17,16 @@ use crate::store::{self, Ending, StoreError, WriteTx, audit_parts, invalidations
 
 use super::report::{Amounts, PartFate, PartReport, PurgeReport, TenantReport};
 
-/// Most rows of one batch, and most packages, whose parts are large.
+/// The most rows of one batch, and the most packages, whose parts are large.
 const BATCH: i64 = 500;
 const PACKAGES: i64 = 10;
 
-/// How long a partition that somebody reads is waited for, and how long between tries: inserts may
-/// have to queue for up to a fifth of a second at each.
+/// The time for which a partition that somebody reads is waited for, and the time between tries.
+/// Inserts may have to queue for up to a fifth of a second at each try.
 const PATIENCE: Duration = Duration::from_secs(90);
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// What is removed of a tenant's.
+/// The kind of a tenant's rows that are removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum PurgedKind {
     Entries,
@@ -56,13 +56,13 @@ impl PurgedKind {
 }
 
 impl Compliance {
-    /// Removes what a report says is due; the report tells from then on what was removed.
+    /// Removes what a report says is due. From then on the report tells what was removed.
     pub(super) async fn remove_due(
         &self,
         report: &mut PurgeReport,
         request: RequestId,
     ) -> Result<(), ServiceError> {
-        // The records of this need the partitions of their month.
+        // The records of the purge need the partitions of their month.
         make_partitions(&self.parts.store, self.parts.clock.now()).await?;
         let run = report.run_id;
         for tenant in &mut report.tenants {
@@ -99,7 +99,7 @@ impl Compliance {
         Ok(())
     }
 
-    /// A run that gave no sign of life for too long goes no further.
+    /// Prolongs the lease of a run. Fails if the lease ran out, so that the run goes no further.
     async fn prolong_purge(&self, run: Uuid) -> Result<(), ServiceError> {
         let store = &self.parts.store;
         let prolonged = store.system("prolong the claim of a purge", async |mut tx| {
@@ -108,7 +108,7 @@ impl Compliance {
         if prolonged.await? { Ok(()) } else { Err(ServiceError::TaskLost) }
     }
 
-    /// Removes a batch together with its record; returns how many are gone.
+    /// Removes a batch together with its record. Returns the number of removed rows.
     async fn remove_batch(
         &self,
         tenant: TenantId,
@@ -145,8 +145,8 @@ impl Compliance {
         removed.await
     }
 
-    /// Removes a batch of entries that were made before `cutoff`, and invalidates those of them that
-    /// memory or Redis may still hold; returns how many are gone.
+    /// Removes a batch of entries that were made before `cutoff`, and invalidates those that memory
+    /// or Redis may still hold. Returns the number of removed entries.
     async fn remove_entries(
         &self,
         tx: &mut WriteTx,
@@ -191,8 +191,8 @@ impl Compliance {
         }
     }
 
-    /// Drops a partition of the trail and returns how many rows it had. `None` means that a legal hold
-    /// keeps a row of it.
+    /// Drops a partition of the trail and returns the number of its rows. Returns `None` if a legal
+    /// hold keeps one of its rows.
     async fn try_remove_part(
         &self,
         part: &str,

@@ -1,4 +1,4 @@
-//! What a run of the purge came to.
+//! The report of a run of the purge.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -8,20 +8,20 @@ use crate::domain::ids::TenantId;
 use crate::store::audit_parts::AuditPart;
 use crate::store::retention::TenantDue;
 
-/// How a run ended.
+/// The way a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PurgeState {
-    /// It removed what was due.
+    /// The run removed what was due.
     Done,
-    /// It removed nothing: a person must confirm it.
+    /// The run removed nothing, because a person must confirm it.
     Waiting,
-    /// It was only to tell what is due.
+    /// The run only told what is due.
     DryRun,
 }
 
 impl PurgeState {
-    /// As stored and shown.
+    /// Returns the name, as it is stored and shown.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Done => "done",
@@ -31,13 +31,13 @@ impl PurgeState {
     }
 }
 
-/// Why a run waits.
+/// The reason why a run waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum WaitReason {
     /// The service's clock and Postgres' differ.
     ClocksDiffer,
-    /// It is not the time it should be by the last run.
+    /// The time is not what it should be since the last run.
     ClockJumped,
     /// More than a fifth of all entries would go.
     ManyEntries,
@@ -46,7 +46,7 @@ pub enum WaitReason {
 }
 
 impl WaitReason {
-    /// As stored and shown.
+    /// Returns the name, as it is stored and shown.
     pub const fn name(self) -> &'static str {
         match self {
             Self::ClocksDiffer => "clocks-differ",
@@ -57,22 +57,22 @@ impl WaitReason {
     }
 }
 
-/// What became of a partition of the trail.
+/// The fate of a partition of the trail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PartFate {
-    /// It is due.
+    /// The partition is due.
     Due,
-    /// It is dropped.
+    /// The partition is dropped.
     Dropped,
-    /// It is due, and a legal hold keeps a row of it.
+    /// The partition is due, and a legal hold keeps one of its rows.
     Held,
-    /// It is due, and was read for longer than the run would wait.
+    /// The partition is due, and was read for longer than the run would wait.
     Busy,
 }
 
 impl PartFate {
-    /// As stored and shown.
+    /// Returns the name, as it is stored and shown.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Due => "due",
@@ -83,19 +83,19 @@ impl PartFate {
     }
 }
 
-/// A partition of the trail whose rows are past their class.
+/// A partition of the trail whose rows are past their retention class.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PartReport {
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// Its rows.
+    /// The number of its rows.
     pub rows: u64,
-    /// What became of it.
+    /// Its fate.
     pub fate: PartFate,
 }
 
-/// How many of each kind are due, or were removed.
+/// The amounts that are due or were removed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Amounts {
@@ -112,7 +112,7 @@ pub struct Amounts {
 }
 
 impl Amounts {
-    /// All together.
+    /// Returns the sum of all amounts.
     pub const fn sum(&self) -> u64 {
         let Self { entries, metrics, exports, requests, subjects } = *self;
         entries + metrics + exports + requests + subjects
@@ -127,22 +127,22 @@ impl Amounts {
     }
 }
 
-/// What is due of a tenant's, or was removed.
+/// The amounts of a tenant that are due or were removed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TenantReport {
-    /// Whose.
+    /// The tenant.
     #[serde(skip)]
     pub id: TenantId,
-    /// Its name in commands and routes.
+    /// The tenant's slug.
     pub tenant: String,
-    /// What was made before is past its retention.
+    /// The time before which rows are past their retention.
     pub cutoff: DateTime<Utc>,
-    /// Whether all of it is held.
+    /// Whether a legal hold keeps everything.
     pub held: bool,
-    /// Entries past it that a hold or a restriction keeps.
+    /// The entries past their retention that a hold or a restriction keeps.
     pub kept: u64,
-    /// What is due, or was removed.
+    /// The amounts that are due or were removed.
     #[serde(flatten)]
     pub amounts: Amounts,
 }
@@ -156,31 +156,31 @@ impl From<TenantDue> for TenantReport {
     }
 }
 
-/// What a run came to: what is due, or what was removed.
+/// The result of a run: what is due, or what was removed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PurgeReport {
     /// The run.
     pub run_id: Uuid,
-    /// When it began.
+    /// The time when it began.
     pub begun_at: DateTime<Utc>,
-    /// How it ended.
+    /// The way it ended.
     pub state: PurgeState,
-    /// Why it waits.
+    /// The reason why it waits.
     pub reason: Option<WaitReason>,
-    /// Of all tenants.
+    /// The amounts of all tenants together.
     #[serde(flatten)]
     pub amounts: Amounts,
-    /// Records of the trail in partitions that are due and not held, or that were dropped.
+    /// The records of the trail in partitions that are due and not held, or that were dropped.
     pub records: u64,
-    /// Partitions that are due.
+    /// The partitions that are due.
     pub partitions: Vec<PartReport>,
-    /// Tenants of which something is due, or held.
+    /// The tenants with rows that are due or held.
     pub tenants: Vec<TenantReport>,
 }
 
 impl PurgeReport {
-    /// What is due.
+    /// Makes the report of what is due.
     pub(super) fn of(
         run_id: Uuid,
         begun_at: DateTime<Utc>,
