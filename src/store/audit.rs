@@ -1,4 +1,5 @@
-//! Writes audit records and reads them back. Append-only: no statement here changes or removes one.
+//! Writes audit records and reads their hashes back. It is append-only: no statement here changes
+//! or removes a record.
 
 use std::time::Duration;
 
@@ -18,14 +19,14 @@ use crate::domain::operation::Operation;
 
 use super::{Recorded, Store, StoreError, SystemTx, WriteTx};
 
-/// A record with what makes it tamper-evident. Made by `audit`.
+/// A record with the values that make it tamper-evident. `audit` makes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StampedRecord {
-    /// What it says.
+    /// The statement.
     pub record: AuditRecord,
-    /// The history it belongs to.
+    /// The ledger that it belongs to.
     pub ledger: LedgerId,
-    /// Its place among the reply records of a writer; `None` inside a change's transaction.
+    /// Its place among the reply records of a writer. `None` for the record of a change.
     pub place: Option<WriterPlace>,
     /// SHA-256 over the canonical fields.
     #[serde(with = "hex::serde")]
@@ -33,7 +34,7 @@ pub struct StampedRecord {
     /// HMAC of `row_hash`.
     #[serde(with = "hex::serde")]
     pub row_mac: [u8; 32],
-    /// Which key made `row_mac`.
+    /// The id of the key that made `row_mac`.
     pub mac_key_id: String,
 }
 
@@ -117,7 +118,7 @@ impl PgHasArrayType for BatchRow<'_> {
 }
 
 impl Encode<'_, Postgres> for BatchRow<'_> {
-    /// The fields in the order of the type.
+    /// Encodes the fields in the order of the type.
     fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
         let Self { retention_class, tenant_id, id, occurred_at, request_id, actor_kind, .. } = self;
         let Self { actor_token_id, actor_roles, actor_network, action, outcome, .. } = self;
@@ -136,7 +137,7 @@ impl Encode<'_, Postgres> for BatchRow<'_> {
     }
 }
 
-/// What a batch of one writer has in common, and its rows.
+/// A batch of one writer: the values that its rows have in common, and the rows.
 struct Batch<'a> {
     rows: Vec<BatchRow<'a>>,
     ledger: Option<Uuid>,
@@ -144,7 +145,7 @@ struct Batch<'a> {
     mac_key: &'a str,
 }
 
-/// One statement for a whole batch, whatever the rows come from.
+/// One statement for a whole batch, from any source of rows.
 macro_rules! insert_rows {
     ($batch:expr, $connection:expr, $rows:expr, $source:literal) => {{
         let batch = $batch;
@@ -177,8 +178,8 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// Writes rows that are not there yet. One by itself, which somebody who asks alone waits for,
-    /// needs no unnesting.
+    /// Writes rows that are not there yet. A single row, which a lone caller waits for, needs no
+    /// unnesting.
     async fn insert(&self, connection: &mut PgConnection) -> Result<u64, StoreError> {
         if let [row] = self.rows.as_slice() {
             return insert_rows!(
@@ -196,8 +197,8 @@ impl<'a> Batch<'a> {
         )
     }
 
-    /// Writes those rows that are not there yet: an earlier try may have written them. Speculative
-    /// insertion costs, so only a replay pays for it.
+    /// Writes the rows that are not there yet, because an earlier try may have written some.
+    /// Speculative insertion costs time, so only a replay pays for it.
     async fn insert_missing(&self, connection: &mut PgConnection) -> Result<u64, StoreError> {
         insert_rows!(
             self,
@@ -226,7 +227,7 @@ pub async fn insert(tx: &mut WriteTx, row: &StampedRecord) -> Result<Recorded, S
 pub struct BatchConnection(PgConnection);
 
 impl BatchConnection {
-    /// Connects within `limit`.
+    /// Connects, within `limit`.
     pub async fn open(store: &Store, limit: Duration) -> Result<Self, StoreError> {
         let open = async {
             let mut connection = store.options.connect().await?;
@@ -236,24 +237,24 @@ impl BatchConnection {
         tokio::time::timeout(limit, open).await.map_err(|_| StoreError::TimedOut)?
     }
 
-    /// Whether it takes statements, within `limit`.
+    /// Checks that it takes statements, within `limit`.
     pub async fn ping(&mut self, limit: Duration) -> Result<(), StoreError> {
         let ping = async { Ok(self.0.ping().await?) };
         tokio::time::timeout(limit, ping).await.map_err(|_| StoreError::TimedOut)?
     }
 
-    /// Writes a batch for the first time, in one transaction; returns how many rows. When it
-    /// fails or is dropped the outcome is unknown and the connection must not be used again.
+    /// Writes a batch for the first time, in one transaction. Returns the number of rows. When it
+    /// fails or is dropped, the outcome is unknown and the connection must not be used again.
     pub async fn insert(&mut self, rows: &[StampedRecord]) -> Result<u64, StoreError> {
         Batch::of(rows).insert(&mut self.0).await
     }
 
-    /// Writes those of a batch that an earlier try with an unknown outcome has not written.
+    /// Writes the rows of a batch that an earlier try with an unknown outcome has not written.
     pub async fn insert_missing(&mut self, rows: &[StampedRecord]) -> Result<u64, StoreError> {
         Batch::of(rows).insert_missing(&mut self.0).await
     }
 
-    /// The hashes of those of `rows` that are there.
+    /// Returns the hashes of those of `rows` that are there.
     pub async fn list_hashes(
         &mut self,
         rows: &[StampedRecord],
@@ -281,7 +282,7 @@ impl BatchConnection {
     }
 }
 
-/// Makes the month partitions that are missing from the month of `now` on.
+/// Makes the missing month partitions, from the month of `now` on.
 pub async fn ensure_partitions(
     tx: &mut SystemTx,
     now: DateTime<Utc>,

@@ -1,5 +1,5 @@
-//! Partitions of the audit trail: which are past their class, and their end. They are dropped by a
-//! function of the database that checks age, holds and the record of it.
+//! Partitions of the audit trail that are past their class, and their end. A function of the
+//! database drops them; it checks age, holds and the record of the drop.
 
 use std::time::Duration;
 
@@ -11,23 +11,23 @@ use crate::domain::ids::{AuditId, LedgerId, WriterId};
 
 use super::{StoreError, SystemTx, WriteTx};
 
-/// Longest time for what reads a month of the trail.
+/// The longest time for work that reads a month of the trail.
 pub const LIMIT: Duration = Duration::from_mins(10);
 
 /// A partition that holds rows.
 #[derive(Debug, Clone)]
 pub struct AuditPart {
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// Its rows; of a large one that is not due about as many.
+    /// The number of its rows. For a large partition that is not due it is an estimate.
     pub rows: u64,
     /// Whether every row it can hold is past its class.
     pub due: bool,
-    /// Whether a legal hold keeps a row of it.
+    /// Whether a legal hold keeps one of its rows.
     pub held: bool,
 }
 
-/// The trail's partitions at `now`.
+/// Lists the partitions of the trail at `now`.
 pub async fn list(tx: &mut SystemTx, now: DateTime<Utc>) -> Result<Vec<AuditPart>, StoreError> {
     tx.connection()?.execute("SET LOCAL statement_timeout = 0").await?;
     let rows = sqlx::query!(
@@ -46,8 +46,9 @@ pub async fn list(tx: &mut SystemTx, now: DateTime<Utc>) -> Result<Vec<AuditPart
     Ok(part.collect())
 }
 
-/// Drops a partition; returns how many rows went, `None`: a legal hold keeps one. The record named
-/// must be added before the commit. [`StoreError::Contended`]: somebody reads it.
+/// Drops a partition and returns the number of its rows. Returns `None` if a legal hold keeps one
+/// of them. The named record must be added before the commit. Fails with [`StoreError::Contended`]
+/// if somebody reads the partition.
 pub async fn delete(
     tx: &mut WriteTx,
     name: &str,
@@ -68,7 +69,7 @@ pub async fn delete(
     Ok(u64::try_from(rows).ok())
 }
 
-/// What records name a partition by, there or not.
+/// Returns the id that records name a partition by, whether it exists or not.
 pub async fn find_object(tx: &mut WriteTx, name: &str) -> Result<Option<Uuid>, StoreError> {
     let object = sqlx::query_scalar!("SELECT audit_part_object($1)", name)
         .fetch_one(tx.connection()?)
@@ -76,20 +77,20 @@ pub async fn find_object(tx: &mut WriteTx, name: &str) -> Result<Option<Uuid>, S
     Ok(object)
 }
 
-/// How many of a writer's records justified purges took.
+/// The records of one writer that justified purges took.
 #[derive(Debug, Clone, Copy)]
 pub struct PurgedWriter {
-    /// Of which history.
+    /// The ledger.
     pub ledger: LedgerId,
     /// The writer.
     pub writer: WriterId,
-    /// How many.
+    /// The number of records.
     pub rows: i64,
     /// The greatest of their numbers.
     pub last: i64,
 }
 
-/// What was purged of each writer, together with the partition it was in.
+/// Lists what was purged of each writer, together with the partition it was in.
 pub async fn list_purged_writers(
     tx: &mut SystemTx,
 ) -> Result<Vec<(String, PurgedWriter)>, StoreError> {

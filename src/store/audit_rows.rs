@@ -1,5 +1,5 @@
-//! Reads the audit trail a page at a time, along its primary key. Never changes it; each page is a
-//! transaction of its own, for a long one would hold the seals back.
+//! Reads the audit trail a page at a time, along its primary key. It never changes the trail. Each
+//! page is a transaction of its own, because a long one would hold the seals back.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::{Postgres, QueryBuilder};
@@ -14,37 +14,38 @@ use crate::domain::ids::{
 
 use super::{StoreError, TenantTx};
 
-/// Whose doings to read.
+/// The actors whose records are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ActorFilter {
-    /// A token's.
+    /// One token.
     Token(TokenId),
-    /// Those of a kind of actor, one of [`crate::domain::audit_record::Actor::KINDS`].
+    /// All actors of a kind, one of [`crate::domain::audit_record::Actor::KINDS`].
     Kind(&'static str),
 }
 
-/// Which records to read.
+/// The filter of a reading.
 #[derive(Debug, Clone, Default)]
 pub struct TrailFilter {
-    /// Not before.
+    /// Only records of this time or later.
     pub from: Option<DateTime<Utc>>,
-    /// Before.
+    /// Only records before this time.
     pub to: Option<DateTime<Utc>>,
-    /// Of this action only.
+    /// Only records of this action.
     pub action: Option<Action>,
-    /// Of this actor only.
+    /// Only records of this actor.
     pub actor: Option<ActorFilter>,
-    /// Of the person with one of these random names only; with none of them nothing is found.
+    /// Only records of the person with one of these random names. Without any name nothing is
+    /// found.
     pub subject_keys: Option<Vec<SubjectKeyId>>,
-    /// Of this entry only.
+    /// Only records of this entry.
     pub entry: Option<EntryId>,
-    /// Of this request only.
+    /// Only records of this request.
     pub request: Option<RequestId>,
 }
 
 impl TrailFilter {
-    /// The random name of the person whom all records are about. Returns `None` unless there is
-    /// exactly one.
+    /// Returns the random name of the person whom all records are about. Returns `None` unless
+    /// there is exactly one.
     pub fn only_subject(&self) -> Option<SubjectKeyId> {
         match self.subject_keys.as_deref() {
             Some([only]) => Some(*only),
@@ -52,8 +53,8 @@ impl TrailFilter {
         }
     }
 
-    /// Whether rows must be looked at to know which are meant. Times need not: they are a range of
-    /// ids.
+    /// Returns whether rows must be looked at to decide which are meant. Times need no look,
+    /// because they are a range of ids.
     pub const fn looks_at_rows(&self) -> bool {
         let Self { from: _, to: _, action, actor, subject_keys, entry, request } = self;
         action.is_some()
@@ -64,12 +65,12 @@ impl TrailFilter {
     }
 }
 
-/// Which way a page runs.
+/// The direction of a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
-    /// From the newest to the oldest.
+    /// It runs from the newest to the oldest record.
     NewestFirst,
-    /// From the oldest to the newest.
+    /// It runs from the oldest to the newest record.
     OldestFirst,
 }
 
@@ -81,7 +82,7 @@ impl Order {
         }
     }
 
-    /// How an id compares with the one before its stretch, and with the last one in it.
+    /// Returns how an id compares with the one before its stretch, and with the last one in it.
     const fn comparisons(self) -> (&'static str, &'static str) {
         match self {
             Self::NewestFirst => (" AND id < ", " AND id >= "),
@@ -93,17 +94,17 @@ impl Order {
 /// A part of the trail, walked one way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stretch {
-    /// Which way.
+    /// The direction.
     pub order: Order,
-    /// It begins behind this record; `None`: at the trail's end.
+    /// The record behind which it begins. `None` means the trail's end.
     pub behind: Option<AuditId>,
-    /// It ends with this record, which is in it; `None`: at the trail's other end.
+    /// The last record in it. `None` means the trail's other end.
     pub until: Option<AuditId>,
 }
 
-/// The columns of a [`RawRow`], of `ai_cache_audit_logs a`. What the schema forbids, and whoever owns
-/// it can allow, reads as something that no record says; a time that no calendar here has as the
-/// nearest that it has.
+/// The columns of a [`RawRow`], of `ai_cache_audit_logs a`. A value that the schema forbids, but
+/// its owner can allow, reads as one that no record has. A time that no calendar here has reads as
+/// the nearest one.
 macro_rules! row_columns {
     () => {
         "a.retention_class, a.tenant_id, a.id,
@@ -193,15 +194,15 @@ impl From<RawRow> for AuditRow {
     }
 }
 
-/// After [`TenantTx::keep_to_indexes`]: finds the rows first and puts them in order then, for a filter that
-/// names few.
+/// Lets Postgres find the rows first and order them then, for a filter that names few. It comes
+/// after [`TenantTx::keep_to_indexes`].
 pub async fn find_before_ordering(tx: &mut TenantTx) -> Result<(), StoreError> {
     let settings = "SELECT set_config('enable_indexscan', 'off', true)";
     QueryBuilder::<Postgres>::new(settings).build().execute(tx.connection()?).await?;
     Ok(())
 }
 
-/// Whether there are fewer than `few` records of the persons with these random names.
+/// Returns whether there are fewer than `few` records of the persons with these random names.
 pub async fn has_few_of(
     tx: &mut TenantTx,
     keys: &[SubjectKeyId],
@@ -217,9 +218,9 @@ pub async fn has_few_of(
     Ok(count < few)
 }
 
-/// The record that closes the first window of a stretch: of no retention class are there more than
-/// `scan` rows in the stretch up to it. `None` where the whole stretch is no longer than that. Read
-/// from the primary key alone: times narrow it, what else is looked for does not.
+/// Returns the record that closes the first window of a stretch: no retention class has more than
+/// `scan` rows in the stretch up to it. Returns `None` if the whole stretch is no longer than that.
+/// It reads the primary key alone, so times narrow the window and other filters do not.
 pub async fn find_window_end(
     tx: &mut TenantTx,
     filter: &TrailFilter,
@@ -243,7 +244,7 @@ pub async fn find_window_end(
     Ok(end.map(AuditId))
 }
 
-/// A page of the trail of the transaction's tenant.
+/// Reads a page of the trail of the transaction's tenant.
 pub async fn list(
     tx: &mut TenantTx,
     filter: &TrailFilter,
@@ -266,16 +267,16 @@ pub async fn list(
     Ok(rows.into_iter().map(AuditRow::from).collect())
 }
 
-/// The newest record of the transaction's tenant.
+/// Finds the newest record of the transaction's tenant.
 pub async fn find_newest(tx: &mut TenantTx) -> Result<Option<AuditId>, StoreError> {
     let stretch = Stretch { order: Order::NewestFirst, behind: None, until: None };
     let rows = list(tx, &TrailFilter::default(), stretch, 1).await?;
     Ok(rows.first().map(|row| row.id))
 }
 
-/// One retention class, which is a partition: named as a constant, each class is read in the order
-/// of its own index and the pages of all are merged. A time that somebody changed to one that no
-/// calendar here has is shown as the nearest that it has.
+/// Adds the query of one retention class, which is a partition. Each class is named as a constant
+/// and read in the order of its own index, and the pages of all are merged. A time that somebody
+/// changed to one that no calendar here has is shown as the nearest one.
 fn push_class(query: &mut QueryBuilder<Postgres>, tenant: TenantId, class: RetentionClass) {
     query.push(concat!(
         "(SELECT ",
@@ -290,7 +291,8 @@ fn push_subjects(query: &mut QueryBuilder<Postgres>, keys: &[SubjectKeyId]) {
     query.push(" AND subject_key_id = ANY (").push_bind(keys).push(")");
 }
 
-/// Times find their rows by the ids, to the millisecond; `push_filter` is exact.
+/// Adds the range of ids. Times find their rows by the ids, to the millisecond; `push_filter` is
+/// exact.
 fn push_id_range(query: &mut QueryBuilder<Postgres>, filter: &TrailFilter, stretch: Stretch) {
     if let Some(from) = filter.from {
         query.push(" AND id >= ").push_bind(first_uuid_of(from));

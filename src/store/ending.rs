@@ -21,7 +21,7 @@ impl EndKind {
     }
 }
 
-/// Proof that a transaction holds the audit record of its change. Used up by the commit.
+/// Proof that a transaction holds the audit record of its change. The commit uses it up.
 #[must_use = "a change is committed with its record"]
 #[derive(Debug)]
 pub struct Recorded(pub(super) AuditId);
@@ -46,7 +46,7 @@ pub(super) trait Ends {
     fn settle(self, recorded: Option<AuditId>) -> Result<(EndKind, Self::Value), StoreError>;
 }
 
-/// A value of work that always commits.
+/// The value of work that always commits.
 pub(super) struct Commit<T>(pub(super) T);
 
 impl<T> Ends for Commit<T> {

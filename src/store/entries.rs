@@ -1,5 +1,5 @@
-//! Sealed entries, the cold tier's rows. Found by primary key; nothing here can be read without
-//! `keyring`.
+//! Sealed entries: the rows of the cold tier, found by primary key. Nothing here can be read
+//! without `keyring`.
 
 use chrono::{DateTime, Utc};
 use sqlx::{Executor, Postgres, QueryBuilder};
@@ -19,60 +19,60 @@ use super::{StoreError, TenantTx, WriteTx};
 /// An entry to be stored.
 #[derive(Debug)]
 pub struct NewEntry<'a> {
-    /// Where it belongs.
+    /// The place that it is bound to.
     pub place: Place,
-    /// Its plain metadata.
+    /// The plain metadata.
     pub meta: &'a EntryMeta,
-    /// Answer, model and usage.
+    /// The answer, model and usage.
     pub answer: &'a Sealed,
-    /// Query, context and parameters.
+    /// The query, context and parameters.
     pub question: &'a Sealed,
-    /// Location, vendor types and tags.
+    /// The location, vendor types and tags.
     pub labels: &'a Sealed,
-    /// Their blind indexes.
+    /// The blind indexes of the labels.
     pub indexes: &'a LabelIndexes,
 }
 
-/// The answer under a key and what is known of it without opening it.
+/// The answer under a key, with the facts that are known without opening it.
 #[derive(Debug, Clone)]
 pub struct FoundAnswer {
-    /// Its plain metadata.
+    /// The plain metadata.
     pub meta: EntryMeta,
-    /// Its labels.
+    /// The labels.
     pub labels: LabelPrefixes,
-    /// Answer, model and usage.
+    /// The answer, model and usage.
     pub answer: Sealed,
 }
 
-/// What may be told of an entry without its answer.
+/// The facts about an entry that may be shown without its answer.
 #[derive(Debug, Clone)]
 pub struct EntryRow {
-    /// Its cache key.
+    /// The cache key.
     pub key: CacheKey,
     /// The generation it was stored in.
     pub generation: Generation,
-    /// Its plain metadata.
+    /// The plain metadata.
     pub meta: EntryMeta,
-    /// Location, vendor types and tags.
+    /// The location, vendor types and tags.
     pub labels: Sealed,
-    /// Bytes of its sealed fields.
+    /// The bytes of the sealed fields.
     pub size_bytes: i64,
-    /// Times it was served.
+    /// The times that it was served.
     pub access_count: i64,
-    /// When it was served last.
+    /// The time when it was last served.
     pub last_accessed_at: Option<DateTime<Utc>>,
 }
 
-/// Which entries to list. Keyset page: entries older than `before`, newest first.
+/// The filter of a list. Keyset page: entries older than `before`, newest first.
 #[derive(Debug, Clone, Default)]
 pub struct EntryFilter {
-    /// Of this kind only.
+    /// Only entries of this operation.
     pub operation: Option<Operation>,
-    /// At this location only.
+    /// Only entries at this location.
     pub location: Option<BlindIndex>,
-    /// With this tag only.
+    /// Only entries with this tag.
     pub tag: Option<BlindIndex>,
-    /// Continue after this entry.
+    /// The list continues after this entry.
     pub before: Option<EntryId>,
 }
 
@@ -88,8 +88,8 @@ fn tokens(count: i32) -> u32 {
     u32::try_from(count).unwrap_or(0)
 }
 
-/// The answer under a key of the transaction's tenant, if it is of the given generation and that is
-/// the present one: the reader may not have heard of a newer.
+/// Finds the answer under a key of the transaction's tenant, if it is of the given generation and
+/// that is the present one: the reader may not have heard of a newer one.
 pub async fn find_answer(
     tx: &mut TenantTx,
     key: &CacheKey,
@@ -130,8 +130,8 @@ pub async fn find_answer(
     .transpose()
 }
 
-/// Stores an entry, in place of the one under the same key if there is one; `false`: that one is kept
-/// for a legal hold or a restriction, and nothing is stored.
+/// Stores an entry, in place of the one under the same key if there is one. Returns false, and
+/// stores nothing, if a legal hold or a restriction keeps that one.
 pub async fn upsert(
     tx: &mut WriteTx,
     entry: &NewEntry<'_>,
@@ -230,13 +230,13 @@ impl RawEntry {
     }
 }
 
-/// Entries that are looked at for a page: a tenant may have a million that are not of a rare label, or
-/// not good any more and not removed yet.
+/// The entries that are looked at for a page. A tenant may have a million entries without a rare
+/// label, or that are no longer good and not removed yet.
 const LOOK: i64 = 20_000;
 
-/// Entries of the transaction's tenant that are good at `now`, newest first, and behind which entry
-/// there may be more. Both are as in one snapshot if the transaction is one. Fewer than `limit`, even
-/// none, do not say that there are no more.
+/// Lists entries of the transaction's tenant that are good at `now`, newest first, and the entry
+/// behind which there may be more. Both are of one snapshot if the transaction is one. A short or
+/// empty list does not say that there are no more.
 pub async fn list(
     tx: &mut TenantTx,
     filter: &EntryFilter,
@@ -269,7 +269,7 @@ pub async fn list(
     Ok((rows?, next))
 }
 
-/// The last entry that is looked at, if there are so many.
+/// Finds the last entry that is looked at, if there are as many.
 async fn find_stretch_end(
     tx: &mut TenantTx,
     before: Option<EntryId>,
@@ -281,7 +281,7 @@ async fn find_stretch_end(
     Ok(id.map(EntryId))
 }
 
-/// One entry of the transaction's tenant that is good at `now`.
+/// Finds one entry of the transaction's tenant that is good at `now`.
 pub async fn find(
     tx: &mut TenantTx,
     id: EntryId,
@@ -295,7 +295,7 @@ pub async fn find(
     row.map(RawEntry::parse).transpose()
 }
 
-/// What may be told of entries `e`.
+/// The columns of entries `e` that may be shown.
 const METADATA: &str =
     "SELECT e.cache_key, e.entry_id, e.generation, e.operation, e.subject_key_id,
             e.key_version, e.labels_sealed, e.prompt_tokens, e.completion_tokens, e.cost_picousd,
@@ -303,7 +303,7 @@ const METADATA: &str =
             e.sealed_bytes AS size_bytes
      FROM ";
 
-/// The tenant's entries, good or not, newest first.
+/// Adds the tenant's entries, good or not, newest first.
 fn push_stretch(query: &mut QueryBuilder<Postgres>, tx: &TenantTx, before: Option<EntryId>) {
     query.push("FROM ai_cache_entries WHERE tenant_id = ").push_bind(tx.tenant().0);
     if let Some(before) = before {
@@ -312,15 +312,15 @@ fn push_stretch(query: &mut QueryBuilder<Postgres>, tx: &TenantTx, before: Optio
     query.push(" ORDER BY entry_id DESC");
 }
 
-/// Only what is of the tenant's present generation and good at `now`.
+/// Keeps only entries of the tenant's present generation that are good at `now`.
 fn push_good(query: &mut QueryBuilder<Postgres>, tx: &TenantTx, now: DateTime<Utc>) {
     query.push(" AND e.withdrawn_at IS NULL AND e.expires_at > ").push_bind(now);
     query.push(" AND e.generation = (SELECT generation FROM invalidation_state WHERE tenant_id = ");
     query.push_bind(tx.tenant().0).push(")");
 }
 
-/// How many entries of a generation of the transaction's tenant are good at `now`, unless counting
-/// them takes longer than a second. The transaction goes on either way.
+/// Counts the entries of a generation of the transaction's tenant that are good at `now`. Returns
+/// `None` if counting takes longer than a second. The transaction goes on either way.
 pub async fn count_quickly(
     tx: &mut TenantTx,
     generation: Generation,
@@ -345,8 +345,8 @@ fn code(error: &sqlx::Error) -> Option<String> {
     Some(error.as_database_error()?.code()?.into_owned())
 }
 
-/// How many entries of a generation of the transaction's tenant are good at `now`. Reads an index,
-/// not the entries.
+/// Counts the entries of a generation of the transaction's tenant that are good at `now`. It reads
+/// an index, not the entries.
 pub async fn count(
     tx: &mut TenantTx,
     generation: Generation,
@@ -366,7 +366,7 @@ pub async fn count(
     Ok(u64::try_from(count).unwrap_or(0))
 }
 
-/// The same and their bytes.
+/// Counts these entries and their bytes.
 pub async fn measure(
     tx: &mut TenantTx,
     generation: Generation,

@@ -1,4 +1,4 @@
-//! What an erasure removes, and the ledger of erasures that outlives a restored backup.
+//! The rows that an erasure removes, and the erasure ledger, which outlives a restored backup.
 
 use chrono::{DateTime, Utc};
 
@@ -8,7 +8,7 @@ use crate::domain::ids::{GdprRequestId, HoldId, SubjectKeyId, TenantId};
 use super::entries::parse_key;
 use super::{StoreError, SystemTx, TenantTx, WriteTx};
 
-/// Legal holds that keep a person's data at that time, oldest first.
+/// Lists the legal holds that keep a person's data at that time, oldest first.
 pub async fn list_holds(
     tx: &mut TenantTx,
     subject: BlindIndex,
@@ -30,8 +30,8 @@ pub async fn list_holds(
     Ok(ids.into_iter().map(HoldId).collect())
 }
 
-/// Removes every entry under a person's key, good or not; returns their keys. The tenant's fills must
-/// be barred.
+/// Removes every entry under a person's key, good or not. Returns their cache keys. The tenant's
+/// fills must be barred.
 pub async fn delete_entries(
     tx: &mut WriteTx,
     subject: SubjectKeyId,
@@ -48,7 +48,7 @@ pub async fn delete_entries(
     keys.into_iter().map(parse_key).collect()
 }
 
-/// The keys of every entry under a person's key, good or not.
+/// Lists the cache keys of every entry under a person's key, good or not.
 pub async fn list_cache_keys(
     tx: &mut TenantTx,
     subject: SubjectKeyId,
@@ -64,7 +64,7 @@ pub async fn list_cache_keys(
     keys.into_iter().map(parse_key).collect()
 }
 
-/// How many entries are under a person's key.
+/// Counts the entries under a person's key.
 pub async fn count_entries(tx: &mut TenantTx, subject: SubjectKeyId) -> Result<i64, StoreError> {
     let tenant = tx.tenant().0;
     let count = sqlx::query_scalar!(
@@ -78,8 +78,8 @@ pub async fn count_entries(tx: &mut TenantTx, subject: SubjectKeyId) -> Result<i
     Ok(count)
 }
 
-/// Removes the packages of a person's exports, which are sealed under the person's key; returns of
-/// how many.
+/// Removes the packages of a person's exports that are sealed under the person's key. Returns the
+/// number of their requests.
 pub async fn delete_packages(tx: &mut WriteTx, subject: SubjectKeyId) -> Result<u64, StoreError> {
     let tenant = tx.tenant().0;
     let count = sqlx::query_scalar!(
@@ -94,7 +94,8 @@ pub async fn delete_packages(tx: &mut WriteTx, subject: SubjectKeyId) -> Result<
     Ok(u64::try_from(count).unwrap_or(0))
 }
 
-/// Removes the packages of a person's exports, whatever they are sealed under; returns of how many.
+/// Removes the packages of a person's exports, whatever key seals them. Returns the number of their
+/// requests.
 pub async fn delete_packages_of(tx: &mut WriteTx, person: BlindIndex) -> Result<u64, StoreError> {
     let tenant = tx.tenant().0;
     let count = sqlx::query_scalar!(
@@ -112,7 +113,7 @@ pub async fn delete_packages_of(tx: &mut WriteTx, person: BlindIndex) -> Result<
     Ok(u64::try_from(count).unwrap_or(0))
 }
 
-/// Writes a destroyed key into the erasure ledger; `false`: it was there.
+/// Writes a destroyed key into the erasure ledger. Returns false if it was there already.
 pub async fn insert(
     tx: &mut WriteTx,
     subject: SubjectKeyId,
@@ -136,17 +137,17 @@ pub async fn insert(
 /// An erasure of the ledger.
 #[derive(Debug, Clone, Copy)]
 pub struct ErasureRow {
-    /// Whose tenant.
+    /// The tenant.
     pub tenant: TenantId,
     /// The key that was destroyed.
     pub subject: SubjectKeyId,
-    /// By which request.
+    /// The request that destroyed it.
     pub request: GdprRequestId,
-    /// When.
+    /// The time.
     pub at: DateTime<Utc>,
 }
 
-/// Every erasure of the ledger.
+/// Lists every erasure of the ledger.
 pub async fn list(tx: &mut SystemTx) -> Result<Vec<ErasureRow>, StoreError> {
     let rows =
         sqlx::query!("SELECT tenant_id, subject_key_id, request_id, erased_at FROM erasures")
@@ -163,8 +164,8 @@ pub async fn list(tx: &mut SystemTx) -> Result<Vec<ErasureRow>, StoreError> {
         .collect())
 }
 
-/// How many of these keys are not in the ledger, but for those of requests that are being executed here
-/// or have failed: these have written their line and not destroyed the key.
+/// Counts the keys among these that are not in the ledger. It does not count those of requests that
+/// are being executed here or have failed: these have written their line and not destroyed the key.
 pub async fn count_missing(
     tx: &mut SystemTx,
     keys: impl Iterator<Item = (TenantId, SubjectKeyId, GdprRequestId)>,

@@ -1,5 +1,5 @@
-//! Entries that are removed to make room, or because nobody could be given them any more; what a
-//! legal hold or a restriction keeps stays. Everything here finds its rows by an index; cache keys
+//! Evictions: entries are removed to make room, or because nobody could be given them any more.
+//! What a legal hold or a restriction keeps stays. All rows are found by an index, and cache keys
 //! are spread evenly, so any part of them is a sample.
 
 use chrono::{DateTime, Utc};
@@ -11,40 +11,41 @@ use crate::domain::selector::Generation;
 
 use super::{StoreError, SystemTx, WriteTx, invalidations};
 
-/// Parts of the keys of which one is counted, where not all are.
+/// The parts of the keys of which one is counted, where not all are.
 const PARTS: u8 = 16;
 
-/// Entries that are counted whole.
+/// The most entries that are counted as a whole.
 const WHOLE: u64 = 1_000_000;
 
-/// Limits of tenants whose entries are counted whole however many there are of others.
+/// The largest limit of a tenant whose entries are counted as a whole, however many other tenants
+/// have.
 const SMALL: i64 = 100_000;
 
-/// Beyond the last key.
+/// A bound behind the last key.
 const END: [u8; 33] = [u8::MAX; 33];
 
-/// A tenant's entries, good or not.
+/// The number of a tenant's entries, good or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Counted {
-    /// Whose.
+    /// The tenant.
     pub tenant: TenantId,
-    /// How many.
+    /// The number of its entries.
     pub entries: u64,
-    /// How many it may have; 0: no limit of its own.
+    /// The most that it may have. 0 means that it has no limit of its own.
     pub most: u64,
 }
 
 /// A tenant with entries that nobody can be given any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unusable {
-    /// Whose.
+    /// The tenant.
     pub tenant: TenantId,
-    /// Those of older generations are gone.
+    /// The present generation. Entries of older ones are gone.
     pub generation: Generation,
 }
 
-/// Takes the one replica's turn until the transaction ends; whether it was free. Nothing here reads
-/// all of a table, whatever the planner thinks of its size.
+/// Takes the one replica's turn until the transaction ends. Returns whether it was free. From then
+/// on no statement reads all of a table, whatever the planner thinks of its size.
 pub async fn take_turn(tx: &mut SystemTx) -> Result<bool, StoreError> {
     tx.connection()?.execute("SET LOCAL enable_seqscan = off").await?;
     let locked = sqlx::query_scalar!(
@@ -55,8 +56,8 @@ pub async fn take_turn(tx: &mut SystemTx) -> Result<bool, StoreError> {
     Ok(locked)
 }
 
-/// Tenants with entries that expired before `expired`, are of an older generation or withdrawn, and
-/// that nothing keeps.
+/// Lists tenants with entries that expired before `expired`, are of an older generation or are
+/// withdrawn, and that nothing keeps.
 pub async fn list_unusable(
     tx: &mut SystemTx,
     expired: DateTime<Utc>,
@@ -87,8 +88,8 @@ pub async fn list_unusable(
     Ok(unusable.collect())
 }
 
-/// How many entries each tenant has: exactly up to a million of all together, and for tenants with a
-/// limit of up to 100,000. Beyond, a sixteenth of the keys, that of `random`, is counted: with a
+/// Counts the entries of each tenant. It is exact up to a million in all, and for tenants with a
+/// limit of up to 100,000. Beyond, it counts a sixteenth of the keys, that of `random`: with a
 /// million entries 5 σ are 2 %, with ten million 0.6 %.
 pub async fn count(tx: &mut SystemTx, random: u8) -> Result<Vec<Counted>, StoreError> {
     let width = u8::MAX / PARTS + 1;
@@ -133,26 +134,26 @@ async fn count_between(
     Ok(counted.collect())
 }
 
-/// Invalidations of the transaction's tenant wait until the end: they lock many entries in an order of
-/// their own. Fills do not wait.
+/// Begins a batch. Invalidations of the transaction's tenant wait until the end, because they lock
+/// many entries in an order of their own. Fills do not wait.
 async fn begin(tx: &mut WriteTx) -> Result<(), StoreError> {
     tx.keep_to_indexes().await?;
     invalidations::lock_shared(tx).await?;
     Ok(())
 }
 
-/// What nobody can be given any more.
+/// The bounds of unusable entries.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
-    /// It expired before then.
+    /// They expired before this time.
     pub expired: DateTime<Utc>,
-    /// It is of an older generation.
+    /// They are of an older generation than this.
     pub generation: Generation,
-    /// Nothing keeps it at this time.
+    /// Nothing keeps them at this time.
     pub now: DateTime<Utc>,
 }
 
-/// One statement of [`delete_unusable`]: removes what meets a condition, up to so many.
+/// One statement of [`delete_unusable`]. It removes up to this many entries that meet a condition.
 macro_rules! delete_where {
     ($tx:expr, $condition:literal, $bound:expr, $most:expr, $now:expr) => {{
         let tenant = $tx.tenant().0;
@@ -174,8 +175,8 @@ macro_rules! delete_where {
     }};
 }
 
-/// Removes up to `most` entries of the transaction's tenant that nobody can be given any more, and
-/// that nothing keeps; returns how many.
+/// Removes up to `most` unusable entries of the transaction's tenant that nothing keeps. Returns
+/// their number.
 pub async fn delete_unusable(
     tx: &mut WriteTx,
     bounds: Bounds,
@@ -211,19 +212,20 @@ pub async fn delete_unusable(
     Ok(expired + older + withdrawn)
 }
 
-/// Which entries are looked at for idle ones.
+/// The sample in which idle entries are looked for.
 #[derive(Debug, Clone, Copy)]
 pub struct Sample {
     /// The first key.
     pub from: CacheKey,
-    /// How many, from there on.
+    /// The number of keys from there on.
     pub size: i64,
-    /// The part of them that may go, 0 to 1.
+    /// The share of them that may go, 0 to 1.
     pub share: f64,
 }
 
-/// Removes up to `most` of the least recently used entries in a sample of the transaction's tenant's
-/// that nothing keeps; returns how many. One never used counts as used when it was made.
+/// Removes up to `most` of the least recently used entries in a sample of the transaction's tenant
+/// that nothing keeps. Returns their number. An entry that was never used counts as used when it
+/// was made.
 pub async fn delete_idle(
     tx: &mut WriteTx,
     sample: Sample,

@@ -1,5 +1,6 @@
-//! A replica's own connection to Postgres, on which it keeps its lease and follows the invalidation
-//! stream, so that requests that take every connection of the pool do not keep it from either.
+//! A replica's own connection to Postgres. On it the replica keeps its lease and follows the
+//! invalidation stream, so that requests that take every connection of the pool keep it from
+//! neither.
 
 use std::time::Duration;
 
@@ -16,8 +17,8 @@ use super::replicas::interval;
 use super::tenants::{self, TenantRow};
 use super::{Store, StoreError, SystemTx, in_time};
 
-/// Longest time of one statement, with connecting: a poll and its floor come before the last proof
-/// ends.
+/// The longest time of one statement, with connecting: a poll and its floor come before the last
+/// proof ends.
 const LIMIT: Duration = Duration::from_millis(1_200);
 
 /// A query of which `here` is a part: the history that the server is on.
@@ -35,51 +36,52 @@ macro_rules! query_here {
     };
 }
 
-/// Which history the stream's positions belong to. A restored or promoted Postgres has another.
+/// The history that the stream's positions belong to. A restored or promoted Postgres has another
+/// history.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct History {
     name: String,
 }
 
 impl History {
-    /// Differs from every other's.
+    /// Returns the name, which differs from every other history's.
     pub fn name(&self) -> &str {
         &self.name
     }
 }
 
-/// The stream as it stands.
+/// The state of the stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tail {
     /// The newest position.
     pub position: Position,
-    /// Steps up to here are no longer kept.
+    /// The position up to which steps are no longer kept.
     pub trimmed_to: Position,
-    /// Where positions count.
+    /// The history of the positions.
     pub history: History,
-    /// When the step at the asker's position was made, if it is kept: another one there is another
-    /// history.
+    /// The time of the step at the asker's position, if it is kept. Another time there means
+    /// another history.
     pub at_position: Option<DateTime<Utc>>,
-    /// Replicas whose lease runs, this one perhaps not counted.
+    /// The replicas whose lease runs. This one is perhaps not counted.
     pub live_replicas: u32,
     /// Whether no replica whose lease runs is older than the asker.
     pub is_eldest: bool,
 }
 
-/// Who follows.
+/// The replica that follows.
 #[derive(Debug, Clone, Copy)]
 pub struct Follower {
-    /// How long a replica counts as live after its last sign of life.
+    /// The time for which a replica counts as live after its last sign of life.
     pub lease: Duration,
     /// Whether it may prove its position by a floor.
     pub floor: bool,
-    /// The process.
+    /// The id of the process.
     pub replica: Uuid,
-    /// Since when it runs.
+    /// The time since when it runs.
     pub started_at: DateTime<Utc>,
 }
 
-/// The connection, made when it is used and after each failure.
+/// The connection. It is made when it is used, and anew after each failure.
 #[derive(Debug)]
 pub struct FollowConnection {
     store: Store,
@@ -87,18 +89,19 @@ pub struct FollowConnection {
 }
 
 impl FollowConnection {
-    /// Not connected yet.
+    /// Makes a follower that is not connected yet.
     pub const fn new(store: Store) -> Self {
         Self { store, connection: None }
     }
 
-    /// Gives the connection up: it belongs to the runtime that made it.
+    /// Gives the connection up, because it belongs to the runtime that made it.
     pub fn disconnect(&mut self) {
         self.connection = None;
     }
 
-    /// Renews the lease of a replica that has applied everything up to `applied`, and tells how far
-    /// the stream is: in one statement, which sees whatever was committed before it was sent.
+    /// Renews the lease of a replica that has applied everything up to `applied`, and returns the
+    /// state of the stream. It is one statement, which sees everything that was committed before it
+    /// was sent.
     pub async fn poll(
         &mut self,
         follower: &Follower,
@@ -144,7 +147,7 @@ impl FollowConnection {
         .await
     }
 
-    /// At most `limit` steps after `position`, in order, each with its time.
+    /// Lists at most `limit` steps after `position`, in order, each with its time.
     pub async fn list_after(
         &mut self,
         position: Position,
@@ -156,12 +159,13 @@ impl FollowConnection {
         .await
     }
 
-    /// These tenants.
+    /// Lists these tenants.
     pub async fn list_tenants(&mut self, ids: &[TenantId]) -> Result<Vec<TenantRow>, StoreError> {
         self.bounded(async |connection| tenants::list_by_ids(connection, ids).await).await
     }
 
-    /// A connection whose statement failed, or did not end in time, is not used again.
+    /// Runs a statement within the limit. A connection whose statement failed, or did not end in
+    /// time, is not used again.
     async fn bounded<T>(
         &mut self,
         work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, StoreError>,
@@ -188,7 +192,7 @@ async fn connect(store: &Store) -> Result<PgConnection, StoreError> {
     Ok(connection)
 }
 
-/// Which history the stream is of.
+/// Reads the history that the stream is of.
 pub async fn read_history(tx: &mut SystemTx) -> Result<History, StoreError> {
     let row = query_here!(r#"SELECT history AS "history!" FROM here"#)
         .fetch_one(tx.connection()?)
@@ -196,12 +200,12 @@ pub async fn read_history(tx: &mut SystemTx) -> Result<History, StoreError> {
     Ok(History { name: row.history })
 }
 
-/// Hears of each step when it is committed. May miss some: who listens must poll as well.
+/// Hears of each step when it is committed. It may miss some, so its listener must poll as well.
 #[derive(Debug)]
 pub struct StreamListener(PgListener);
 
 impl StreamListener {
-    /// Resolves at the next step; `false`: the connection was lost meanwhile.
+    /// Resolves at the next step. Returns false if the connection was lost meanwhile.
     pub async fn heard(&mut self) -> Result<bool, StoreError> {
         Ok(Box::pin(self.0.try_recv()).await?.is_some())
     }
@@ -215,7 +219,7 @@ impl Store {
                 .max_connections(1)
                 .acquire_timeout(self.limit)
                 .connect_lazy_with((*self.options).clone());
-            // Boxed, as is what connects again: each takes 40 KB.
+            // It is boxed, as is the future that connects again: each takes 40 KB.
             let mut listener = Box::pin(PgListener::connect_with(&pool)).await?;
             Box::pin(listener.listen(CHANNEL)).await?;
             Ok(StreamListener(listener))

@@ -1,9 +1,9 @@
-//! What must be true of the database before the service serves from it: no role that could pass
-//! row-level security, no table without it, no server that loses commits.
+//! Checks the database before the service serves from it: no role may pass row-level security, no
+//! tenant table is without it, and the server loses no commits.
 
 use super::{Store, StoreError, migrate};
 
-/// Why the service does not start on this database. One line each.
+/// The reason why the service does not start on this database, in one line.
 #[derive(Debug, thiserror::Error)]
 pub enum GuardError {
     /// Postgres cannot be asked.
@@ -14,9 +14,9 @@ pub enum GuardError {
         "the database schema is at version {found}, this release needs {needed}: run ai-cache migrate"
     )]
     OldSchema {
-        /// Version there, 0 when there is none.
+        /// The version that is there, 0 if there is none.
         found: i32,
-        /// Version wanted.
+        /// The version that is needed.
         needed: i32,
     },
     /// The role may do too much.
@@ -26,7 +26,7 @@ pub enum GuardError {
     Role {
         /// The role.
         role: String,
-        /// What is wrong with it.
+        /// The fault of the role.
         fault: &'static str,
     },
     /// A tenant table is open.
@@ -34,7 +34,7 @@ pub enum GuardError {
     Table {
         /// The table.
         table: String,
-        /// What is missing.
+        /// The missing protection.
         fault: &'static str,
     },
     /// The server may lose commits.

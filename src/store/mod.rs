@@ -1,5 +1,6 @@
-//! Postgres, the system of record, and the only user of sqlx. Rows of a tenant are reached through
-//! the transactions of `tx` only. Never handles plaintext and never logs a driver's details.
+//! Postgres, the system of record. This module is the only user of sqlx, and rows of a tenant are
+//! reached only through the transactions of `tx`. It never handles plaintext and never logs a
+//! driver's details.
 
 pub mod audit;
 pub mod audit_parts;
@@ -42,13 +43,13 @@ use crate::telemetry::Metrics;
 pub use ending::{Ending, Recorded};
 pub use tx::{Reading, Snapshot, SystemTx, TenantTx, UseTx, WorkError, WriteTx};
 
-/// Why Postgres did not do what was asked. Says nothing about rows.
+/// The reason why Postgres did not do what was asked. It tells nothing of rows.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// Not reachable, or the connection broke.
+    /// Postgres is not reachable, or the connection broke.
     #[error("Postgres is out of reach")]
     Unreachable(#[source] sqlx::Error),
-    /// The role, its password or the database is not one that the server knows.
+    /// The server does not know the role, its password or the database.
     #[error(
         "Postgres refused the connection (SQLSTATE {code}): check role, password and database of \
          DATABASE_URL"
@@ -56,20 +57,20 @@ pub enum StoreError {
     Refused {
         /// The SQLSTATE.
         code: String,
-        /// The server's words.
+        /// The error of the server.
         #[source]
         source: sqlx::Error,
     },
-    /// No answer within the limit.
+    /// Postgres did not answer within the limit.
     #[error("Postgres did not answer within its limit")]
     TimedOut,
     /// A hand-named constraint refused the change.
     #[error("the constraint {0} refused the change")]
     Constraint(String),
-    /// Another transaction was in the way; may be tried again.
+    /// Another transaction was in the way. The work may be tried again.
     #[error("another transaction was in the way")]
     Contended(#[source] sqlx::Error),
-    /// A row holds something this release does not know.
+    /// A row holds a value that this release does not know.
     #[error("a row holds an unknown {0}")]
     UnknownValue(&'static str),
     /// A commit was asked for with the record of another transaction.
@@ -87,7 +88,7 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Whether the database as a whole is not usable just now.
+    /// Returns whether the database as a whole is not usable just now.
     pub const fn is_outage(&self) -> bool {
         matches!(self, Self::Unreachable(_) | Self::Refused { .. } | Self::TimedOut)
     }
@@ -119,15 +120,15 @@ impl From<sqlx::Error> for StoreError {
     }
 }
 
-/// Longest time for work that may read a whole tenant.
+/// The longest time for work that may read a whole tenant.
 const LONG_LIMIT: Duration = Duration::from_secs(12);
 
-/// How to reach Postgres.
+/// The settings to reach Postgres.
 #[derive(Debug, Clone)]
 pub struct StoreSettings {
-    /// Connections kept for requests; the audit writer has one of its own besides.
+    /// The connections that are kept for requests. The audit writer has one of its own besides.
     pub pool_size: u32,
-    /// Longest wait for one unit of work.
+    /// The longest time for one unit of work.
     pub limit: Duration,
 }
 
@@ -141,7 +142,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// Prepares a pool. Nothing is connected until it is used.
+    /// Prepares a pool. It connects when it is first used.
     ///
     /// # Errors
     /// The URL is not one of Postgres.
@@ -165,20 +166,20 @@ impl Store {
         Ok(Self { pool, options: Arc::new(options), limit: settings.limit, metrics })
     }
 
-    /// The same connections for work that may read a whole tenant. Its statements end by themselves
-    /// after 10 s.
+    /// Returns the same connections for work that may read a whole tenant. Its statements end by
+    /// themselves after 10 s.
     #[must_use]
     pub fn long(&self) -> Self {
         self.within(LONG_LIMIT)
     }
 
-    /// The same connections for work that may take as long as `limit`.
+    /// Returns the same connections for work that may take as long as `limit`.
     #[must_use]
     pub fn within(&self, limit: Duration) -> Self {
         Self { limit, ..self.clone() }
     }
 
-    /// Waits for `work` at most as long as the store's limit.
+    /// Waits for `work`, at most as long as the store's limit.
     async fn in_time<T, E: From<StoreError>>(
         &self,
         work: impl Future<Output = Result<T, E>>,
@@ -186,7 +187,7 @@ impl Store {
         in_time(self.limit, work).await
     }
 
-    /// Whether Postgres answers.
+    /// Checks that Postgres answers.
     pub async fn ping(&self) -> Result<(), StoreError> {
         self.in_time(async {
             sqlx::query!("SELECT 1 AS one").fetch_one(&self.pool).await?;
@@ -195,7 +196,7 @@ impl Store {
         .await
     }
 
-    /// Closes every connection; those that do not close in time are dropped.
+    /// Closes every connection. Those that do not close in time are dropped.
     pub async fn close(&self) {
         let _closed = tokio::time::timeout(self.limit, self.pool.close()).await;
     }

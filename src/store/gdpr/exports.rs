@@ -1,5 +1,5 @@
-//! What an export reads of a person's entries, and the packages it makes: sealed parts that wait to
-//! be downloaded until their time is over.
+//! The entries of a person as an export reads them, and the packages of exports: sealed parts that
+//! wait to be downloaded until they expire.
 
 use chrono::{DateTime, Utc};
 
@@ -13,32 +13,32 @@ use crate::domain::selector::Generation;
 use crate::store::entries::parse_key;
 use crate::store::{StoreError, TenantTx, WriteTx};
 
-/// Most sealed bytes of a page of entries, unless one alone is longer.
+/// The most sealed bytes of a page of entries, unless one alone is longer.
 const PAGE_BYTES: i64 = 4 * 1024 * 1024;
 
 /// An entry of a person, good or not.
 #[derive(Debug, Clone)]
 pub struct HeldEntry {
-    /// Where it is, of the generation it was stored in.
+    /// Its place, of the generation that it was stored in.
     pub place: Place,
-    /// Its plain metadata.
+    /// The plain metadata.
     pub meta: EntryMeta,
-    /// Answer, model and usage.
+    /// The answer, model and usage.
     pub answer: Sealed,
-    /// Query, context and parameters.
+    /// The query, context and parameters.
     pub question: Sealed,
-    /// Location, vendor types and tags.
+    /// The location, vendor types and tags.
     pub labels: Sealed,
-    /// Times it was served.
+    /// The times that it was served.
     pub access_count: i64,
-    /// When it was served last.
+    /// The time when it was last served.
     pub last_accessed_at: Option<DateTime<Utc>>,
-    /// Since when nobody is served it.
+    /// The time since when nobody is served it.
     pub withdrawn_at: Option<DateTime<Utc>>,
 }
 
-/// A page of what is stored under a person's key, newest first, older than `before`: also what
-/// expired, was withdrawn or is of an older generation.
+/// Lists a page of the entries under a person's key, newest first, older than `before`. It includes
+/// those that expired, were withdrawn or are of an older generation.
 pub async fn list_held_entries(
     tx: &mut TenantTx,
     key: SubjectKeyId,
@@ -125,7 +125,8 @@ pub async fn insert_part(
     Ok(())
 }
 
-/// Removes the package of a request, or what there is of it; returns how many parts it had.
+/// Removes the package of a request, or the parts that there are of it. Returns the number of
+/// parts.
 pub async fn delete_package(tx: &mut WriteTx, request: GdprRequestId) -> Result<u64, StoreError> {
     let tenant = tx.tenant().0;
     let done = sqlx::query!(
@@ -138,7 +139,8 @@ pub async fn delete_package(tx: &mut WriteTx, request: GdprRequestId) -> Result<
     Ok(done.rows_affected())
 }
 
-/// Whose key seals a package; inside, `None` is the tenant's. `None`: there is no package.
+/// Finds the key that seals a package. The inner `None` means the tenant's key. Returns the outer
+/// `None` if there is no package.
 pub async fn find_package_key(
     tx: &mut TenantTx,
     request: GdprRequestId,
@@ -155,7 +157,7 @@ pub async fn find_package_key(
     Ok(key.map(|key| key.map(SubjectKeyId)))
 }
 
-/// A part of a package and the number of the last one there is.
+/// Finds a part of a package, with the number of the last part.
 pub async fn find_part(
     tx: &mut TenantTx,
     request: GdprRequestId,

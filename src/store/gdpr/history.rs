@@ -1,4 +1,4 @@
-//! What became of each request, and the certificates of erasures.
+//! The history of each request, and the certificates of erasures.
 
 use chrono::{DateTime, Utc};
 
@@ -9,24 +9,24 @@ use crate::store::{StoreError, TenantTx, WriteTx};
 
 use super::parse_state;
 
-/// Something that happened to a request.
+/// An event of a request.
 #[derive(Debug, Clone)]
 pub struct EventRow {
     /// The audit record of it.
     pub id: AuditId,
-    /// What.
+    /// The event.
     pub event: RequestEvent,
     /// The request's state after it.
     pub state: RequestState,
-    /// When.
+    /// The time.
     pub at: DateTime<Utc>,
-    /// Who; `None`: the service itself or the command line.
+    /// The token that caused it. `None` for the service itself or the command line.
     pub by: Option<TokenId>,
-    /// The reason given.
+    /// The sealed reason.
     pub note: Option<Sealed>,
 }
 
-/// Adds to a request's history.
+/// Adds an event to a request's history.
 pub async fn insert_event(
     tx: &mut WriteTx,
     request: GdprRequestId,
@@ -51,7 +51,7 @@ pub async fn insert_event(
     Ok(())
 }
 
-/// A request's history, oldest first.
+/// Lists a request's history, oldest first.
 pub async fn list_events(
     tx: &mut TenantTx,
     request: GdprRequestId,
@@ -101,7 +101,7 @@ pub async fn insert_certificate(
     Ok(())
 }
 
-/// The newest certificate of an erasure of the transaction's tenant.
+/// Finds the newest certificate of an erasure of the transaction's tenant.
 pub async fn find_certificate(
     tx: &mut TenantTx,
     request: GdprRequestId,

@@ -1,4 +1,4 @@
-//! Requests of data subjects, their history and where each stands. Whose they are and why is sealed;
+//! Requests of data subjects, their history and their state. The person and the reason are sealed;
 //! persons are found by blind index.
 
 pub mod exports;
@@ -23,44 +23,44 @@ use super::{StoreError, TenantTx, WriteTx};
 pub struct RequestRow {
     /// The request.
     pub id: GdprRequestId,
-    /// What is asked for.
+    /// The kind.
     pub kind: RequestKind,
-    /// Where it stands.
+    /// The state.
     pub state: RequestState,
     /// The last step of its execution that is done.
     pub step: Option<ExecutionStep>,
     /// Whether a later release wrote a step or counts that this release does not know. The request is
     /// shown, but only a replica of that release executes it.
     pub is_of_later_release: bool,
-    /// Executions that failed since it was approved.
+    /// The executions that failed since it was approved.
     pub attempts: i32,
-    /// The person's id; `None` 90 days after its end.
+    /// The person's id. `None` 90 days after the end of the request.
     pub subject_sealed: Option<Sealed>,
     /// The person.
     pub subject: BlindIndex,
-    /// Reason and reference.
+    /// The sealed reason and reference.
     pub details: Sealed,
-    /// The same filing has the same.
+    /// The digest of the filing. Equal filings have equal digests.
     pub digest: Option<Vec<u8>>,
-    /// Who filed it; `None`: the command line.
+    /// The token that filed it. `None` for the command line.
     pub filed_by: Option<TokenId>,
-    /// When the person asked.
+    /// The time when the person asked.
     pub received_at: DateTime<Utc>,
-    /// Until when it is to be answered.
+    /// The time until which it must be answered.
     pub due_at: DateTime<Utc>,
-    /// When its time was extended.
+    /// The time when it was extended.
     pub extended_at: Option<DateTime<Utc>>,
-    /// When it was executed.
+    /// The time when it was executed.
     pub completed_at: Option<DateTime<Utc>>,
-    /// When it was filed.
+    /// The time when it was filed.
     pub created_at: DateTime<Utc>,
     /// The random name of the person's key, once the execution has found it.
     pub subject_key: Option<SubjectKeyId>,
     /// The step that every replica must have followed.
     pub position: Option<Position>,
-    /// What the execution touched.
+    /// What the execution has touched.
     pub counts: Option<Counts>,
-    /// Until when the package of an export can be had.
+    /// The time until which the package of an export can be had.
     pub expires_at: Option<DateTime<Utc>>,
 }
 
@@ -69,38 +69,38 @@ pub struct RequestRow {
 pub struct NewRequest<'a> {
     /// The request.
     pub id: GdprRequestId,
-    /// What is asked for.
+    /// The kind.
     pub kind: RequestKind,
-    /// The person's id.
+    /// The person's sealed id.
     pub subject_sealed: &'a Sealed,
     /// The person.
     pub subject: BlindIndex,
-    /// Reason and reference.
+    /// The sealed reason and reference.
     pub details: &'a Sealed,
-    /// The client's name of this filing.
+    /// The client's idempotency key, hashed.
     pub idempotency_key: Option<[u8; 32]>,
-    /// What was filed.
+    /// The digest of the filing.
     pub digest: [u8; 32],
-    /// Who files it.
+    /// The token that files it.
     pub filed_by: Option<TokenId>,
-    /// When the person asked.
+    /// The time when the person asked.
     pub received_at: DateTime<Utc>,
-    /// Until when it is to be answered.
+    /// The time until which it must be answered.
     pub due_at: DateTime<Utc>,
-    /// When it is filed.
+    /// The time when it is filed.
     pub created_at: DateTime<Utc>,
 }
 
-/// Which requests to list.
+/// The filter of a list.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RequestFilter {
-    /// In this state only.
+    /// Only requests in this state.
     pub state: Option<RequestState>,
-    /// Of this kind only.
+    /// Only requests of this kind.
     pub kind: Option<RequestKind>,
-    /// Due before then only.
+    /// Only requests that are due before this time.
     pub due_before: Option<DateTime<Utc>>,
-    /// Filed before this one only.
+    /// Only requests that were filed before this one.
     pub before: Option<GdprRequestId>,
 }
 
@@ -184,8 +184,8 @@ fn parse_state(name: &str) -> Result<RequestState, StoreError> {
     RequestState::parse(name).ok_or(StoreError::UnknownValue("state of a request"))
 }
 
-/// Files a request of the transaction's tenant; `false`: the client filed one under the same name
-/// before, and that one is committed.
+/// Files a request of the transaction's tenant. Returns false if the client filed one under the
+/// same idempotency key before, and that one is committed.
 pub async fn insert(tx: &mut WriteTx, new: &NewRequest<'_>) -> Result<bool, StoreError> {
     let tenant = tx.tenant().0;
     let done = sqlx::query!(
@@ -212,7 +212,7 @@ pub async fn insert(tx: &mut WriteTx, new: &NewRequest<'_>) -> Result<bool, Stor
     Ok(done.rows_affected() == 1)
 }
 
-/// The request of the transaction's tenant that was filed under a client's name.
+/// Finds the request of the transaction's tenant that was filed under an idempotency key.
 pub async fn find_by_idempotency_key(
     tx: &mut TenantTx,
     key: &[u8; 32],
@@ -227,7 +227,7 @@ pub async fn find_by_idempotency_key(
     row.map(RawRequest::parse).transpose()
 }
 
-/// One request of the transaction's tenant.
+/// Finds one request of the transaction's tenant.
 pub async fn find(tx: &mut TenantTx, id: GdprRequestId) -> Result<Option<RequestRow>, StoreError> {
     let tenant = tx.tenant().0;
     let row = requests!(
@@ -239,7 +239,8 @@ pub async fn find(tx: &mut TenantTx, id: GdprRequestId) -> Result<Option<Request
     row.map(RawRequest::parse).transpose()
 }
 
-/// One request of the transaction's tenant, which nobody else changes until the transaction ends.
+/// Locks one request of the transaction's tenant, so that nobody else changes it until the
+/// transaction ends.
 pub async fn lock(tx: &mut WriteTx, id: GdprRequestId) -> Result<Option<RequestRow>, StoreError> {
     let tenant = tx.tenant().0;
     let row = requests!(
@@ -251,7 +252,7 @@ pub async fn lock(tx: &mut WriteTx, id: GdprRequestId) -> Result<Option<RequestR
     row.map(RawRequest::parse).transpose()
 }
 
-/// Requests of the transaction's tenant, newest first, at most `limit`.
+/// Lists requests of the transaction's tenant, newest first, at most `limit`.
 pub async fn list(
     tx: &mut TenantTx,
     filter: &RequestFilter,
@@ -282,7 +283,7 @@ pub async fn list(
     rows.into_iter().map(RawRequest::parse).collect()
 }
 
-/// Every request of a person of the transaction's tenant, oldest first.
+/// Lists every request of a person of the transaction's tenant, oldest first.
 pub async fn list_of_subject(
     tx: &mut TenantTx,
     subject: BlindIndex,
@@ -304,7 +305,7 @@ pub struct Transition {
     pub from: RequestState,
     /// The state that the request goes into.
     pub to: RequestState,
-    /// When it does.
+    /// The time of the change.
     pub at: DateTime<Utc>,
 }
 
@@ -339,7 +340,7 @@ pub async fn update_state(
     Ok(done.rows_affected() == 1)
 }
 
-/// Notes who decided on a request.
+/// Records the token that decided on a request.
 pub async fn update_decided(
     tx: &mut WriteTx,
     id: GdprRequestId,
@@ -358,7 +359,7 @@ pub async fn update_decided(
     Ok(())
 }
 
-/// Extends a request once; `false`: it was before.
+/// Extends a request once. Returns false if it was extended before.
 pub async fn update_extended(
     tx: &mut WriteTx,
     id: GdprRequestId,

@@ -1,5 +1,6 @@
-//! Executions of data subjects' requests: who has which, how far each has come. A lease is by
-//! Postgres' clock; whoever lost it changes nothing more.
+//! The executions of data subjects' requests: which execution has which request, and how far each
+//! has come. A lease runs by Postgres' clock, and an execution that lost its lease changes nothing
+//! more.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
@@ -14,13 +15,13 @@ use super::{RawRequest, RequestRow, requests};
 use crate::store::entries::parse_key;
 use crate::store::{StoreError, SystemTx, TenantTx, WriteTx};
 
-/// How long an execution has its request without a sign of life.
+/// The seconds for which an execution has its request without a sign of life.
 const LEASE_SECONDS: f64 = 30.0;
 
 /// The right of one execution to work on its request, until another execution may take it over.
 #[derive(Debug, Clone, Copy)]
 pub struct Lease {
-    /// Whose the request is.
+    /// The tenant of the request.
     pub tenant: TenantId,
     /// The request.
     pub request: GdprRequestId,
@@ -28,7 +29,7 @@ pub struct Lease {
     pub holder: Uuid,
 }
 
-/// Requests that can be executed at `now`, the most urgent first.
+/// Lists requests that can be executed at `now`, the most urgent first.
 pub async fn list_ready(
     tx: &mut SystemTx,
     now: DateTime<Utc>,
@@ -51,8 +52,8 @@ pub async fn list_ready(
         .collect())
 }
 
-/// A request of the transaction's tenant that can be executed, locked until the transaction ends;
-/// `None`: not any more, or somebody else has it.
+/// Locks a request of the transaction's tenant that can be executed, until the transaction ends.
+/// Returns `None` if it cannot be executed any more, or another execution has it.
 pub async fn lock_ready(
     tx: &mut WriteTx,
     id: GdprRequestId,
@@ -72,8 +73,8 @@ pub async fn lock_ready(
     row.map(RawRequest::parse).transpose()
 }
 
-/// Erasures that a legal hold cut short and that nothing holds any more at `now`: those that found the
-/// person's key, which is still restricted as they left it.
+/// Lists erasures that a legal hold cut short and that nothing holds any more at `now`: those that
+/// found the person's key, which is still restricted as they left it.
 pub async fn list_unheld(
     tx: &mut SystemTx,
     now: DateTime<Utc>,
@@ -113,8 +114,8 @@ pub async fn update_begun_anew(tx: &mut WriteTx, id: GdprRequestId) -> Result<()
     Ok(())
 }
 
-/// Gives a request that was given back, to be taken up again about now, to an execution. `false` means
-/// that the request is not one of those, or that another execution has it.
+/// Gives an execution a request that was given back and is to be taken up again about now. Returns
+/// false if the request is not one of those, or another execution has it.
 pub async fn take_waiting(
     tx: &mut SystemTx,
     lease: Lease,
@@ -153,7 +154,7 @@ pub async fn update_lease(tx: &mut WriteTx, lease: Lease) -> Result<(), StoreErr
     Ok(())
 }
 
-/// How far an execution has come. `None` leaves what is there.
+/// The progress of an execution. `None` leaves the stored value as it is.
 #[derive(Debug, Clone, Default)]
 pub struct Progress {
     /// The step that is done.
@@ -164,12 +165,12 @@ pub struct Progress {
     pub position: Option<Position>,
     /// What was touched.
     pub counts: Option<Counts>,
-    /// Until when a package can be had.
+    /// The time until which a package can be had.
     pub expires_at: Option<DateTime<Utc>>,
 }
 
-/// Notes how far an execution has come and prolongs its lease. `false` means that the execution has lost
-/// its lease: the transaction must not commit.
+/// Records the progress of an execution and prolongs its lease. Returns false if the execution has
+/// lost its lease: then the transaction must not commit.
 pub async fn update_progress(
     tx: &mut WriteTx,
     lease: Lease,
@@ -202,8 +203,8 @@ pub async fn update_progress(
     Ok(done.rows_affected() == 1)
 }
 
-/// Prolongs the lease of an execution that has nothing to tell. `false` means that the execution has lost
-/// its lease.
+/// Prolongs the lease of an execution that has no progress to record. Returns false if the
+/// execution has lost its lease.
 pub async fn update_lease_prolonged(tx: &mut SystemTx, lease: Lease) -> Result<bool, StoreError> {
     let done = sqlx::query!(
         "UPDATE ai_cache_gdpr_requests SET lease_until = now() + make_interval(secs => $4)
@@ -218,7 +219,8 @@ pub async fn update_lease_prolonged(tx: &mut SystemTx, lease: Lease) -> Result<b
     Ok(done.rows_affected() == 1)
 }
 
-/// Keeps the entries whose values in Redis are to be removed; none: that is done.
+/// Keeps the cache keys whose values in Redis must still be removed. An empty list means that they
+/// are removed.
 pub async fn update_cache_keys(
     tx: &mut WriteTx,
     id: GdprRequestId,
@@ -238,7 +240,7 @@ pub async fn update_cache_keys(
     Ok(())
 }
 
-/// The entries whose values in Redis are to be removed.
+/// Lists the cache keys whose values in Redis must still be removed.
 pub async fn list_cache_keys(
     tx: &mut TenantTx,
     id: GdprRequestId,
@@ -254,8 +256,8 @@ pub async fn list_cache_keys(
     keys.flatten().unwrap_or_default().into_iter().map(parse_key).collect()
 }
 
-/// Gives a request back, to be taken up again after `restarts_at`, with so many `failures` more. `false`
-/// means that the execution had lost its lease.
+/// Gives a request back, to be taken up again after `restarts_at`, with this many `failures` more.
+/// Returns false if the execution had lost its lease.
 pub async fn update_given_back(
     tx: &mut SystemTx,
     lease: Lease,
@@ -277,24 +279,24 @@ pub async fn update_given_back(
     Ok(done.rows_affected() == 1)
 }
 
-/// An open request whose time comes to its end.
+/// An open request that will soon be due.
 #[derive(Debug, Clone, Copy)]
 pub struct DueRequest {
-    /// Whose.
+    /// The tenant.
     pub tenant: TenantId,
     /// The request.
     pub id: GdprRequestId,
-    /// What is asked for.
+    /// The kind.
     pub kind: RequestKind,
-    /// Where it stands.
+    /// The state.
     pub state: RequestState,
-    /// Until when it is to be answered.
+    /// The time until which it must be answered.
     pub due_at: DateTime<Utc>,
-    /// How many days before was last warned of it.
+    /// The days before the due time at which the last warning was given.
     pub warned_days: Option<i16>,
 }
 
-/// Open requests of all tenants that are due within `within`, the most urgent first.
+/// Lists open requests of all tenants that are due within `within`, the most urgent first.
 pub async fn list_due(
     tx: &mut SystemTx,
     now: DateTime<Utc>,
@@ -324,7 +326,8 @@ pub async fn list_due(
         .collect()
 }
 
-/// Notes that was warned of a request so many days before it is due; `false`: another replica did.
+/// Records that the warning `days` before the due date was given. Returns false if another replica
+/// recorded it first.
 pub async fn update_warned(
     tx: &mut SystemTx,
     due: &DueRequest,

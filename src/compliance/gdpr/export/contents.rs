@@ -1,5 +1,5 @@
-//! What goes into a package, piece by piece, on the blocking pool: opens a page of entries one after
-//! the other, writes each and forgets it.
+//! The contents of a package, written piece by piece on the blocking pool: a page of entries is
+//! opened one by one, and each entry is written and forgotten.
 
 use chrono::{DateTime, Utc};
 
@@ -24,7 +24,7 @@ pub struct Unreadable {
     pub error: KeyringError,
 }
 
-/// A package and what is known of what is in it.
+/// A package, and the facts about its contents.
 pub struct Contents {
     pub package: Package,
     pub readme: Readme,
@@ -37,7 +37,8 @@ impl Contents {
         Ok(self.package.begin(name)?)
     }
 
-    /// Adds a page of entries, for the receipt of its reading; returns those that did not open.
+    /// Adds a page of entries, for the receipt of its reading. Returns the entries that did not
+    /// open.
     pub fn add_entries(
         &mut self,
         receipt: Receipt,
@@ -74,7 +75,7 @@ impl Contents {
         Ok(())
     }
 
-    /// Adds requests of the person, whom the one that is executed names.
+    /// Adds the requests of the person, also the one that is executed now.
     pub fn add_requests(&mut self, views: Vec<RequestView>) -> Result<(), ServiceError> {
         for view in views {
             self.package.line(&RequestLine::new(&view))?;
@@ -86,7 +87,8 @@ impl Contents {
         Ok(())
     }
 
-    /// Ends the package with what tells of the rest; the manifest comes last, for it names all others.
+    /// Ends the package with the files about the rest. The manifest comes last, because it names
+    /// all others.
     pub fn finish(
         self,
         made_at: DateTime<Utc>,

@@ -1,5 +1,5 @@
-//! What an export says of itself: the manifest, and what GDPR Art. 15(1) asks to be told besides the
-//! data.
+//! The facts that an export tells about itself: the manifest, and what GDPR Art. 15(1) wants to be
+//! told besides the data.
 
 use std::collections::BTreeSet;
 
@@ -12,47 +12,47 @@ use crate::domain::ids::{EntryId, GdprRequestId, TenantId};
 
 use super::package::FileSummary;
 
-/// Most models that are told by name.
+/// The most models that are told by name.
 const MOST_MODELS: usize = 1_000;
 
-/// What an export knows of itself.
+/// The facts about an export.
 #[derive(Debug, Clone)]
 pub struct Facts {
-    /// Whose data the tenant keeps.
+    /// The tenant that keeps the data.
     pub tenant: TenantId,
     /// The tenant's name for people.
     pub tenant_name: String,
-    /// How many days the tenant keeps data; 0: as the installation says.
+    /// The days that the tenant keeps data. 0 means the period of the installation.
     pub retention_days: u32,
     /// The request.
     pub request: GdprRequestId,
     /// The person, as the request names them.
     pub subject: Option<String>,
-    /// When everything was as the package tells.
+    /// The time of the snapshot that the package shows.
     pub snapshot_at: DateTime<Utc>,
-    /// When the package was made.
+    /// The time when the package was made.
     pub made_at: DateTime<Utc>,
-    /// Until when it can be downloaded.
+    /// The time until which it can be downloaded.
     pub expires_at: DateTime<Utc>,
-    /// How much is in it.
+    /// The amounts in it.
     pub counts: PackageCounts,
     /// Entries that did not open.
     pub unreadable: Vec<EntryId>,
-    /// Who answers what is not cached; `None`: nobody.
+    /// The upstream that answers what is not cached. `None` means that there is none.
     pub upstream: Option<String>,
     /// The models that answered.
     pub models: BTreeSet<String>,
 }
 
 impl Facts {
-    /// Notes the model of an answer.
+    /// Adds the model of an answer.
     pub fn note_model(&mut self, model: &str) {
         if self.models.len() < MOST_MODELS && !self.models.contains(model) {
             self.models.insert(model.to_owned());
         }
     }
 
-    /// `manifest.json`.
+    /// Makes `manifest.json`.
     pub fn manifest(&self, files: &[FileSummary]) -> Value {
         json!({
             "format": "ai-cache export 1",
@@ -68,7 +68,7 @@ impl Facts {
         })
     }
 
-    /// `about.json`: GDPR Art. 15(1)(a) to (h) and (2), in their order.
+    /// Makes `about.json`: GDPR Art. 15(1)(a) to (h) and (2), in their order.
     pub fn about(&self) -> Value {
         json!({
             "controller": self.tenant_name,

@@ -1,5 +1,5 @@
-//! What an attempt at a package leaves behind: parts, each with its record and the lease prolonged,
-//! and the records of what was read.
+//! The parts of a package that an attempt leaves behind, each with its record and a prolonged
+//! lease, and the records of what was read.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ pub struct Keeper<'a> {
     pub compliance: &'a Arc<Compliance>,
     pub execution: &'a Execution,
     pub key: EntryKey,
-    /// What is stored by now.
+    /// The size of what is stored by now.
     pub kept: PackageSize,
 }
 
@@ -34,14 +34,14 @@ impl<'a> Keeper<'a> {
         Self { compliance, execution, key, kept: PackageSize::default() }
     }
 
-    /// What is opened is recorded before.
+    /// Records a reading before anything is opened.
     pub async fn record_reading(&self, count: usize) -> Result<Receipt, ExecutionError> {
         let count = i64::try_from(count).unwrap_or(i64::MAX);
         let record = self.compliance.execution_record(self.execution, Action::GdprExport);
         Ok(self.compliance.parts.audit.record(AuditRecord { count, ..record }).await?)
     }
 
-    /// An entry that does not open is a finding, and left out of the package by name.
+    /// Records that an entry does not open. The package leaves the entry out and names it.
     pub async fn record_unreadable(&self, unreadable: Unreadable) -> Result<(), ExecutionError> {
         let Unreadable { entry, error } = unreadable;
         let (tenant, parts) = (self.execution.tenant, &self.compliance.parts);
@@ -62,8 +62,8 @@ impl<'a> Keeper<'a> {
         self.compliance.prolong(self.execution).await
     }
 
-    /// Stores a part: not without the request, and not after the person's key was destroyed, so that
-    /// nothing is left behind that nobody removes.
+    /// Stores a part. It fails without the request, and after the person's key was destroyed, so
+    /// that no part is left behind that nobody removes.
     pub async fn keep(&mut self, part: &Sealed) -> Result<(), ExecutionError> {
         let Self { compliance, execution, key, kept } = &*self;
         let record = compliance.execution_record(execution, Action::GdprStep);

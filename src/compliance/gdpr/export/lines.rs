@@ -1,5 +1,5 @@
-//! The lines of an export's files: entries, the processing log, requests. The log tells roles, never
-//! who acted or from where.
+//! The lines of an export's files: entries, the processing log, requests. The log tells roles,
+//! never who acted or from where.
 
 use std::collections::BTreeMap;
 
@@ -22,7 +22,7 @@ struct OpenedAnswer {
     usage: Option<Box<RawValue>>,
 }
 
-/// An entry's texts.
+/// The texts of an entry.
 pub struct EntryTexts {
     question: OpenedQuestion,
     answer: OpenedAnswer,
@@ -30,7 +30,7 @@ pub struct EntryTexts {
 }
 
 impl EntryTexts {
-    /// Reads what was opened.
+    /// Reads the texts of an opened entry.
     pub fn read(opened: &OpenedEntry) -> Result<Self, KeyringError> {
         let malformed = |_| KeyringError::Malformed;
         Ok(Self {
@@ -64,7 +64,7 @@ pub struct EntryLine<'a> {
 }
 
 impl<'a> EntryLine<'a> {
-    /// The line of an entry.
+    /// Makes the line of an entry.
     pub fn new(entry: &HeldEntry, texts: &'a EntryTexts) -> Self {
         let EntryTexts { question, answer, labels } = texts;
         Self {
@@ -95,7 +95,7 @@ pub struct LogLine<'a> {
     time: DateTime<Utc>,
     action: &'a str,
     outcome: &'a str,
-    /// The roles of the token that acted, or what acted instead of one.
+    /// The roles of the token that acted, or the kind of another actor.
     role: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     operation: Option<&'a str>,
@@ -106,7 +106,7 @@ pub struct LogLine<'a> {
 }
 
 impl<'a> LogLine<'a> {
-    /// The line of a record.
+    /// Makes the line of a record.
     pub fn new(row: &'a AuditRow) -> Self {
         Self {
             time: row.occurred_at,
@@ -138,7 +138,7 @@ pub struct RequestLine<'a> {
     history: Vec<EventLine<'a>>,
 }
 
-/// Something that happened to a request.
+/// An event of a request.
 #[derive(Serialize)]
 struct EventLine<'a> {
     event: &'static str,
@@ -148,7 +148,7 @@ struct EventLine<'a> {
 }
 
 impl<'a> RequestLine<'a> {
-    /// The line of a request.
+    /// Makes the line of a request.
     pub fn new(view: &'a RequestView) -> Self {
         let RequestView { row, reason, reference, history, .. } = view;
         let event = |view: &'a EventView| EventLine {

@@ -1,5 +1,5 @@
-//! Exports (GDPR Art. 15 and 20): everything held on a person, read in one snapshot, written into a
-//! zip page by page and kept in sealed parts until its time is over. Begun anew when it was cut off.
+//! Exports (GDPR Art. 15 and 20): all data on a person are read in one snapshot, written into a zip
+//! page by page and kept in sealed parts until they expire. An export that was cut off begins anew.
 
 mod contents;
 mod facts;
@@ -36,14 +36,14 @@ use readme::Readme;
 
 pub use package::{PART_BYTES, PackingError};
 
-/// How long a package can be downloaded.
+/// The time for which a package can be downloaded.
 const KEPT: TimeDelta = TimeDelta::days(7);
 
-/// What is held on a person, as it is at one moment.
+/// The data on a person, as they are at one moment.
 struct Held {
     snapshot: Snapshot,
     key: EntryKey,
-    /// The random names the person has in the trail.
+    /// The random names of the person in the trail.
     names: Vec<SubjectKeyId>,
     facts: Facts,
 }
@@ -62,7 +62,7 @@ impl Compliance {
                 self.finish(execution, RequestEvent::Complete, &progress, None).await?;
                 Ok(Ended::Done)
             }
-            // The person was erased meanwhile: what is held from then on is another package.
+            // The person was erased meanwhile. Later data belong to another package.
             Err(ExecutionError::Failed(GdprError::Gone)) => Ok(Ended::Waits),
             Err(error) => Err(error),
         }
@@ -73,7 +73,7 @@ impl Compliance {
         let (tenant, subject) = (execution.tenant, execution.row.subject);
         let tenant_keys = self.parts.keyring.tenant_keys(tenant).await?;
         let snapshot_at = self.parts.clock.now();
-        // The snapshot has the limit of long work, since a page of entries may be large.
+        // The snapshot has the limit of long work, because a page of entries may be large.
         let mut snapshot =
             self.parts.store.long().snapshot("read what an export holds", tenant).await?;
         let read = snapshot.read(async |tx| {
@@ -103,7 +103,7 @@ impl Compliance {
         Ok(Held { snapshot, key, names, facts })
     }
 
-    /// The person's key, or the tenant's for a person who has none.
+    /// Returns the person's key, or the tenant's for a person who has none.
     async fn key_of(
         &self,
         keys: Arc<TenantKeys>,
@@ -115,7 +115,7 @@ impl Compliance {
         Ok(EntryKey::new(keys, Some(key)))
     }
 
-    /// Writes the package; returns what the request's end says of it.
+    /// Writes the package. Returns its amounts, which the end of the request tells.
     async fn pack(
         self: &Arc<Self>,
         execution: &mut Execution,
@@ -139,7 +139,7 @@ impl Compliance {
         Ok(Progress { counts, expires_at: Some(expires_at), ..Progress::default() })
     }
 
-    /// Removes what an attempt before this one left.
+    /// Removes the parts that an earlier attempt left.
     async fn begin_package(
         &self,
         execution: &Execution,

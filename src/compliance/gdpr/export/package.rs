@@ -1,5 +1,5 @@
-//! The zip of an export while it is written: its files with what the manifest says of each, cut into
-//! parts that are sealed as they fill up. Holds one part in the clear, never the whole.
+//! The zip of an export while it is written: its files, what the manifest says of each, and the
+//! parts that are sealed as they fill up. It holds one part in the clear, never the whole.
 
 use std::io::{self, Write};
 use std::sync::mpsc;
@@ -15,13 +15,13 @@ use crate::call::ServiceError;
 use crate::crypto::Sealed;
 use crate::keyring::{PackageSealer, PartKind};
 
-/// Bytes of a part in the clear in production: sealed it is no longer than a mebibyte.
+/// The bytes of a part in the clear, in production. A sealed part is no longer than a mebibyte.
 pub const PART_BYTES: usize = 1024 * 1024 - 128;
 
-/// Why a package could not be written.
+/// The reason why a package could not be written.
 #[derive(Debug, thiserror::Error)]
 pub enum PackingError {
-    /// Not as a zip.
+    /// The zip could not be written.
     #[error("the zip of an export could not be written")]
     Zip(#[from] zip::result::ZipError),
     /// A part could not be sealed.
@@ -38,7 +38,7 @@ impl From<PackingError> for ServiceError {
     }
 }
 
-/// What the manifest says of a file.
+/// The manifest's facts about a file.
 #[derive(Debug, Clone, Serialize)]
 pub struct FileSummary {
     name: &'static str,
@@ -64,9 +64,10 @@ pub struct Package {
 }
 
 impl Package {
-    /// Begins a package. The sealed parts come out of the other end as they fill up: a channel of
-    /// the standard library, since they are made on the blocking pool and taken, without waiting,
-    /// after each piece of work there. It holds no more parts than a page of entries makes.
+    /// Begins a package. The sealed parts come out of the returned end as they fill up. It is a
+    /// channel of the standard library, because parts are made on the blocking pool and taken,
+    /// without waiting, after each piece of work there. It holds no more parts than a page of
+    /// entries makes.
     pub fn new(
         sealer: PackageSealer,
         part_bytes: usize,
@@ -117,7 +118,7 @@ impl Package {
         }
     }
 
-    /// A whole file.
+    /// Writes a whole file.
     pub fn file(&mut self, name: &'static str, bytes: &[u8]) -> Result<(), PackingError> {
         self.begin(name)?;
         self.write(bytes)?;
@@ -125,19 +126,19 @@ impl Package {
         Ok(())
     }
 
-    /// The files so far.
+    /// Returns the files so far.
     pub fn files(&self) -> &[FileSummary] {
         &self.files
     }
 
-    /// Ends the package: its last part is sealed as the last.
+    /// Ends the package, and seals its last part as the last one.
     pub fn finish(self) -> Result<(), PackingError> {
         let mut parts = self.zip.finish()?.into_inner();
         Ok(parts.seal(PartKind::Last)?)
     }
 }
 
-/// `None` where the zip format has no such time.
+/// Converts a time. Returns `None` where the zip format has no such time.
 fn zip_time(at: DateTime<Utc>) -> Option<zip::DateTime> {
     let small = |number: u32| u8::try_from(number).ok();
     let year = u16::try_from(at.year()).ok()?;
@@ -146,7 +147,7 @@ fn zip_time(at: DateTime<Utc>) -> Option<zip::DateTime> {
     zip::DateTime::from_date_and_time(year, month, day, hour, minute, second).ok()
 }
 
-/// Takes the zip's bytes and seals them a part at a time.
+/// Takes the bytes of the zip and seals them part by part.
 struct Parts {
     sealer: PackageSealer,
     part_bytes: usize,
@@ -158,7 +159,7 @@ impl Parts {
     fn seal(&mut self, kind: PartKind) -> io::Result<()> {
         let sealed = self.sealer.seal(kind, &self.buffer).map_err(io::Error::other)?;
         self.buffer.zeroize();
-        // Nobody takes it any more when the execution was given up.
+        // The execution was given up if nobody takes the part any more.
         let _taken = self.sealed.send(sealed);
         Ok(())
     }

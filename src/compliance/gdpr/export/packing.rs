@@ -1,5 +1,5 @@
-//! One attempt at a package: reads the snapshot page by page, lets the blocking pool write what was
-//! read, and keeps the parts that are full, each with the lease prolonged.
+//! One attempt at a package: it reads the snapshot page by page, lets the blocking pool write what
+//! was read, and keeps the full parts, each with a prolonged lease.
 
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
@@ -21,7 +21,7 @@ use crate::store::{Snapshot, gdpr};
 use super::contents::Contents;
 use super::keeper::Keeper;
 
-/// Most entries, records and requests that are read at a time.
+/// The most entries, records and requests that are read at a time.
 const ENTRIES: i64 = 200;
 const RECORDS: usize = 1_000;
 const REQUESTS: usize = 50;
@@ -30,9 +30,9 @@ const REQUESTS: usize = 50;
 pub struct Packing<'a> {
     keeper: Keeper<'a>,
     snapshot: Snapshot,
-    /// `None` while the blocking pool has it.
+    /// The contents. `None` while the blocking pool has them.
     contents: Option<Box<Contents>>,
-    /// Where full parts come out.
+    /// The end of the channel where full parts come out.
     sealed: Receiver<Sealed>,
 }
 
@@ -46,7 +46,7 @@ impl<'a> Packing<'a> {
         Self { keeper, snapshot, contents: Some(contents), sealed }
     }
 
-    /// Every entry under the person's key.
+    /// Packs every entry under the person's key.
     pub async fn entries(&mut self) -> Result<(), ExecutionError> {
         self.write(|contents| contents.begin("entries.jsonl")).await?;
         if let Some(id) = self.keeper.key.subject() {
@@ -75,7 +75,7 @@ impl<'a> Packing<'a> {
         Ok(())
     }
 
-    /// Every record about the person.
+    /// Packs every record about the person.
     pub async fn log(&mut self, names: Vec<SubjectKeyId>) -> Result<(), ExecutionError> {
         self.write(|contents| contents.begin("processing-log.jsonl")).await?;
         let filter = TrailFilter { subject_keys: Some(names), ..TrailFilter::default() };
@@ -88,7 +88,7 @@ impl<'a> Packing<'a> {
         self.end().await
     }
 
-    /// Every request of the person, this one too.
+    /// Packs every request of the person, also this one.
     pub async fn requests(&mut self) -> Result<(), ExecutionError> {
         self.write(|contents| contents.begin("requests.jsonl")).await?;
         let keys = Arc::clone(self.keeper.key.tenant());
@@ -112,7 +112,7 @@ impl<'a> Packing<'a> {
         self.end().await
     }
 
-    /// Ends the package; every part of it is kept then.
+    /// Ends the package. Every part of it is stored when this returns.
     pub async fn finish(
         self,
         made_at: DateTime<Utc>,
@@ -139,7 +139,7 @@ impl<'a> Packing<'a> {
         .await
     }
 
-    /// Lets the blocking pool write something, keeps the parts that are full by then, and prolongs
+    /// Lets the blocking pool write something, stores the parts that are full by then, and prolongs
     /// the lease.
     async fn write<T: Send + 'static>(
         &mut self,

@@ -1,5 +1,5 @@
 //! `README.html` of an export: a page that a person can open and read without any program of ours.
-//! Everything that comes from elsewhere is escaped; the page loads nothing.
+//! All text from elsewhere is escaped, and the page loads nothing.
 
 use std::fmt::{self, Write};
 
@@ -10,7 +10,8 @@ use zeroize::Zeroizing;
 use super::facts::Facts;
 use super::lines::EntryLine;
 
-/// Most entries on the page, and bytes they take there: it is held in memory until the end.
+/// The most entries on the page, and the bytes that they take there. The page is held in memory
+/// until the end.
 const MOST_ENTRIES: usize = 100;
 const MOST_BYTES: usize = 1024 * 1024;
 
@@ -61,7 +62,7 @@ pub struct Readme {
 }
 
 impl Readme {
-    /// Adds an entry, as long as there is room.
+    /// Adds an entry while there is room.
     pub fn entry(&mut self, line: &EntryLine<'_>) {
         let room = MOST_BYTES.saturating_sub(self.entries.len());
         if self.shown == MOST_ENTRIES || line.query.len() + line.answer.len() > room {
@@ -74,7 +75,7 @@ impl Readme {
         }
     }
 
-    /// The whole page.
+    /// Returns the whole page.
     pub fn page(&self, facts: &Facts) -> Result<Zeroizing<String>, fmt::Error> {
         let mut out = Zeroizing::new(String::with_capacity(self.entries.len() + 16 * 1024));
         out.push_str(HEAD);
@@ -152,7 +153,7 @@ fn write_about(out: &mut String, about: &Value) -> fmt::Result {
     Ok(())
 }
 
-/// Text as a paragraph, lists as lists, members by their names.
+/// Writes text as a paragraph, lists as lists, and members by their names.
 fn write_value(out: &mut String, value: &Value) -> fmt::Result {
     match value {
         Value::Array(items) if items.is_empty() => writeln!(out, "<p>None.</p>"),
@@ -195,7 +196,7 @@ fn write_entry(out: &mut String, line: &EntryLine<'_>) -> fmt::Result {
     writeln!(out, "</small>\n</article>")
 }
 
-/// A member's name for people: `processing log` of `processingLog`.
+/// Returns a member's name for people: `processing log` of `processingLog`.
 fn in_words(name: &str) -> String {
     let mut words = String::with_capacity(name.len() + 4);
     for symbol in name.chars() {
@@ -207,7 +208,7 @@ fn in_words(name: &str) -> String {
     words
 }
 
-/// Text as it may stand in HTML, in an element or an attribute.
+/// Text that may stand in HTML, in an element or an attribute.
 struct Escaped<'a>(&'a str);
 
 impl fmt::Display for Escaped<'_> {
@@ -219,7 +220,7 @@ impl fmt::Display for Escaped<'_> {
                 '>' => f.write_str("&gt;")?,
                 '"' => f.write_str("&quot;")?,
                 '\'' => f.write_str("&#39;")?,
-                // No character of HTML (whatwg.org, "Text").
+                // HTML has no such character (whatwg.org, "Text").
                 '\0' => f.write_char('\u{FFFD}')?,
                 other => f.write_char(other)?,
             }
@@ -228,7 +229,7 @@ impl fmt::Display for Escaped<'_> {
     }
 }
 
-/// A time for people.
+/// A time in words for people.
 struct Time(DateTime<Utc>);
 
 impl fmt::Display for Time {
