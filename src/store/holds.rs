@@ -1,4 +1,5 @@
-//! Legal holds: what must be kept for now. Whose and why is sealed; persons are found by blind index.
+//! Legal holds, which say what must be kept for now. The person and the reason are sealed; persons
+//! are found by blind index.
 
 use chrono::{DateTime, Utc};
 
@@ -13,21 +14,21 @@ use super::{StoreError, TenantTx, WriteTx};
 pub struct HoldRow {
     /// The hold.
     pub id: HoldId,
-    /// From when on it is in force.
+    /// The time from which it is in force.
     pub from: DateTime<Utc>,
-    /// Until when; `None`: until it is lifted.
+    /// The time until which it is in force. `None` means until it is lifted.
     pub until: Option<DateTime<Utc>>,
-    /// Whose it is and why it was set.
+    /// The sealed person and reason.
     pub reason: Sealed,
-    /// When it was set.
+    /// The time when it was set.
     pub set_at: DateTime<Utc>,
-    /// Who set it; `None`: the command line.
+    /// The token that set it. `None` for the command line.
     pub set_by: Option<TokenId>,
-    /// When it was lifted.
+    /// The time when it was lifted.
     pub lifted_at: Option<DateTime<Utc>>,
-    /// Who lifted it.
+    /// The token that lifted it.
     pub lifted_by: Option<TokenId>,
-    /// Why it was lifted.
+    /// The sealed reason why it was lifted.
     pub lift: Option<Sealed>,
 }
 
@@ -36,21 +37,21 @@ pub struct HoldRow {
 pub struct NewHold<'a> {
     /// The hold.
     pub id: HoldId,
-    /// The person; `None`: everything of the tenant.
+    /// The person. `None` means everything of the tenant.
     pub subject: Option<BlindIndex>,
-    /// From when on it is in force.
+    /// The time from which it is in force.
     pub from: DateTime<Utc>,
-    /// Until when; `None`: until it is lifted.
+    /// The time until which it is in force. `None` means until it is lifted.
     pub until: Option<DateTime<Utc>>,
-    /// Whose it is and why.
+    /// The sealed person and reason.
     pub reason: &'a Sealed,
-    /// When it is set.
+    /// The time when it is set.
     pub at: DateTime<Utc>,
-    /// Who sets it; `None`: the command line.
+    /// The token that sets it. `None` for the command line.
     pub by: Option<TokenId>,
 }
 
-/// Sets a hold of the transaction's tenant. Its fills and removals must be barred.
+/// Sets a hold of the transaction's tenant. The tenant's fills and removals must be barred.
 pub async fn insert(tx: &mut WriteTx, hold: &NewHold<'_>) -> Result<(), StoreError> {
     let tenant = tx.tenant().0;
     sqlx::query!(
@@ -71,14 +72,14 @@ pub async fn insert(tx: &mut WriteTx, hold: &NewHold<'_>) -> Result<(), StoreErr
     Ok(())
 }
 
-/// What became of a lift.
+/// The result of a lift.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lifted {
-    /// It is lifted.
+    /// The hold is lifted now.
     Now,
-    /// It was before.
+    /// The hold was lifted before.
     Before,
-    /// There is no such hold of the tenant.
+    /// The tenant has no such hold.
     Unknown,
 }
 
@@ -116,8 +117,8 @@ pub async fn update_lifted(
     Ok(if known { Lifted::Before } else { Lifted::Unknown })
 }
 
-/// Holds of the transaction's tenant, or one of them: those that are not lifted first, newest first, at
-/// most `limit`.
+/// Lists holds of the transaction's tenant, or one of them: those that are not lifted come first,
+/// newest first, at most `limit`.
 pub async fn list(
     tx: &mut TenantTx,
     only: Option<HoldId>,

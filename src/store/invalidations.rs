@@ -1,11 +1,12 @@
-//! The invalidation stream, and the lock and the row that fills and invalidations of one tenant meet
-//! at. A position is taken last in its transaction, under the stream's lock, so that positions commit
-//! in order.
+//! The invalidation stream, and the lock and the row at which fills and invalidations of one tenant
+//! meet. A position is taken last in its transaction, under the stream's lock, so that positions
+//! commit in order.
 //!
-//! The row alone would let invalidations starve: who wants to share a row that is shared already joins
-//! at once, past an update that waits. Advisory locks queue, so each takes the tenant's before the row,
-//! as the first lock of its transaction: nobody waits for it holding what another needs. The row is
-//! what counts: two tenants whose advisory locks are the same merely wait for each other.
+//! The row alone would let invalidations starve: a transaction that wants to share a row that is
+//! shared already joins at once, past an update that waits. Advisory locks queue, so each
+//! transaction takes the tenant's lock before the row, as its first lock: nobody waits for it while
+//! holding what another needs. The row is what counts: two tenants whose advisory locks are the
+//! same merely wait for each other.
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
@@ -20,7 +21,8 @@ use sqlx::PgConnection;
 use super::entries::NewEntry;
 use super::{StoreError, SystemTx, TenantTx, WriteTx};
 
-/// Where each step is announced. That only wakes whoever follows: what counts is what is read.
+/// The channel on which each step is announced. The announcement only wakes followers; what counts
+/// is what they read.
 pub(super) const CHANNEL: &str = "ai_cache_invalidations";
 
 /// Begins an invalidation of some of the tenant's entries: waits for the fills under way, and bars
@@ -48,7 +50,7 @@ async fn lock_and_advance(
     at: DateTime<Utc>,
 ) -> Result<Generation, StoreError> {
     let tenant = tx.tenant().0;
-    // Pairs of numbers are apart from the single ones that the service's other advisory locks are.
+    // Pairs of numbers are apart from single numbers, which the service's other advisory locks are.
     sqlx::query!(
         r#"SELECT pg_advisory_xact_lock(hashtext('ai-cache tenant'), uuid_hash($1)) AS "locked: ()""#,
         tenant
@@ -67,19 +69,20 @@ async fn lock_and_advance(
     Ok(Generation(generation))
 }
 
-/// Begins a fill: bars invalidations until the end. Returns the tenant's generation now. To be called
-/// first.
+/// Begins a fill: bars invalidations until the transaction ends. It must be the first call of the
+/// transaction. Returns the tenant's generation.
 pub async fn lock_for_fill(tx: &mut WriteTx) -> Result<Generation, StoreError> {
     lock_shared(tx).await
 }
 
-/// Bars invalidations of the transaction's tenant until the end, after those that wait already; returns
-/// the generation.
+/// Bars invalidations of the transaction's tenant until the end, after those that wait already.
+/// Returns the generation.
 ///
-/// One statement, since it is on the way of every fill. Its snapshot may be older than the invalidation
-/// that it waits for, but the row is locked above the join with the function, hence after the wait, and
-/// `FOR SHARE` follows a row that was updated since the snapshot to its newest version (READ COMMITTED):
-/// that is the one returned. What else must be seen is for a later statement.
+/// It is one statement, because every fill runs it. Its snapshot may be older than the invalidation
+/// that it waits for. But the row is locked above the join with the function, hence after the wait,
+/// and `FOR SHARE` follows a row that was updated since the snapshot to its newest version (READ
+/// COMMITTED), which is the one that is returned. Everything else must be read in a later
+/// statement.
 pub(super) async fn lock_shared(tx: &mut TenantTx) -> Result<Generation, StoreError> {
     let tenant = tx.tenant().0;
     let generation = sqlx::query_scalar!(
@@ -94,8 +97,8 @@ pub(super) async fn lock_shared(tx: &mut TenantTx) -> Result<Generation, StoreEr
     Ok(Generation(generation))
 }
 
-/// Whether an entry to be stored was invalidated after `since`, by its key or with a group. So it
-/// is, too, when the stream does not tell any more, or never knew that position.
+/// Returns whether an entry to be stored was invalidated after `since`, by its key or with a group.
+/// Returns true also if the stream no longer has the steps since then, or never knew that position.
 pub async fn is_invalidated_since(
     tx: &mut WriteTx,
     entry: &NewEntry<'_>,
@@ -123,7 +126,7 @@ pub async fn is_invalidated_since(
     Ok(found)
 }
 
-/// A change as a row holds it.
+/// A change, as a row holds it.
 #[derive(Default)]
 struct Columns {
     kind: &'static str,
@@ -162,8 +165,8 @@ impl Columns {
     }
 }
 
-/// Appends a change of the transaction's tenant to the stream. To be called last: it holds the
-/// stream's lock until the commit.
+/// Appends a change of the transaction's tenant to the stream. It must be the last call, because it
+/// holds the stream's lock until the commit.
 pub async fn append(
     tx: &mut WriteTx,
     change: &Change,
@@ -205,8 +208,8 @@ pub async fn append(
     Ok(Position(position))
 }
 
-/// Removes up to `limit` of the oldest steps that came before `before`; returns how many. Who has
-/// not followed them sees that they are missing.
+/// Removes up to `limit` of the oldest steps that came before `before`. Returns their number. A
+/// replica that has not followed them sees that they are missing.
 pub async fn trim(tx: &mut SystemTx, before: DateTime<Utc>, limit: i64) -> Result<u64, StoreError> {
     let removed =
         sqlx::query_scalar!(r#"SELECT trim_invalidations($1, $2) AS "removed!""#, before, limit)
@@ -269,7 +272,7 @@ impl RawStep {
     }
 }
 
-/// At most `limit` steps after `position`, in order, each with its time.
+/// Lists at most `limit` steps after `position`, in order, each with its time.
 pub(super) async fn list_after(
     connection: &mut PgConnection,
     position: Position,

@@ -1,4 +1,4 @@
-//! Wrapped keys of tenants and persons. What they wrap never reaches this module.
+//! The wrapped keys of tenants and persons. The unwrapped keys never reach this module.
 
 use chrono::{DateTime, Utc};
 
@@ -8,17 +8,17 @@ use crate::domain::ids::SubjectKeyId;
 
 use super::{StoreError, TenantTx, WriteTx};
 
-/// What a tenant's key is for.
+/// The purpose of a tenant's key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyPurpose {
-    /// Seals entries that no person owns.
+    /// It seals entries that no person owns.
     Enc,
-    /// Makes cache keys and blind indexes.
+    /// It makes cache keys and blind indexes.
     Index,
 }
 
 impl KeyPurpose {
-    /// The name as stored.
+    /// Returns the name as it is stored.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Enc => "enc",
@@ -38,30 +38,30 @@ impl KeyPurpose {
 /// A tenant's wrapped key.
 #[derive(Debug, Clone)]
 pub struct TenantKeyRow {
-    /// What for.
+    /// The purpose.
     pub purpose: KeyPurpose,
-    /// From 1; the largest is the one to use.
+    /// The version, from 1. The largest is the one to use.
     pub version: i32,
     /// The key, sealed.
     pub wrapped: Sealed,
-    /// Under which master key.
+    /// The id of the master key that wraps it.
     pub master_key_id: String,
 }
 
 /// A person's wrapped key.
 #[derive(Debug, Clone)]
 pub struct SubjectKeyRow {
-    /// The person's random name.
+    /// The random name of the person.
     pub id: SubjectKeyId,
     /// The key, sealed.
     pub wrapped: Sealed,
-    /// Under which master key.
+    /// The id of the key that wraps it.
     pub master_key_id: String,
     /// Whether the person's data are only kept, neither served nor changed.
     pub restricted: bool,
 }
 
-/// Every key of the transaction's tenant.
+/// Lists every key of the transaction's tenant.
 pub async fn list_tenant_keys(tx: &mut TenantTx) -> Result<Vec<TenantKeyRow>, StoreError> {
     let tenant = tx.tenant().0;
     let rows = sqlx::query!(
@@ -105,7 +105,7 @@ pub async fn insert_tenant_key(
     Ok(())
 }
 
-/// The active key of a person.
+/// Finds the active key of a person.
 pub async fn find_subject_key(
     tx: &mut TenantTx,
     blind: BlindIndex,
@@ -128,7 +128,8 @@ pub async fn find_subject_key(
     }))
 }
 
-/// The random names of a person: of the active key, since a destroyed one is nobody's any more.
+/// Lists the random names of a person: those of active keys, because a destroyed key is nobody's
+/// any more.
 pub async fn list_subject_key_ids(
     tx: &mut TenantTx,
     blind: BlindIndex,
@@ -145,7 +146,7 @@ pub async fn list_subject_key_ids(
     Ok(ids.into_iter().map(SubjectKeyId).collect())
 }
 
-/// The active ones of the keys with these ids.
+/// Lists the active ones of the keys with these ids.
 pub async fn list_subject_keys(
     tx: &mut TenantTx,
     ids: &[SubjectKeyId],
@@ -172,7 +173,7 @@ pub async fn list_subject_keys(
         .collect())
 }
 
-/// Adds a person's key unless the person has an active one; returns whether it was added.
+/// Adds a person's key unless the person has an active one. Returns whether it was added.
 pub async fn insert_subject_key(
     tx: &mut WriteTx,
     blind: BlindIndex,
@@ -197,12 +198,12 @@ pub async fn insert_subject_key(
     Ok(done.rows_affected() == 1)
 }
 
-/// Whether a person's entries may be stored.
+/// Says whether a person's entries may be stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SubjectStanding {
-    /// They may, until the transaction ends.
+    /// They may be stored until the transaction ends.
     Active,
-    /// They are only kept.
+    /// They are only kept, because the person is restricted.
     Restricted,
     /// The key was destroyed.
     Destroyed,
@@ -229,7 +230,8 @@ pub async fn hold_subject_key(
     })
 }
 
-/// Restricts a person's data since then, or no more; `false`: the key is destroyed.
+/// Restricts a person's data since then, or lifts the restriction. Returns false if the key is
+/// destroyed.
 pub async fn update_restricted(
     tx: &mut WriteTx,
     id: SubjectKeyId,
@@ -248,8 +250,8 @@ pub async fn update_restricted(
     Ok(done.rows_affected() == 1)
 }
 
-/// Destroys the key with that id if it is active; returns whether it was. The tenant's fills must be
-/// barred.
+/// Destroys the key with this id if it is active. Returns whether it was. The tenant's fills must
+/// be barred.
 pub async fn update_destroyed_by_id(
     tx: &mut WriteTx,
     id: SubjectKeyId,
@@ -270,17 +272,17 @@ pub async fn update_destroyed_by_id(
     Ok(done.rows_affected() == 1)
 }
 
-/// The key that is destroyed.
+/// A key that is destroyed.
 #[derive(Debug, Clone)]
 pub struct DestroyedKey {
-    /// The person's random name.
+    /// The random name of the person.
     pub id: SubjectKeyId,
-    /// What wrapped it.
+    /// The id of the key that wrapped it.
     pub master_key_id: String,
 }
 
-/// Destroys a person's active key: its wrapped bytes, and what tells whose it was. `None`: the person
-/// has none. The tenant's fills must be barred.
+/// Destroys a person's active key: its wrapped bytes, and the blind index that tells whose it was.
+/// Returns `None` if the person has no active key. The tenant's fills must be barred.
 pub async fn update_destroyed(
     tx: &mut WriteTx,
     blind: BlindIndex,

@@ -7,31 +7,31 @@ use crate::domain::ids::LedgerId;
 
 use super::{StoreError, SystemTx};
 
-/// Where a ledger was begun, seen from the present server.
+/// The place where a ledger was begun, seen from the present server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LedgerOrigin {
-    /// Here.
+    /// It was begun here.
     Here,
-    /// On this server, before its log took another turn.
+    /// It was begun on this server, before its log took another turn.
     OtherTimeline,
-    /// On another server.
+    /// It was begun on another server.
     OtherServer,
 }
 
 /// A history of this database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ledger {
-    /// Its name.
+    /// The ledger.
     pub id: LedgerId,
-    /// Where it was begun.
+    /// The place where it was begun.
     pub home: LedgerOrigin,
-    /// Whether its seals are kept outside.
+    /// Whether its seals are kept in a checkpoint file.
     pub checkpointed: bool,
-    /// Whether an operator took note of why it was begun.
+    /// Whether an operator accepted the reason why it was begun.
     pub accepted: bool,
-    /// Why it was begun.
+    /// The reason why it was begun.
     pub reason: String,
-    /// The transaction that began it; its rows are of later ones.
+    /// The transaction that began it. Its rows are of later transactions.
     pub begun_tx: i64,
 }
 
@@ -63,7 +63,7 @@ impl From<LedgerRow> for Ledger {
     }
 }
 
-/// Every ledger, the oldest first: they are few.
+/// Lists every ledger, the oldest first. They are few.
 pub async fn list(tx: &mut SystemTx) -> Result<Vec<Ledger>, StoreError> {
     let rows = sqlx::query_as!(
         LedgerRow,
@@ -78,7 +78,7 @@ pub async fn list(tx: &mut SystemTx) -> Result<Vec<Ledger>, StoreError> {
     Ok(rows.into_iter().map(Ledger::from).collect())
 }
 
-/// The newest ledger.
+/// Finds the newest ledger.
 pub async fn newest(tx: &mut SystemTx) -> Result<Option<Ledger>, StoreError> {
     Ok(list(tx).await?.pop())
 }
@@ -87,15 +87,15 @@ pub async fn newest(tx: &mut SystemTx) -> Result<Option<Ledger>, StoreError> {
 pub struct NewLedger<'a> {
     /// The ledger.
     pub id: LedgerId,
-    /// Why it begins.
+    /// The reason why it begins.
     pub reason: &'a str,
-    /// When it begins.
+    /// The time when it begins.
     pub begun_at: DateTime<Utc>,
-    /// Whether it may be served at once, without an operator's word.
+    /// Whether it may be served at once, without an operator's acceptance.
     pub accepted: bool,
 }
 
-/// Begins a ledger on this server and timeline. Returns the transaction that did.
+/// Begins a ledger on this server and timeline. Returns the transaction that began it.
 pub async fn insert(tx: &mut SystemTx, new: NewLedger<'_>) -> Result<i64, StoreError> {
     let begun_tx = sqlx::query_scalar!(
         "INSERT INTO audit_ledgers
@@ -114,7 +114,7 @@ pub async fn insert(tx: &mut SystemTx, new: NewLedger<'_>) -> Result<i64, StoreE
     Ok(begun_tx)
 }
 
-/// Waits until nobody else looks for the newest ledger, so that one is begun once.
+/// Waits until no other process looks for the newest ledger, so that a ledger is begun once.
 pub async fn lock(tx: &mut SystemTx) -> Result<(), StoreError> {
     sqlx::query!(
         r#"SELECT pg_advisory_xact_lock(hashtext('ai-cache audit ledgers')) AS "locked: ()""#
@@ -124,7 +124,7 @@ pub async fn lock(tx: &mut SystemTx) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Notes that the ledger's seals are kept in a checkpoint file from now on.
+/// Records that the ledger's seals are kept in a checkpoint file from now on.
 pub async fn note_checkpointed(tx: &mut SystemTx, ledger: LedgerId) -> Result<(), StoreError> {
     let query = sqlx::query!(
         "UPDATE audit_ledgers SET checkpointed = true WHERE ledger_id = $1 AND NOT checkpointed",
@@ -134,14 +134,15 @@ pub async fn note_checkpointed(tx: &mut SystemTx, ledger: LedgerId) -> Result<()
     Ok(())
 }
 
-/// Notes that an operator knows why every ledger was begun; returns whether nobody had of one.
+/// Records that an operator accepts the reason why every ledger was begun. Returns whether there
+/// was one that nobody had accepted.
 pub async fn accept_all(tx: &mut SystemTx, now: DateTime<Utc>) -> Result<bool, StoreError> {
     let query =
         sqlx::query!("UPDATE audit_ledgers SET accepted_at = $1 WHERE accepted_at IS NULL", now);
     Ok(query.execute(tx.connection()?).await?.rows_affected() > 0)
 }
 
-/// Whether nothing speaks against serving from a ledger.
+/// Returns whether a ledger may be served from.
 pub async fn is_accepted(tx: &mut SystemTx, ledger: LedgerId) -> Result<bool, StoreError> {
     let accepted = sqlx::query_scalar!(
         r#"SELECT accepted_at IS NOT NULL AS "accepted!" FROM audit_ledgers WHERE ledger_id = $1"#,
@@ -152,16 +153,16 @@ pub async fn is_accepted(tx: &mut SystemTx, ledger: LedgerId) -> Result<bool, St
     Ok(accepted.unwrap_or(false))
 }
 
-/// How the database stands to what was erased elsewhere.
+/// The relation of the database to erasures that were done elsewhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ErasuresStanding {
-    /// Whether erasures are kept in a file outside, which must be there.
+    /// Whether erasures are kept in a file outside, which must exist.
     pub outside: bool,
-    /// Whether it was restored or copied, and that file not applied since.
+    /// Whether the database was restored or copied, and that file has not been applied since.
     pub to_apply: bool,
 }
 
-/// How the database stands to what was erased elsewhere.
+/// Reads the relation of the database to erasures that were done elsewhere.
 pub async fn erasures_standing(tx: &mut SystemTx) -> Result<ErasuresStanding, StoreError> {
     let row = sqlx::query!(
         r#"SELECT coalesce(bool_or(erasures_outside), false) AS "outside!",
@@ -175,12 +176,12 @@ pub async fn erasures_standing(tx: &mut SystemTx) -> Result<ErasuresStanding, St
     Ok(ErasuresStanding { outside: row.outside, to_apply: row.to_apply })
 }
 
-/// Where erasures are kept besides the database.
+/// The place where erasures are kept besides the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErasuresKept {
-    /// In a file outside the database.
+    /// They are kept in a file outside the database.
     Outside,
-    /// In the database only.
+    /// They are kept in the database only.
     Inside,
 }
 
@@ -194,7 +195,7 @@ pub async fn update_erasures_kept(tx: &mut SystemTx, kept: ErasuresKept) -> Resu
     Ok(())
 }
 
-/// Notes that what was erased elsewhere was erased here too.
+/// Records that erasures that were done elsewhere were done here too.
 pub async fn note_erasures_applied(
     tx: &mut SystemTx,
     now: DateTime<Utc>,

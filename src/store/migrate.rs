@@ -1,5 +1,5 @@
-//! Brings a database to this release's schema, as the owner, one process at a time. The only user
-//! of refinery. Makes the service's role when it is not there.
+//! Brings a database to this release's schema, as the owner, one process at a time. It is the only
+//! user of refinery. It makes the service's role if there is none.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -18,13 +18,13 @@ mod embedded {
     refinery::embed_migrations!("migrations");
 }
 
-/// Months for which audit partitions are made ahead, this one included.
+/// The months for which audit partitions are made ahead, this month included.
 pub const PARTITION_MONTHS: i32 = 4;
 
-/// Longest wait for a connection.
+/// The longest wait for a connection.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 
-/// Why migrating failed. One line each, no row values.
+/// The reason why migrating failed, in one line without row values.
 #[derive(Debug, thiserror::Error)]
 pub enum MigrateError {
     /// The URL is malformed.
@@ -33,10 +33,10 @@ pub enum MigrateError {
     /// The service's URL is malformed.
     #[error("the service's database URL is not one of Postgres")]
     ServiceUrl(#[source] tokio_postgres::Error),
-    /// Postgres cannot be reached as that role.
+    /// Postgres cannot be reached as the owner role.
     #[error("Postgres cannot be reached as the owner role: {}", describe(.0))]
     Unreachable(#[source] sqlx::Error),
-    /// No answer within the limit.
+    /// Postgres gave no answer within the limit.
     #[error("Postgres did not answer within {} s", .0.as_secs())]
     TimedOut(Duration),
     /// A statement failed.
@@ -47,23 +47,23 @@ pub enum MigrateError {
     Migration(#[from] refinery::Error),
 }
 
-/// The server's primary message, or the driver's own words, which hold no row values.
+/// Returns the primary message of the server, or the driver's own words, which hold no row values.
 fn describe(error: &sqlx::Error) -> String {
     error
         .as_database_error()
         .map_or_else(|| error.to_string(), |server| server.message().to_owned())
 }
 
-/// What was done.
+/// The result of migrating.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Migrated {
-    /// Files applied now.
+    /// The number of files that were applied now.
     pub applied: usize,
-    /// Newest version the database has.
+    /// The newest version that the database has.
     pub version: i32,
 }
 
-/// The newest version this release knows.
+/// Returns the newest version that this release knows.
 pub fn newest_version() -> i32 {
     embedded::migrations::runner()
         .get_migrations()
@@ -73,8 +73,9 @@ pub fn newest_version() -> i32 {
         .unwrap_or_default()
 }
 
-/// Applies what is missing as the owner of `admin_url`, then gives the role that `service_url`
-/// names what it needs. Many may call at once: an advisory lock lets one after the other in.
+/// Applies the missing migrations as the owner of `admin_url`, then gives the role that
+/// `service_url` names what it needs. Many processes may call it at once: an advisory lock lets
+/// them in one after the other.
 pub async fn migrate(
     admin_url: &str,
     service_url: Option<&str>,
@@ -97,8 +98,8 @@ pub async fn migrate(
     tokio::time::timeout(LIMIT, work).await.map_err(|_| MigrateError::TimedOut(LIMIT))?
 }
 
-/// A connection as the owner, as refinery wants it. Over sqlx, so that TLS is what the URL asks for,
-/// the same as the service's.
+/// A connection as the owner, in the form that refinery wants. It goes through sqlx, so that TLS is
+/// what the URL asks for, the same as the service's.
 struct Owner(PgConnection);
 
 impl AsyncTransaction for Owner {
@@ -111,7 +112,7 @@ impl AsyncTransaction for Owner {
         let mut tx = self.0.begin().await?;
         let mut count = 0;
         for query in queries {
-            // A file of this release, or refinery's own bookkeeping.
+            // The text is a file of this release, or refinery's own bookkeeping.
             raw_sql(AssertSqlSafe(query.to_owned())).execute(&mut *tx).await?;
             count += 1;
         }
@@ -172,7 +173,7 @@ async fn ensure_service_role(owner: &mut PgConnection, url: &str) -> Result<(), 
     Ok(())
 }
 
-/// The rows and partitions every installation has from the start.
+/// Makes the rows and partitions that every installation has from the start.
 async fn ensure_rows(
     owner: &mut PgConnection,
     clock: &dyn Clock,
@@ -185,8 +186,8 @@ async fn ensure_rows(
         .execute(&mut *owner)
         .await?;
     let installation = ids.next(now);
-    // As the owner, whom row-level security binds too: the first service role may come later, and
-    // with it what `ai_cache_system` may do.
+    // The owner does this, whom row-level security binds too: the first service role may come
+    // later, and with it the rights of `ai_cache_system`.
     let mut tx = owner.begin().await?;
     sqlx::query("SELECT set_config('app.tenant_id', $1, true)")
         .bind(installation.to_string())

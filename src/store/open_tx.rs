@@ -1,4 +1,4 @@
-//! A connection inside a transaction: begun, lent to the work, and ended when it came back.
+//! A connection inside a transaction: it is begun, lent to the work, and ended when it comes back.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -10,18 +10,19 @@ use crate::domain::ids::AuditId;
 use super::ending::EndKind;
 use super::{Store, StoreError};
 
-/// A connection inside a transaction. Dropped, it goes back to its home, where the transaction is
-/// ended.
+/// A connection inside a transaction. When it is dropped, it goes back to its home, where the
+/// transaction is ended.
 pub(super) struct OpenTx {
     connection: Option<PoolConnection<Postgres>>,
     pub(super) home: Arc<Home>,
 }
 
-/// Where a transaction is begun and ended; between the two the work has it. A home that is dropped
-/// first, also by a cancelled future, closes the connection.
+/// The place where a transaction is begun and ended; between the two the work has it. A home that
+/// is dropped before the end, also by a cancelled future, closes the connection.
 #[derive(Default)]
 pub(super) struct Home {
-    /// Taken for a moment by one owner at a time, never across an await.
+    /// The connection that came back. The lock is taken for a moment by one owner at a time, never
+    /// across an await.
     returned: Mutex<Option<PoolConnection<Postgres>>>,
     /// The change's record, once the transaction holds it.
     pub(super) recorded: Mutex<Option<AuditId>>,
@@ -52,7 +53,7 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl OpenTx {
     /// Begins on a connection that works: idle ones may have died with a server that is back, or
-    /// with the runtime that opened them. Before BEGIN nothing has happened that could be repeated.
+    /// with the runtime that opened them. Before BEGIN nothing has happened, so it may be repeated.
     pub(super) async fn begin(
         store: &Store,
         home: Arc<Home>,
@@ -60,7 +61,7 @@ impl OpenTx {
     ) -> Result<Self, StoreError> {
         let mut idle = store.pool.options().get_max_connections();
         loop {
-            // Boxed: it takes 40 KB, which every transaction's future would hold.
+            // It is boxed: it takes 40 KB, which the future of every transaction would hold.
             let connection = Box::pin(store.pool.acquire()).await?;
             // A connection that does not begin is closed with a home of its own.
             let mut tx = Self { connection: Some(connection), home: Arc::default() };

@@ -1,5 +1,6 @@
-//! Entries that invalidations remove, with exact counts of those that were good until then. What a
-//! legal hold or a restriction keeps is withdrawn instead: its row stays, and nobody is served it.
+//! The removal of invalidated entries, with exact counts of those that were good until then. An
+//! entry that a legal hold or a restriction keeps is withdrawn instead: its row stays, and nobody
+//! is served it.
 
 use chrono::{DateTime, Utc};
 use sqlx::{Executor, Postgres, QueryBuilder};
@@ -12,19 +13,20 @@ use crate::domain::selector::{Generation, Group};
 use super::entries::parse_key;
 use super::{StoreError, TenantTx, WriteTx};
 
-/// Most entries of a group that one transaction removes: fills of the tenant wait for it.
+/// The most entries of a group that one transaction removes, because fills of the tenant wait for
+/// it.
 const MOST_ENTRIES: i64 = 10_000;
 
-/// The same where each has to be asked whether something keeps it.
+/// The most entries where each must be asked whether something keeps it.
 const MOST_ASKED: i64 = 2_000;
 
-/// Keys of removed entries that are told; a larger part's others are counted only.
+/// The most keys of removed entries that are told. Further removed entries are only counted.
 const MOST_KEYS: i64 = 1_000;
 
 /// An entry that was removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RemovedEntry {
-    /// The key it was under.
+    /// The cache key that it was under.
     pub key: CacheKey,
     /// Whether it was good until now: neither expired nor of an older generation.
     pub was_good: bool,
@@ -62,12 +64,12 @@ pub async fn delete(
         .transpose()
 }
 
-/// What was removed of a group.
+/// The removed part of a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RemovedGroup {
-    /// How many were good until now.
+    /// The number of entries that were good until now.
     pub count: u64,
-    /// Keys of some, good or not.
+    /// Keys of some removed entries, good or not.
     pub keys: Vec<CacheKey>,
     /// Whether nothing of the group is left.
     pub is_last: bool,
@@ -85,8 +87,8 @@ pub async fn delete_group(
     let keeps = keeps_something(tx).await?;
     let most = if keeps { MOST_ASKED } else { MOST_ENTRIES };
     let (tenant, condition) = (tx.tenant().0, Condition::of(tx, group, most).await?);
-    // Found as if all were wanted: with a limit Postgres would rather read the tenant's entries until
-    // it has met so many.
+    // They are found as if all were wanted: with a limit Postgres would rather read the tenant's
+    // entries until it has met as many.
     let mut query = QueryBuilder::new(
         "WITH found AS MATERIALIZED (
              SELECT cache_key, subject_key_id FROM ai_cache_entries
@@ -124,8 +126,8 @@ pub async fn delete_group(
     Ok(RemovedGroup { count: u64::try_from(count).unwrap_or(0), keys, is_last })
 }
 
-/// Whether there is anything that may keep entries of the transaction's tenant: mostly not, and then
-/// none of them needs to be asked about.
+/// Returns whether there is anything that may keep entries of the transaction's tenant. Mostly
+/// there is not, and then no entry needs to be asked about.
 async fn keeps_something(tx: &mut TenantTx) -> Result<bool, StoreError> {
     let tenant = tx.tenant().0;
     let keeps = sqlx::query_scalar!(
@@ -139,7 +141,7 @@ async fn keeps_something(tx: &mut TenantTx) -> Result<bool, StoreError> {
     Ok(keeps)
 }
 
-/// How many entries of a group of the transaction's tenant are good at `now`.
+/// Counts the entries of a group of the transaction's tenant that are good at `now`.
 pub async fn count_group(
     tx: &mut TenantTx,
     group: &Group,
@@ -158,7 +160,7 @@ pub async fn count_group(
     Ok(u64::try_from(count).unwrap_or(0))
 }
 
-/// What entries of a group have in common, as rows say it.
+/// The common property of a group's entries, as rows have it.
 enum Condition {
     Operation(&'static str),
     Subject(Uuid),
@@ -166,7 +168,7 @@ enum Condition {
 }
 
 impl Condition {
-    /// Of entries with a label, up to `most`.
+    /// Makes the condition of a group. Of entries with a label it names up to `most`.
     async fn of(tx: &mut TenantTx, group: &Group, most: i64) -> Result<Self, StoreError> {
         Ok(match group {
             Group::Operation(operation) => Self::Operation(operation.name()),
@@ -186,10 +188,10 @@ impl Condition {
     }
 }
 
-/// Keys of up to `most` of the transaction's tenant's entries with a label that are not withdrawn.
-/// Searched as the role without row-level security: under it Postgres would not use an index on arrays,
-/// whose operators are not leakproof, but read every entry of the tenant. What is done with the keys is
-/// done under it again.
+/// Lists the keys of up to `most` of the transaction's tenant's entries with a label that are not
+/// withdrawn. It searches as the role without row-level security: under it Postgres would not use
+/// an index on arrays, whose operators are not leakproof, but read every entry of the tenant. The
+/// keys are then used under row-level security again.
 async fn list_labelled(
     tx: &mut TenantTx,
     label: &BlindIndex,

@@ -1,5 +1,5 @@
-//! Which processes serve, and how far each has followed the invalidation stream. Their leases are
-//! renewed by `follow`.
+//! The processes that serve, and how far each has followed the invalidation stream. `follow` renews
+//! their leases.
 
 use std::time::Duration;
 
@@ -10,29 +10,29 @@ use crate::domain::selector::Position;
 
 use super::{StoreError, SystemTx};
 
-/// Replicas that have not applied a step, and those that have.
+/// The numbers of replicas that have not applied a step, and of those that have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Laggards {
-    /// Those whose lease still runs.
+    /// Those that have not, and whose lease still runs.
     pub live: i64,
-    /// Those whose lease ran out.
+    /// Those that have not, and whose lease ran out.
     pub silent: i64,
-    /// Those of the silent who may serve what Redis proves.
+    /// Those among the silent ones that may serve what Redis proves.
     pub with_floor: i64,
-    /// Those that have applied it and whose lease still runs.
+    /// Those that have applied it, and whose lease still runs.
     pub followed: i64,
 }
 
-/// How long a replica counts after its last sign of life.
+/// The time for which a replica counts after its last sign of life.
 #[derive(Debug, Clone, Copy)]
 pub struct ReplicaLeases {
-    /// As live.
+    /// It counts as live for this long.
     pub live: Duration,
-    /// As silent.
+    /// It counts as silent for this long.
     pub silent: Duration,
 }
 
-/// How many replicas have not applied the step at `position`, and how many have.
+/// Counts the replicas that have not applied the step at `position`, and those that have.
 pub async fn count_laggards(
     tx: &mut SystemTx,
     position: Position,
@@ -60,7 +60,7 @@ pub async fn count_laggards(
     })
 }
 
-/// Removes replicas that have ended, and the ones that have been silent for a day.
+/// Removes replicas that have ended, and those that have been silent for a day.
 pub async fn delete(tx: &mut SystemTx, ended: &[Uuid]) -> Result<(), StoreError> {
     sqlx::query!(
         "DELETE FROM replicas WHERE replica_id = ANY ($1) OR seen_at < now() - interval '1 day'",
@@ -71,7 +71,7 @@ pub async fn delete(tx: &mut SystemTx, ended: &[Uuid]) -> Result<(), StoreError>
     Ok(())
 }
 
-/// A duration as Postgres counts it.
+/// Converts a duration to Postgres' form.
 pub(super) fn interval(duration: Duration) -> PgInterval {
     let microseconds = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
     PgInterval { months: 0, days: 0, microseconds }

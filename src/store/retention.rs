@@ -1,5 +1,5 @@
-//! What is past its retention: how much there is of each tenant's, its removal in batches, and the
-//! runs that do it. What a legal hold or a restriction keeps is left.
+//! Rows past their retention: their amounts by tenant, their removal in batches, and the runs that
+//! remove them. What a legal hold or a restriction keeps is left.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::Executor;
@@ -11,10 +11,11 @@ use crate::domain::ids::{EntryId, TenantId};
 use super::entries::parse_key;
 use super::{StoreError, SystemTx, WriteTx};
 
-/// How long a run has without a sign of life before another may begin.
+/// The seconds for which a run has its lease without a sign of life. Then another run may begin.
 const LEASE_SECONDS: f64 = 120.0;
 
-/// Begins a run, unless one is under way or, with `since`, one came to its end since then.
+/// Begins a run. Returns false if one is under way or, with `since`, one came to its end since
+/// then.
 pub async fn claim(
     tx: &mut SystemTx,
     id: Uuid,
@@ -41,7 +42,7 @@ pub async fn claim(
     Ok(done.rows_affected() == 1)
 }
 
-/// A run's sign of life; `false`: it gave none for too long, and another run has begun.
+/// Prolongs the lease of a run. Returns false if the lease had run out and another run has begun.
 pub async fn prolong(tx: &mut SystemTx, id: Uuid) -> Result<bool, StoreError> {
     let done = sqlx::query!(
         "UPDATE purge_runs SET lease_until = clock_timestamp() + make_interval(secs => $2)
@@ -57,16 +58,16 @@ pub async fn prolong(tx: &mut SystemTx, id: Uuid) -> Result<bool, StoreError> {
     Ok(done.rows_affected() == 1)
 }
 
-/// What clocks said.
+/// The clocks of Postgres and of the service.
 #[derive(Debug, Clone, Copy)]
 pub struct Clocks {
-    /// Postgres' now.
+    /// The time of Postgres now.
     pub server: DateTime<Utc>,
-    /// The service's and Postgres' when the last run that came to its end began.
+    /// The times of the service and of Postgres when the last run that came to its end began.
     pub last: Option<(DateTime<Utc>, DateTime<Utc>)>,
 }
 
-/// Reads Postgres' clock, and what the clocks said at the last run.
+/// Reads Postgres' clock, and both clocks of the last run.
 pub async fn read_clocks(tx: &mut SystemTx) -> Result<Clocks, StoreError> {
     let last = sqlx::query!(
         "SELECT begun_at, server_at FROM purge_runs
@@ -80,7 +81,7 @@ pub async fn read_clocks(tx: &mut SystemTx) -> Result<Clocks, StoreError> {
     Ok(Clocks { server, last: last.map(|row| (row.begun_at, row.server_at)) })
 }
 
-/// How a run ended.
+/// The end of a run.
 #[derive(Debug)]
 pub struct RunEnd<'a> {
     /// The run.
@@ -91,13 +92,13 @@ pub struct RunEnd<'a> {
     pub ended_at: DateTime<Utc>,
     /// `done`, `waiting` or `dry-run`.
     pub state: &'static str,
-    /// Why it waits.
+    /// The reason why it waits.
     pub reason: Option<&'static str>,
-    /// What it came to, as JSON.
+    /// The report, as JSON.
     pub report: &'a str,
 }
 
-/// Keeps what a run came to. A dry run has not begun before.
+/// Keeps the end of a run. A dry run has not been begun before.
 pub async fn end(tx: &mut SystemTx, end: &RunEnd<'_>) -> Result<(), StoreError> {
     sqlx::query!(
         "INSERT INTO purge_runs (run_id, begun_at, state, ended_at, reason, report)
@@ -117,7 +118,7 @@ pub async fn end(tx: &mut SystemTx, end: &RunEnd<'_>) -> Result<(), StoreError> 
     Ok(())
 }
 
-/// Keeps what a run came to for one tenant, as JSON.
+/// Keeps the report of a run for one tenant, as JSON.
 pub async fn insert_report(
     tx: &mut SystemTx,
     tenant: TenantId,
@@ -135,33 +136,33 @@ pub async fn insert_report(
     Ok(())
 }
 
-/// What of a tenant's is past its retention.
+/// The amounts of a tenant that are past their retention.
 #[derive(Debug, Clone)]
 pub struct TenantDue {
-    /// Whose.
+    /// The tenant.
     pub tenant: TenantId,
-    /// Its name in commands and routes.
+    /// The tenant's slug.
     pub slug: String,
-    /// What is older than this is past its retention.
+    /// The time before which rows are past their retention.
     pub cutoff: DateTime<Utc>,
-    /// Whether all of it is held.
+    /// Whether a legal hold keeps everything.
     pub held: bool,
-    /// Entries past it that are kept.
+    /// The entries past their retention that are kept.
     pub kept: u64,
-    /// Entries that are due.
+    /// The entries that are due.
     pub entries: u64,
-    /// Rows of metrics that are due.
+    /// The rows of metrics that are due.
     pub metrics: u64,
-    /// Packages of exports that are due.
+    /// The packages of exports that are due.
     pub exports: u64,
-    /// Closed requests that are due.
+    /// The closed requests that are due.
     pub requests: u64,
-    /// Names of persons in ended requests that are due.
+    /// The names of persons in ended requests that are due.
     pub subjects: u64,
 }
 
-/// Tenants of which something is past its retention, or held. Packages have a time of their own, and
-/// names go when a request came to its end before `named`.
+/// Lists the tenants with rows that are past their retention or held. Packages have a time of their
+/// own, and names go when their request came to its end before `named`.
 pub async fn list_due(
     tx: &mut SystemTx,
     now: DateTime<Utc>,
@@ -225,7 +226,7 @@ pub async fn list_due(
 }
 
 /// Removes up to `most` entries of the transaction's tenant that were made before `cutoff` and that
-/// nothing keeps. Gives each and when it expires. The tenant's fills must be barred.
+/// nothing keeps. Returns each with the time when it expires. The tenant's fills must be barred.
 pub async fn delete_entries(
     tx: &mut WriteTx,
     cutoff: DateTime<Utc>,
@@ -255,7 +256,8 @@ pub async fn delete_entries(
         .collect()
 }
 
-/// Removes up to `most` rows of the transaction's tenant's metrics of before `cutoff`.
+/// Removes up to `most` rows of metrics of the transaction's tenant from before `cutoff`. Returns
+/// their number.
 pub async fn delete_metrics(
     tx: &mut WriteTx,
     cutoff: DateTime<Utc>,
@@ -281,8 +283,8 @@ pub async fn delete_metrics(
     Ok(done.rows_affected())
 }
 
-/// Removes packages of exports of the transaction's tenant whose time is over, and what is left of
-/// exports that failed for good, up to `most`; returns how many.
+/// Removes up to `most` packages of the transaction's tenant that have expired, and the parts that
+/// exports that failed for good have left. Returns their number.
 pub async fn delete_exports(
     tx: &mut WriteTx,
     now: DateTime<Utc>,
@@ -312,8 +314,8 @@ pub async fn delete_exports(
     Ok(u64::try_from(count).unwrap_or(0))
 }
 
-/// Removes up to `most` closed requests of the transaction's tenant, last touched before `cutoff`,
-/// with their history.
+/// Removes up to `most` closed requests of the transaction's tenant that were last touched before
+/// `cutoff`, with their history. Returns their number.
 pub async fn delete_requests(
     tx: &mut WriteTx,
     cutoff: DateTime<Utc>,
@@ -340,8 +342,8 @@ pub async fn delete_requests(
     Ok(done.rows_affected())
 }
 
-/// Forgets whose up to `most` requests of the transaction's tenant were that were completed, rejected
-/// or cancelled before `named`.
+/// Forgets the persons of up to `most` requests of the transaction's tenant that were completed,
+/// rejected or cancelled before `named`. Returns their number.
 pub async fn update_unnamed(
     tx: &mut WriteTx,
     named: DateTime<Utc>,
@@ -367,7 +369,7 @@ pub async fn update_unnamed(
     Ok(done.rows_affected())
 }
 
-/// In a tenant's name nobody removes these.
+/// Takes the role that may remove these rows: in a tenant's name nobody may.
 async fn as_system(tx: &mut WriteTx) -> Result<(), StoreError> {
     let role = "SET LOCAL ROLE ai_cache_system; SET LOCAL enable_seqscan = off";
     tx.connection()?.execute(role).await?;
@@ -379,5 +381,5 @@ async fn as_tenant(tx: &mut WriteTx) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// How long a request says whose it was after its end.
+/// The time for which a request tells whose it was after its end.
 pub const NAMED_FOR: TimeDelta = TimeDelta::days(90);

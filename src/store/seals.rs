@@ -1,4 +1,5 @@
-//! The audit trail's seals, and what they are made of. Append-only, as the trail itself.
+//! The seals of the audit trail, and the hashes that they are made of. Like the trail, they are
+//! append-only.
 
 use std::collections::HashMap;
 
@@ -10,17 +11,17 @@ use crate::domain::seal::{Seal, SealContent, SealPart};
 
 use super::{StoreError, SystemTx};
 
-/// Which transactions are settled.
+/// Says which transactions are settled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Horizon {
-    /// Every transaction below has ended and is seen by whoever looks after this.
+    /// Every transaction below it has ended, and every later statement sees its rows.
     pub settled: i64,
-    /// The next one to begin.
+    /// The next transaction to begin.
     pub next: i64,
 }
 
-/// Whether this transaction may seal: one at a time may. Its statements use the index of
-/// transactions whatever the planner thinks of tables it has no figures of yet.
+/// Returns whether this transaction may seal: one at a time may. Its statements use the index of
+/// transactions, whatever the planner thinks of tables it has no figures of yet.
 pub async fn try_lock(tx: &mut SystemTx) -> Result<bool, StoreError> {
     let row = sqlx::query!(
         r#"SELECT pg_try_advisory_xact_lock(hashtext('ai-cache audit seals')) AS "locked!",
@@ -35,7 +36,7 @@ pub async fn try_lock(tx: &mut SystemTx) -> Result<bool, StoreError> {
     Ok(row.locked)
 }
 
-/// Which transactions are settled. Rows of theirs are read in a later statement.
+/// Reads which transactions are settled. Their rows must be read in a later statement.
 pub async fn horizon(tx: &mut SystemTx) -> Result<Horizon, StoreError> {
     let row = sqlx::query!(
         r#"SELECT pg_snapshot_xmin(s)::text::bigint AS "settled!",
@@ -47,8 +48,8 @@ pub async fn horizon(tx: &mut SystemTx) -> Result<Horizon, StoreError> {
     Ok(Horizon { settled: row.settled, next: row.next })
 }
 
-/// Who holds the transaction that the horizon waits for, in any database: a prepared
-/// transaction's name or a session's process id.
+/// Lists the holders of the transaction that the horizon waits for, in any database: the name of a
+/// prepared transaction or the process id of a session.
 pub async fn list_blockers(tx: &mut SystemTx, settled: i64) -> Result<Vec<String>, StoreError> {
     let rows = sqlx::query_scalar!(
         r#"SELECT format('prepared transaction %s in database %s, since %s', gid, database, prepared)
@@ -76,19 +77,19 @@ pub struct TxRange {
 }
 
 impl TxRange {
-    /// All transactions from `from` on.
+    /// Returns all transactions from `from` on.
     pub const fn since(from: i64) -> Self {
         Self { from, to: i64::MAX }
     }
 
-    /// Whether the range has no transactions.
+    /// Returns whether the range has no transactions.
     pub const fn is_empty(self) -> bool {
         self.from >= self.to
     }
 }
 
-/// The transaction of the row that comes after so many of the ledger in a range of transactions;
-/// `None`: there are no more than these.
+/// Returns the transaction of the row that comes after `rows` rows of the ledger in a range of
+/// transactions. Returns `None` if there are no more rows than these.
 pub async fn tx_after(
     tx: &mut SystemTx,
     ledger: LedgerId,
@@ -109,11 +110,11 @@ pub async fn tx_after(
     Ok(found)
 }
 
-/// What there is in a range of transactions, by partition. The rows are sorted once, and first: a
-/// grouping keeps the order it is given ("Aggregate Functions" in the Postgres manual). Of many rows the
-/// statement rests 2 ms after some 256 read, and after as many hashed, so that no reply that shares its
-/// cores waits for all of them; which rows it rests at, their ids decide. From 1 s after the transaction
-/// began it hurries.
+/// Lists the rows of a range of transactions, counted and hashed by partition. The rows are sorted
+/// once, and first: a grouping keeps the order it is given ("Aggregate Functions" in the Postgres
+/// manual). With many rows the statement rests 2 ms after some 256 read, and after as many hashed,
+/// so that no reply that shares its cores waits for all of them. The ids of the rows decide where
+/// it rests. From 1 s after the transaction began it hurries.
 pub async fn list_parts(
     tx: &mut SystemTx,
     ledger: LedgerId,
@@ -190,7 +191,7 @@ struct SealRow {
 
 impl From<SealRow> for Seal {
     fn from(row: SealRow) -> Self {
-        // What somebody added to one array alone stays to be seen.
+        // An item that somebody added to one array alone must stay visible.
         let length = row.part_names.len().max(row.part_counts.len()).max(row.part_hashes.len());
         let part = |index: usize| SealPart {
             name: row.part_names.get(index).cloned().unwrap_or_default(),
@@ -211,8 +212,8 @@ impl From<SealRow> for Seal {
     }
 }
 
-/// Seals as they lie there. What the schema forbids, and whoever owns it can allow, reads as something
-/// that no seal says.
+/// Reads seals as they are stored. A value that the schema forbids, but its owner can allow, reads
+/// as one that no seal has.
 macro_rules! select_seals {
     ($which:literal, $($argument:expr),+) => {
         sqlx::query_as!(
@@ -232,13 +233,13 @@ macro_rules! select_seals {
     };
 }
 
-/// The newest seal of a ledger.
+/// Finds the newest seal of a ledger.
 pub async fn newest(tx: &mut SystemTx, ledger: LedgerId) -> Result<Option<Seal>, StoreError> {
     let newest = select_seals!("WHERE ledger_id = $1 ORDER BY seq DESC LIMIT 1", ledger.0);
     Ok(newest.fetch_optional(tx.connection()?).await?.map(Seal::from))
 }
 
-/// Seals of a ledger above `after`, in order, at most `limit`.
+/// Lists the seals of a ledger above `after`, in order, at most `limit`.
 pub async fn list(
     tx: &mut SystemTx,
     ledger: LedgerId,
@@ -254,7 +255,7 @@ pub async fn list(
     Ok(seals.fetch_all(tx.connection()?).await?.into_iter().map(Seal::from).collect())
 }
 
-/// The hashes of those seals, named by ledger and place, that are here.
+/// Lists the hashes of those of these seals, named by ledger and place, that are here.
 pub async fn list_hashes(
     tx: &mut SystemTx,
     seals: &[(LedgerId, i64)],
@@ -283,7 +284,7 @@ pub enum Summary {
 }
 
 /// Summarizes the index of transactions up to now, so that the next search reads only what came
-/// after. Nothing waits for the disk to have it.
+/// after. The commit does not wait for the disk.
 pub async fn summarize(tx: &mut SystemTx, summary: Summary) -> Result<(), StoreError> {
     sqlx::query!("SELECT set_config('synchronous_commit', 'off', true)")
         .fetch_one(tx.connection()?)

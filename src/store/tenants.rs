@@ -1,4 +1,4 @@
-//! Tenants and how far each has been invalidated.
+//! The tenants, and the newest invalidation of each.
 
 use chrono::{DateTime, Utc};
 use sqlx::{Executor, PgConnection};
@@ -15,76 +15,76 @@ use super::{StoreError, SystemTx, TenantTx, WriteTx};
 pub struct TenantRow {
     /// The tenant.
     pub id: TenantId,
-    /// Its name in commands and routes.
+    /// The slug.
     pub slug: String,
-    /// Its name for people.
+    /// The name for people.
     pub name: String,
     /// Whether its tokens are accepted.
     pub active: bool,
-    /// When it was made.
+    /// The time when it was made.
     pub created_at: DateTime<Utc>,
-    /// What it may use.
+    /// The limits.
     pub limits: TenantLimits,
-    /// How its data subjects' requests and their data are treated.
+    /// The rules for its data subjects' requests and data.
     pub rules: TenantRules,
-    /// Entries of older generations are gone.
+    /// The present generation. Entries of older ones are gone.
     pub generation: Generation,
-    /// Its newest invalidation.
+    /// The position of its newest invalidation.
     pub position: Position,
 }
 
-/// What a tenant may use. 0: no limit.
+/// The limits of a tenant. 0 means that there is no limit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct TenantLimits {
-    /// Requests of its app tokens in a minute, over all replicas.
+    /// The requests of its app tokens in a minute, over all replicas.
     pub requests_per_minute: u32,
-    /// Entries in Postgres.
+    /// The entries in Postgres.
     pub max_entries: u64,
 }
 
-/// How a tenant's data subjects' requests and their data are treated.
+/// The rules for a tenant's data subjects' requests and data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TenantRules {
     /// Whether another person must approve a request before it is executed.
     pub approval: bool,
-    /// Where days and months of deadlines are counted.
+    /// The time zone in which days and months of deadlines are counted.
     pub zone: Zone,
-    /// How many days its data are kept; 0: as the installation says.
+    /// The days that its data are kept. 0 means the period of the installation.
     pub retention_days: u32,
 }
 
 /// A tenant to be made.
 #[derive(Debug, Clone)]
 pub struct NewTenant<'a> {
-    /// Its name in commands and routes.
+    /// The slug.
     pub slug: &'a str,
-    /// Its name for people.
+    /// The name for people.
     pub name: &'a str,
-    /// When.
+    /// The time when it is made.
     pub created_at: DateTime<Utc>,
-    /// What it may use.
+    /// The limits.
     pub limits: TenantLimits,
 }
 
-/// What is to be different of a tenant; `None` stays.
+/// A change of a tenant. `None` leaves a setting as it is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct TenantChange {
     /// Whether its tokens are accepted.
     pub active: Option<bool>,
-    /// Requests in a minute.
+    /// The requests in a minute.
     pub requests_per_minute: Option<u32>,
-    /// Entries in Postgres.
+    /// The entries in Postgres.
     pub max_entries: Option<u64>,
     /// Whether another person must approve a data subject's request.
     pub gdpr_approval: Option<bool>,
-    /// Where days and months of deadlines are counted.
+    /// The time zone in which days and months of deadlines are counted.
     pub zone: Option<Zone>,
-    /// How many days its data are kept.
+    /// The days that its data are kept.
     pub retention_days: Option<u32>,
 }
 
 impl TenantChange {
-    /// How many settings it gives.
+    /// Returns the number of settings that it changes.
     pub fn settings(&self) -> i64 {
         let Self { active, requests_per_minute, max_entries, gdpr_approval, zone, retention_days } =
             self;
@@ -102,7 +102,8 @@ impl TenantChange {
     }
 }
 
-/// Adds the transaction's tenant. A taken slug is the constraint `tenants_slug_unique`.
+/// Adds the transaction's tenant. A slug that is taken fails with the constraint
+/// `tenants_slug_unique`.
 pub async fn insert(tx: &mut WriteTx, tenant: &NewTenant<'_>) -> Result<(), StoreError> {
     let id = tx.tenant().0;
     sqlx::query!(
@@ -159,7 +160,8 @@ macro_rules! rules {
     };
 }
 
-/// Whether the transaction's tenant is here: not when a backup is older than it.
+/// Returns whether the transaction's tenant is here. It is not when a backup is older than the
+/// tenant.
 pub async fn is_here(tx: &mut TenantTx) -> Result<bool, StoreError> {
     let id = tx.tenant().0;
     let here = sqlx::query_scalar!(
@@ -171,7 +173,7 @@ pub async fn is_here(tx: &mut TenantTx) -> Result<bool, StoreError> {
     Ok(here)
 }
 
-/// The rules of the transaction's tenant.
+/// Reads the rules of the transaction's tenant.
 pub async fn get_rules(tx: &mut TenantTx) -> Result<TenantRules, StoreError> {
     let id = tx.tenant().0;
     let row = sqlx::query!(
@@ -183,7 +185,7 @@ pub async fn get_rules(tx: &mut TenantTx) -> Result<TenantRules, StoreError> {
     Ok(rules!(row))
 }
 
-/// The name for people of the transaction's tenant.
+/// Reads the name for people of the transaction's tenant.
 pub async fn get_name(tx: &mut TenantTx) -> Result<String, StoreError> {
     let id = tx.tenant().0;
     let name = sqlx::query_scalar!("SELECT name FROM tenants WHERE tenant_id = $1", id)
@@ -211,13 +213,13 @@ macro_rules! row {
     };
 }
 
-/// The tenant with that id.
+/// Finds the tenant with this id.
 pub async fn find(tx: &mut SystemTx, id: TenantId) -> Result<Option<TenantRow>, StoreError> {
     let row = rows!(tx.connection()?, fetch_optional, " WHERE t.tenant_id = $1", id.0);
     row.map(|row| row!(row)).transpose()
 }
 
-/// The tenants with these ids.
+/// Lists the tenants with these ids.
 pub(super) async fn list_by_ids(
     connection: &mut PgConnection,
     ids: &[TenantId],
@@ -227,7 +229,7 @@ pub(super) async fn list_by_ids(
     rows.into_iter().map(|row| row!(row)).collect()
 }
 
-/// Tenants with a retention period of their own, and it in days.
+/// Lists the tenants with a retention period of their own, with the period in days.
 pub async fn list_retention(tx: &mut SystemTx) -> Result<Vec<(TenantId, u32)>, StoreError> {
     let rows =
         sqlx::query!("SELECT tenant_id, retention_days FROM tenants WHERE retention_days > 0")
@@ -237,20 +239,20 @@ pub async fn list_retention(tx: &mut SystemTx) -> Result<Vec<(TenantId, u32)>, S
     Ok(rows.into_iter().map(|row| (TenantId(row.tenant_id), days(row.retention_days))).collect())
 }
 
-/// The tenant with that slug.
+/// Finds the tenant with this slug.
 pub async fn find_by_slug(tx: &mut SystemTx, slug: &str) -> Result<Option<TenantRow>, StoreError> {
     let row = rows!(tx.connection()?, fetch_optional, " WHERE t.slug = $1", slug);
     row.map(|row| row!(row)).transpose()
 }
 
-/// Every tenant, by slug.
+/// Lists every tenant, by slug.
 pub async fn list(tx: &mut SystemTx) -> Result<Vec<TenantRow>, StoreError> {
     let rows = rows!(tx.connection()?, fetch_all, " ORDER BY t.slug");
     rows.into_iter().map(|row| row!(row)).collect()
 }
 
-/// Changes the transaction's tenant; returns whether there is such a tenant. Limits are set as the
-/// role that may: in a tenant's name nobody can.
+/// Changes the transaction's tenant. Returns whether there is such a tenant. Limits are changed as
+/// the role that may: in a tenant's name nobody may.
 pub async fn update(tx: &mut WriteTx, change: &TenantChange) -> Result<bool, StoreError> {
     let id = tx.tenant().0;
     let TenantChange { active, requests_per_minute, max_entries, .. } = *change;

@@ -1,4 +1,4 @@
-//! API tokens. The secret is here as its argon2id hash only.
+//! The API tokens. A secret is stored as its argon2id hash only.
 
 use chrono::{DateTime, Utc};
 
@@ -12,13 +12,13 @@ use super::{StoreError, SystemTx, TenantTx, WriteTx};
 pub struct TokenRow {
     /// The token.
     pub id: TokenId,
-    /// What it may do.
+    /// The roles.
     pub roles: Roles,
-    /// When it was made.
+    /// The time when it was made.
     pub created_at: DateTime<Utc>,
-    /// From when on it is refused.
+    /// The time from which it is refused because it expires.
     pub expires_at: Option<DateTime<Utc>>,
-    /// Since when it is refused.
+    /// The time from which it is refused because it was revoked.
     pub revoked_at: Option<DateTime<Utc>>,
 }
 
@@ -27,33 +27,33 @@ pub struct TokenRow {
 pub struct NewToken<'a> {
     /// The token.
     pub id: TokenId,
-    /// argon2id, PHC string.
+    /// The argon2id hash of the secret, as a PHC string.
     pub secret_hash: &'a str,
-    /// What it may do.
+    /// The roles.
     pub roles: Roles,
-    /// When.
+    /// The time when it is made.
     pub created_at: DateTime<Utc>,
-    /// By which token; `None`: the command line.
+    /// The token that makes it. `None` for the command line.
     pub created_by: Option<TokenId>,
-    /// From when on it is refused.
+    /// The time from which it is refused because it expires.
     pub expires_at: Option<DateTime<Utc>>,
 }
 
-/// What is needed to verify a token.
+/// The values that are needed to verify a token.
 #[derive(Debug, Clone)]
 pub struct TokenSecret {
-    /// Whose token it is.
+    /// The tenant of the token.
     pub tenant: TenantId,
     /// The token.
     pub token: TokenRow,
-    /// argon2id, PHC string.
+    /// The argon2id hash of the secret, as a PHC string.
     pub secret_hash: String,
     /// Whether the tenant's tokens are accepted.
     pub tenant_active: bool,
 }
 
 impl TokenSecret {
-    /// Whether neither the token nor its tenant was switched off.
+    /// Returns whether the token is not revoked and its tenant is not disabled.
     pub const fn is_usable(&self) -> bool {
         self.token.revoked_at.is_none() && self.tenant_active
     }
@@ -83,7 +83,8 @@ pub async fn insert(tx: &mut WriteTx, token: &NewToken<'_>) -> Result<(), StoreE
     Ok(())
 }
 
-/// What is needed to verify the token, whoever's it is: a token comes before its tenant is known.
+/// Finds the values that are needed to verify a token of any tenant: a request has a token before
+/// its tenant is known.
 pub async fn find_secret(
     tx: &mut SystemTx,
     id: TokenId,
@@ -114,7 +115,7 @@ pub async fn find_secret(
     .transpose()
 }
 
-/// Whose token it is.
+/// Finds the tenant of a token.
 pub async fn find_tenant(tx: &mut SystemTx, id: TokenId) -> Result<Option<TenantId>, StoreError> {
     let tenant = sqlx::query_scalar!("SELECT tenant_id FROM api_tokens WHERE token_id = $1", id.0)
         .fetch_optional(tx.connection()?)
@@ -122,7 +123,7 @@ pub async fn find_tenant(tx: &mut SystemTx, id: TokenId) -> Result<Option<Tenant
     Ok(tenant.map(TenantId))
 }
 
-/// The tokens of the transaction's tenant, newest first.
+/// Lists the tokens of the transaction's tenant, newest first.
 pub async fn list(tx: &mut TenantTx) -> Result<Vec<TokenRow>, StoreError> {
     let tenant = tx.tenant().0;
     let rows = sqlx::query!(
@@ -145,7 +146,7 @@ pub async fn list(tx: &mut TenantTx) -> Result<Vec<TokenRow>, StoreError> {
         .collect()
 }
 
-/// One token of the transaction's tenant.
+/// Finds one token of the transaction's tenant.
 pub async fn find(tx: &mut TenantTx, id: TokenId) -> Result<Option<TokenRow>, StoreError> {
     let tenant = tx.tenant().0;
     let row = sqlx::query!(

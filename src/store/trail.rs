@@ -1,4 +1,4 @@
-//! Reads the audit trail's rows as they lie there, in the order they are sealed in.
+//! Reads the rows of the audit trail as they are stored, in the order in which they are sealed.
 
 use chrono::{DateTime, Utc};
 use futures_util::{Stream, TryStreamExt as _};
@@ -12,13 +12,13 @@ use crate::domain::ids::LedgerId;
 use super::audit_rows::{RawRow, row_columns};
 use super::{StoreError, SystemTx};
 
-/// A row of the trail and where it lies.
+/// A row of the trail, and the partition it lies in.
 #[derive(Debug, Clone)]
 pub struct TrailRow {
     /// The partition, by its object id.
     pub part: u32,
-    /// Whether another transaction than the one it names put it there, as its server knows: a change
-    /// to a row by SQL leaves that trace, and so does a copy.
+    /// Whether another transaction than the one that the row names put it there, as its server
+    /// knows. A change to a row by SQL leaves that trace, and so does a copy.
     pub rewritten: bool,
     /// The row.
     pub row: AuditRow,
@@ -38,7 +38,7 @@ impl From<Located> for TrailRow {
     }
 }
 
-/// Rows with where they lie; what they are and their order is still to be said.
+/// Selects rows with their partitions. The caller adds which rows, and their order.
 macro_rules! select_located {
     ($which:literal) => {
         concat!(
@@ -63,7 +63,7 @@ pub async fn read_long(tx: &mut SystemTx) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// The rows of a ledger whose transactions are in `range`, by transaction and id.
+/// Streams the rows of a ledger whose transactions are in `range`, by transaction and id.
 pub fn stream(
     tx: &mut SystemTx,
     ledger: LedgerId,
@@ -79,7 +79,7 @@ pub fn stream(
     Ok(rows.map_ok(TrailRow::from).map_err(StoreError::from))
 }
 
-/// The rows of none of these ledgers, or of a transaction that cannot be.
+/// Streams the rows of none of these ledgers, and of transactions that cannot exist.
 pub fn stream_strays(
     tx: &mut SystemTx,
     ledgers: &[LedgerId],
@@ -94,7 +94,7 @@ pub fn stream_strays(
     Ok(rows.map_ok(TrailRow::from).map_err(StoreError::from))
 }
 
-/// The trail's partitions that hold rows, by object id.
+/// Lists the partitions of the trail that hold rows, by object id.
 pub async fn list_partitions(tx: &mut SystemTx) -> Result<Vec<(u32, String)>, StoreError> {
     let rows = sqlx::query!(
         r#"SELECT t.relid AS "oid!: Oid", c.relname::text AS "name!"
@@ -106,9 +106,9 @@ pub async fn list_partitions(tx: &mut SystemTx) -> Result<Vec<(u32, String)>, St
     Ok(rows.into_iter().map(|row| (row.oid.0, row.name)).collect())
 }
 
-/// Whether a month's partition was dropped by a purge that was due by `now`, and of which the trail
-/// has a record: its own name says when all its rows were past their class. The record itself may
-/// have gone in its turn, after ten years.
+/// Returns whether the partition of a month was dropped by a purge that was due by `now` and of
+/// which the trail has a record. The name of the partition says when all its rows were past their
+/// class. The record itself may be purged in its turn, after ten years.
 pub async fn is_purged(
     tx: &mut SystemTx,
     part: &str,
@@ -136,7 +136,7 @@ pub async fn is_purged(
     Ok(purged)
 }
 
-/// How many rows lie in partitions that are there for rows without a month's own.
+/// Counts the rows in the default partitions, which take rows whose month has no partition.
 pub async fn count_default_rows(tx: &mut SystemTx) -> Result<i64, StoreError> {
     let rows = sqlx::query_scalar!(r#"SELECT count_audit_default_rows() AS "rows!""#)
         .fetch_one(tx.connection()?)

@@ -18,22 +18,22 @@ use super::ending::{Commit, EndKind, Ending, Ends, Recorded};
 use super::open_tx::{Home, OpenTx, lock};
 use super::{Store, StoreError};
 
-/// Most times that a transaction is begun because another one was in the way.
+/// The most times that a transaction is begun because another one was in the way.
 const MOST_TRIES: u32 = 5;
 
-/// How a transaction begins.
+/// The statements that begin a transaction.
 const BEGIN: &str = "BEGIN";
 const BEGIN_READ: &str = "BEGIN READ ONLY";
 const BEGIN_SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 
-/// Reads one tenant's rows: row-level security shows no others.
+/// Reads one tenant's rows. Row-level security shows no others.
 pub struct TenantTx {
     tx: OpenTx,
     tenant: TenantId,
 }
 
 impl TenantTx {
-    /// Whose rows it sees.
+    /// Returns the tenant whose rows it sees.
     pub const fn tenant(&self) -> TenantId {
         self.tenant
     }
@@ -42,8 +42,8 @@ impl TenantTx {
         self.tx.connection()
     }
 
-    /// Lets this transaction read along indexes only, whatever the planner takes for faster: what it
-    /// knows of a table is old after much of it was removed.
+    /// Lets this transaction read along indexes only, whatever the planner takes for faster: its
+    /// figures of a table are old after much of the table was removed.
     pub async fn keep_to_indexes(&mut self) -> Result<(), StoreError> {
         let settings = "SET LOCAL enable_seqscan = off; SET LOCAL jit = off";
         self.connection()?.execute(settings).await?;
@@ -55,7 +55,7 @@ impl TenantTx {
 pub struct WriteTx(TenantTx);
 
 impl WriteTx {
-    /// Keeps in mind that the transaction holds the change's record.
+    /// Takes note that the transaction holds the change's record.
     pub(super) fn hold_record(&mut self, record: AuditId) -> Recorded {
         *lock(&self.0.tx.home.recorded) = Some(record);
         Recorded(record)
@@ -154,14 +154,14 @@ impl DerefMut for Reading {
     }
 }
 
-/// An error of the work that a transaction does.
+/// An error of the work of a transaction.
 pub trait WorkError: From<StoreError> + Error + 'static {}
 
 impl<E: From<StoreError> + Error + 'static> WorkError for E {}
 
 /// A kind of transaction.
 trait Transaction: Sized {
-    /// What the transaction needs to begin.
+    /// The values that the transaction needs to begin.
     type Start: Copy;
 
     async fn begin(store: &Store, home: Arc<Home>, start: Self::Start) -> Result<Self, StoreError>;
@@ -294,9 +294,9 @@ impl Store {
         Ok(Reading { store: self.clone(), home, tx, _stopwatch: stopwatch })
     }
 
-    /// Runs `work` in a transaction that ends as `work` says, or with ROLLBACK when it fails. What
-    /// another transaction stopped (SQLSTATE 40001, 40P01) begins anew. All of it takes at most the
-    /// store's limit.
+    /// Runs `work` in a transaction that ends as `work` says, or with ROLLBACK when it fails. A
+    /// transaction that Postgres stopped for the sake of another one (SQLSTATE 40001, 40P01) begins
+    /// anew. All tries together take at most the store's limit.
     async fn run<X: Transaction, O: Ends, E: WorkError, F: Future<Output = Result<O, E>>>(
         &self,
         name: &'static str,
@@ -345,7 +345,7 @@ impl Store {
 }
 
 impl Snapshot {
-    /// Reads something, at most for the limit of the store that opened the snapshot.
+    /// Runs a reading, at most for the limit of the store that opened the snapshot.
     pub async fn read<T, E: WorkError>(
         &mut self,
         work: impl AsyncFnOnce(&mut TenantTx) -> Result<T, E>,
@@ -360,7 +360,7 @@ impl Snapshot {
     }
 }
 
-/// Whether Postgres rolled a transaction back only because of another one.
+/// Returns whether Postgres rolled a transaction back only because of another one.
 fn may_be_repeated(error: &(dyn Error + 'static)) -> bool {
     let mut causes = std::iter::successors(Some(error), |cause| (*cause).source());
     causes.any(|cause| {

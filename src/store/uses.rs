@@ -1,5 +1,6 @@
-//! How often entries were served, written behind in batches. Statistics: the reads themselves have
-//! their audit records, so none is asked for, and the transaction is of a kind of its own.
+//! The counts of how often entries were served, written behind the replies in batches. They are
+//! statistics: each read has its own audit record, so the counts need none, and their transaction
+//! is of a kind of its own.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::Executor;
@@ -9,7 +10,7 @@ use crate::domain::ids::EntryId;
 
 use super::{StoreError, SystemTx, UseTx, invalidations};
 
-/// After so long nobody repeats a batch any more.
+/// The time after which nobody repeats a batch any more.
 const KEPT: TimeDelta = TimeDelta::days(1);
 
 /// Uses of one entry since they were last written.
@@ -17,26 +18,27 @@ const KEPT: TimeDelta = TimeDelta::days(1);
 pub struct EntryUses {
     /// The entry.
     pub entry: EntryId,
-    /// Times.
+    /// The number of uses.
     pub count: i64,
-    /// Last time.
+    /// The time of the last use.
     pub last: DateTime<Utc>,
 }
 
-/// Which batch of which process. Numbers ascend; one number is one tenant's uses.
+/// The name of a batch: its process and its number. Numbers ascend, and a batch has the uses of one
+/// tenant.
 #[derive(Debug, Clone, Copy)]
 pub struct UseBatch {
-    /// Who writes.
+    /// The process that writes.
     pub writer: Uuid,
-    /// Ascending from 1.
+    /// The number, ascending from 1.
     pub number: i64,
-    /// When.
+    /// The time of the writing.
     pub at: DateTime<Utc>,
 }
 
 /// Adds uses to entries of the transaction's tenant, once however often a batch is given. Entries
-/// that are gone are passed over; an entry may be named once only. Invalidations wait until
-/// the end: they lock many entries in an order of their own.
+/// that are gone are passed over, and an entry may be named once only. Invalidations wait until the
+/// end, because they lock many entries in an order of their own.
 pub async fn add(tx: &mut UseTx, batch: UseBatch, uses: &[EntryUses]) -> Result<(), StoreError> {
     let tenant = tx.tenant().0;
     let ids: Vec<Uuid> = uses.iter().map(|uses| uses.entry.0).collect();
@@ -46,7 +48,8 @@ pub async fn add(tx: &mut UseTx, batch: UseBatch, uses: &[EntryUses]) -> Result<
     if !take_turn(tx, batch).await? {
         return Ok(());
     }
-    // Locked in order, so that two processes that write of the same entries take turns.
+    // The rows are locked in order, so that two processes that write of the same entries take
+    // turns.
     sqlx::query!(
         "WITH locked AS MATERIALIZED (
              SELECT entry_id FROM ai_cache_entries WHERE tenant_id = $1 AND entry_id = ANY ($2)
@@ -67,7 +70,7 @@ pub async fn add(tx: &mut UseTx, batch: UseBatch, uses: &[EntryUses]) -> Result<
     Ok(())
 }
 
-/// Whether the batch is not written yet. A former try that is still under way is waited for.
+/// Returns whether the batch is not written yet. It waits for a former try that is still under way.
 async fn take_turn(tx: &mut UseTx, batch: UseBatch) -> Result<bool, StoreError> {
     tx.connection()?.execute("SET LOCAL ROLE ai_cache_system").await?;
     let done = sqlx::query!(
@@ -85,7 +88,7 @@ async fn take_turn(tx: &mut UseTx, batch: UseBatch) -> Result<bool, StoreError> 
     Ok(done.rows_affected() == 1)
 }
 
-/// Forgets a writer that ends, and those that were killed long ago.
+/// Forgets a writer that ends, and the writers that were killed long ago.
 pub async fn delete_writer(
     tx: &mut SystemTx,
     writer: Uuid,

@@ -1,4 +1,4 @@
-//! Runs of the daily verification of the audit trail.
+//! The runs of the daily verification of the audit trail.
 
 use std::collections::BTreeMap;
 
@@ -10,22 +10,22 @@ use super::{StoreError, SystemTx};
 /// A verification that came to its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VerificationRow {
-    /// When it ended.
+    /// The time when it ended.
     pub ended_at: DateTime<Utc>,
-    /// Rows checked.
+    /// The rows that were checked.
     pub rows: i64,
-    /// Seals checked.
+    /// The seals that were checked.
     pub seals: i64,
-    /// Checkpoints compared.
+    /// The checkpoints that were compared.
     pub checkpoints: i64,
-    /// How many things were wrong.
+    /// The number of findings.
     pub findings: i64,
-    /// How many of each kind.
+    /// The number of findings of each kind.
     pub kinds: BTreeMap<String, u64>,
 }
 
-/// Claims the run that is due: when none was begun within `every`, and none that has not ended
-/// within `claim`. One of many that try at once has it.
+/// Claims the run that is due: none was begun within `every`, and none that has not ended was begun
+/// within `claim`. One of many processes that try at once has it. Returns whether this one has.
 pub async fn claim(
     tx: &mut SystemTx,
     id: Uuid,
@@ -54,7 +54,7 @@ pub async fn claim(
     Ok(done.rows_affected() == 1)
 }
 
-/// Keeps what a run came to: rows, seals, checkpoints and findings.
+/// Keeps the result of a run: rows, seals, checkpoints and findings.
 pub async fn end(
     tx: &mut SystemTx,
     id: Uuid,
@@ -83,7 +83,7 @@ pub async fn end(
     Ok(())
 }
 
-/// The last run that came to its end.
+/// Finds the last run that came to its end.
 pub async fn newest(tx: &mut SystemTx) -> Result<Option<VerificationRow>, StoreError> {
     let row = sqlx::query!(
         r#"SELECT ended_at AS "ended_at!", row_count AS "rows!", seal_count AS "seals!",

@@ -1,4 +1,4 @@
-//! Which keys wrap persons' keys, and changing that. What they wrap never reaches this module.
+//! The keys that wrap persons' keys, and their change. The unwrapped keys never reach this module.
 
 use chrono::{DateTime, Utc};
 
@@ -11,8 +11,9 @@ use super::{StoreError, SystemTx, TenantTx, WriteTx};
 /// The constraint that refuses a key wrapped under a retired one.
 pub const NOT_RETIRED: &str = "subject_keys_wrapping_key_not_retired";
 
-/// From the commit on no person's key is stored under these any more, also by those who do not know
-/// it. Waits for who stores one, and is to be alone in its transaction.
+/// Retires these keys: from the commit on no person's key is stored under them any more, also by
+/// processes that do not know it. It waits for processes that store one now, and must be alone in
+/// its transaction.
 pub async fn retire(
     tx: &mut SystemTx,
     keys: &[String],
@@ -34,7 +35,7 @@ pub async fn retire(
     Ok(())
 }
 
-/// Whether nothing may be wrapped under a key any more.
+/// Returns whether nothing may be wrapped under a key any more.
 pub async fn is_retired(tx: &mut SystemTx, key: &str) -> Result<bool, StoreError> {
     let retired = sqlx::query_scalar!(
         r#"SELECT EXISTS (SELECT FROM retired_wrapping_keys WHERE key_id = $1) AS "retired!""#,
@@ -45,7 +46,7 @@ pub async fn is_retired(tx: &mut SystemTx, key: &str) -> Result<bool, StoreError
     Ok(retired)
 }
 
-/// How many persons' keys are under each key.
+/// Counts the persons' keys under each key.
 pub async fn count_by_key(tx: &mut SystemTx) -> Result<Vec<(String, i64)>, StoreError> {
     let rows = sqlx::query!(
         r#"SELECT master_key_id, count(*) AS "count!" FROM subject_keys
@@ -56,7 +57,7 @@ pub async fn count_by_key(tx: &mut SystemTx) -> Result<Vec<(String, i64)>, Store
     Ok(rows.into_iter().map(|row| (row.master_key_id, row.count)).collect())
 }
 
-/// Every name that a wrapping key had: no name is used twice.
+/// Lists every name that a wrapping key had. No name is used twice.
 pub async fn list_names(tx: &mut SystemTx) -> Result<Vec<String>, StoreError> {
     let names = sqlx::query_scalar!(
         r#"SELECT master_key_id AS "name!" FROM subject_keys
@@ -67,7 +68,7 @@ pub async fn list_names(tx: &mut SystemTx) -> Result<Vec<String>, StoreError> {
     Ok(names)
 }
 
-/// Tenants with persons' keys under another key than this.
+/// Lists the tenants with persons' keys under another key than this.
 pub async fn list_tenants(tx: &mut SystemTx, target: &str) -> Result<Vec<TenantId>, StoreError> {
     let ids = sqlx::query_scalar!(
         "SELECT DISTINCT tenant_id FROM subject_keys
@@ -79,8 +80,8 @@ pub async fn list_tenants(tx: &mut SystemTx, target: &str) -> Result<Vec<TenantI
     Ok(ids.into_iter().map(TenantId).collect())
 }
 
-/// At most `limit` of the persons' keys of the transaction's tenant that are under another key than
-/// this, by their ids behind `after`.
+/// Lists at most `limit` of the persons' keys of the transaction's tenant that are under another
+/// key than this, by their ids behind `after`.
 pub async fn list_under_others(
     tx: &mut TenantTx,
     target: &str,
@@ -112,8 +113,8 @@ pub async fn list_under_others(
         .collect())
 }
 
-/// Stores keys of the transaction's tenant as they are wrapped under another key, where they still are
-/// what was read; returns how many.
+/// Stores keys of the transaction's tenant that are now wrapped under another key, where they still
+/// are what was read. Returns their number.
 pub async fn update_wrapped(
     tx: &mut WriteTx,
     target: &str,
