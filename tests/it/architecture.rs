@@ -1,5 +1,5 @@
-//! The layers of the source tree hold: architecture.md's direction of modules, and what only one of
-//! them may touch.
+//! The source tree keeps its rules: the direction of modules, what only one module may touch, the
+//! shape of functions, and one meaning for each type's name.
 #![expect(clippy::unwrap_used, reason = "a failure in a test's helper is the test's failure")]
 
 mod cycles;
@@ -11,7 +11,7 @@ mod shape;
 use std::fs;
 use std::path::Path;
 
-/// Every source file, as path from the project's folder and text.
+/// Returns every source file, as its path from the project's folder and its text.
 fn sources() -> Vec<(String, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut folders = vec![root.join("src")];

@@ -1,4 +1,4 @@
-//! Whether the files of one top-level module use each other in a circle.
+//! Finds circles: files of one top-level module that use each other.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,7 +7,7 @@ use super::references::{Reference, module_of, read};
 type Module = Vec<String>;
 type Edges = BTreeMap<Module, BTreeSet<Module>>;
 
-/// Circles among files of one top-level module, each as the names of its files.
+/// Returns the circles among files of one top-level module, each as the names of its files.
 pub fn cycles(files: &[(String, String)]) -> Vec<String> {
     let edges = edges(files);
     let mut found = Vec::new();
@@ -63,14 +63,14 @@ fn edges(files: &[(String, String)]) -> Edges {
             .iter()
             .filter(|reference| !reference.exported)
             .filter_map(|reference| target(&reference.segments, &modules, &references))
-            // A child may use what its parent's file defines: it is part of that.
+            // A child may use what its parent's file defines, because it is part of that.
             .filter(|target| !own.starts_with(target));
         edges.insert(own.clone(), targets.collect());
     }
     edges
 }
 
-/// A path that begins with a child module leads into the crate.
+/// Leads a path that begins with a child module into the crate.
 fn from_root(mut reference: Reference, own: &Module, modules: &BTreeSet<Module>) -> Reference {
     if !reference.inside {
         let full: Module = own.iter().chain(&reference.segments).cloned().collect();
@@ -83,7 +83,7 @@ fn from_root(mut reference: Reference, own: &Module, modules: &BTreeSet<Module>)
     reference
 }
 
-/// The file that owns what a path names, found through what modules hand on.
+/// Returns the file that owns what a path names, found through what modules hand on.
 fn target(
     segments: &[String],
     modules: &BTreeSet<Module>,

@@ -5,7 +5,7 @@ use rstest::rstest;
 use super::cycles::cycles;
 use super::rules::violations;
 
-/// What is wrong with a file of this path and body.
+/// Returns the faults of a file with this path and body.
 fn faults(path: &str, body: &str) -> Vec<String> {
     violations(path, &format!("//! A file.\n{body}\n"))
 }

@@ -1,23 +1,25 @@
-//! Which paths a source file names, wherever they stand: imports, expressions, types, attributes,
-//! macro bodies, serde's string paths. Reads tokens, so that nothing hides in an unexpanded macro.
+//! Reads which paths a source file names, wherever they stand: imports, expressions, types,
+//! attributes, macro bodies, serde's string paths. It reads tokens, so that nothing hides in an
+//! unexpanded macro.
 
 use syn::buffer::{Cursor, TokenBuffer};
 
-/// What a file reaches for.
+/// The references of a file.
 #[derive(Debug, Default)]
 pub struct References {
-    /// Paths, in the order they stand.
+    /// The paths, in their order in the file.
     pub paths: Vec<Reference>,
-    /// Modules declared here.
+    /// The modules that are declared here.
     pub modules: Vec<String>,
-    /// Method calls by name and number of arguments.
+    /// The method calls, by name and number of arguments.
     pub calls: Vec<(String, usize)>,
 }
 
 /// One path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reference {
-    /// Whether it leads into this crate, from its root; else it begins with a crate or a local name.
+    /// Whether it leads into this crate, from its root. Otherwise it begins with a crate or a local
+    /// name.
     pub inside: bool,
     /// The names on the way; `*` for a glob.
     pub segments: Vec<String>,
@@ -28,14 +30,15 @@ pub struct Reference {
 }
 
 impl Reference {
-    /// As it would be written.
+    /// Returns the path as it would be written.
     pub fn text(&self) -> String {
         let root = if self.inside { "crate::" } else { "" };
         format!("{root}{}", self.segments.join("::"))
     }
 }
 
-/// The module path of a file: `src/a/b.rs` is `a::b`, `src/a/mod.rs` is `a`, `src/lib.rs` the root.
+/// Returns the module path of a file: `src/a/b.rs` is `a::b`, `src/a/mod.rs` is `a`, `src/lib.rs`
+/// is the root.
 pub fn module_of(path: &str) -> Vec<String> {
     let inner = path.trim_start_matches("src/").trim_end_matches(".rs");
     inner
@@ -45,7 +48,7 @@ pub fn module_of(path: &str) -> Vec<String> {
         .collect()
 }
 
-/// Reads a file's tokens. `None` when they are not Rust.
+/// Reads a file's tokens. Returns `None` if they are not Rust.
 pub fn read(path: &str, source: &str) -> Option<References> {
     syn::parse_file(source).ok()?;
     let tokens = TokenBuffer::new2(source.parse().ok()?);
@@ -54,7 +57,7 @@ pub fn read(path: &str, source: &str) -> Option<References> {
     Some(reader.found)
 }
 
-/// Where a path stands.
+/// The position of a path.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Place {
     Anywhere,
@@ -109,7 +112,7 @@ impl Reader {
         }
     }
 
-    /// Reads a path, or the tree of an import, that continues `base`; gives what follows it.
+    /// Reads a path, or the tree of an import, that continues `base`. Returns what follows it.
     fn tree<'a>(&mut self, mut at: Cursor<'a>, base: &[String], place: Place) -> Cursor<'a> {
         let mut segments = base.to_vec();
         if let (true, Some(after)) = (base.is_empty(), colons(at)) {
@@ -155,7 +158,7 @@ impl Reader {
         }
     }
 
-    /// A string such as serde's `with = "crate::a::b"`.
+    /// Reads a string such as serde's `with = "crate::a::b"`.
     fn string_path(&mut self, literal: &str) {
         let text = literal.trim_matches('"');
         if text.starts_with("crate::") || text.starts_with("super::") {
@@ -205,7 +208,7 @@ fn punct(at: Cursor<'_>, wanted: char) -> Option<Cursor<'_>> {
     at.punct().filter(|(found, _)| found.as_char() == wanted).map(|(_, after)| after)
 }
 
-/// `::`, but not the colon of `a: ::b`.
+/// Reads `::`, but not the colon of `a: ::b`.
 fn colons(at: Cursor<'_>) -> Option<Cursor<'_>> {
     let second = punct(at, ':')?;
     let after = punct(second, ':')?;
@@ -229,7 +232,7 @@ fn is_braced(at: Cursor<'_>) -> bool {
     at.token_tree().is_some_and(|(tree, _)| tree.to_string().starts_with('{'))
 }
 
-/// `.name(…)`, with the cursor before the arguments afterwards.
+/// Reads `.name(…)`. Afterwards the cursor stands before the arguments.
 fn method_call(at: Cursor<'_>) -> Option<(String, usize, Cursor<'_>)> {
     let (name, after) = punct(at, '.')?.ident()?;
     let (mut body, _, _, _) = after.any_group()?;

@@ -3,7 +3,7 @@
 
 use super::references::{Reference, References, module_of, read};
 
-/// Top-level modules by layer. A module may use only modules of a lower number.
+/// The top-level modules by layer. A module may use only modules of a lower number.
 pub const LAYERS: [(u8, &[&str]); 11] = [
     (1, &["domain"]),
     (2, &["config"]),
@@ -18,7 +18,7 @@ pub const LAYERS: [(u8, &[&str]); 11] = [
     (11, &["cli"]),
 ];
 
-/// Crates and the modules that alone may name them. `main` stands for `src/main.rs`.
+/// Crates, and the modules that alone may name them. `main` stands for `src/main.rs`.
 const CRATES: [(&[&str], &[&str]); 5] = [
     (&["sqlx"], &["store"]),
     (&["tokio_postgres", "postgres", "refinery"], &["store", "embedded"]),
@@ -38,12 +38,12 @@ const CRATES: [(&[&str], &[&str]); 5] = [
     (&["dotenvy"], &["config"]),
 ];
 
-/// The modules that may open what is sealed: the keyring, and where opening is defined.
+/// The modules that may open sealed values: the keyring, and the module that defines the opening.
 const OPENERS: [&str; 2] = ["keyring", "crypto"];
 
 const MOST_LINES: usize = 400;
 
-/// Everything that is wrong with a file, one line each.
+/// Returns everything that is wrong with a file, one line each.
 pub fn violations(path: &str, source: &str) -> Vec<String> {
     let mut found = Vec::new();
     if !source.starts_with("//!") {
@@ -67,7 +67,8 @@ pub fn violations(path: &str, source: &str) -> Vec<String> {
     found.iter().map(|what| format!("{path}: {what}")).collect()
 }
 
-/// The module directly under the root that a file belongs to; `lib` and `main` for the roots.
+/// Returns the module directly under the root that a file belongs to. The roots are `lib` and
+/// `main`.
 pub fn top_module(path: &str) -> String {
     let root = if path.ends_with("main.rs") { "main" } else { "lib" };
     module_of(path).first().map_or_else(|| root.to_owned(), Clone::clone)
@@ -118,7 +119,8 @@ fn wrong_crates(own: &str, references: &References) -> Vec<String> {
             .any(|path| path.inside && path.segments.last().is_some_and(is_redis));
     let mut found = Vec::new();
     for path in &references.paths {
-        // Names further on in a path count too: a crate handed on by another module is that crate.
+        // Names further on in a path count too, because a crate that another module hands on is
+        // still that crate.
         let begin = usize::from(path.inside);
         for (index, name) in path.segments.iter().enumerate().skip(begin) {
             let is_our_redis = name == "redis" && (has_our_redis || index > 0);

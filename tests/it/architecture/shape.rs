@@ -1,5 +1,5 @@
-//! The shape of functions and names (style.md "Shape"): what a call says at its place, and one meaning
-//! for each type's name.
+//! The shape of functions and names (style.md "Shape"): a call is clear at its place, and each
+//! type's name has one meaning.
 
 use std::collections::BTreeMap;
 
@@ -9,10 +9,10 @@ use syn::{
     TraitItemFn, Type,
 };
 
-/// Parameters besides `self`. More are fields of a struct with a name.
+/// The most parameters besides `self`. More parameters become the fields of a named struct.
 const MOST_PARAMETERS: usize = 5;
 
-/// Functions that may have a parameter of a kind that others may not, each with its reason.
+/// The functions that may have a parameter that others may not have, each with its reason.
 const EXCEPTIONS: [(&str, &str, &str); 4] = [
     ("src/domain/json.rs", "visit_bool", "a trait of serde says so"),
     ("src/tiers/hot.rs", "weight", "a trait of quick_cache gives the key, which is a pair"),
@@ -25,7 +25,7 @@ struct Functions<'a> {
     found: Vec<String>,
 }
 
-/// What is wrong with the parameters of a file's functions, one line each.
+/// Returns what is wrong with the parameters of a file's functions, one line each.
 pub fn faults(path: &str, source: &str) -> Vec<String> {
     let file = syn::parse_file(source).unwrap();
     let mut functions = Functions { path, found: Vec::new() };
@@ -112,7 +112,7 @@ impl Visit<'_> for Names {
     }
 }
 
-/// Names of types that several files give, each with these files.
+/// Returns the names of types that several files define, each with these files.
 pub fn shared_names(files: &[(String, String)]) -> BTreeMap<String, Vec<&str>> {
     let mut owners: BTreeMap<String, Vec<&str>> = BTreeMap::new();
     for (path, source) in files {

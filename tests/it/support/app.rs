@@ -33,13 +33,13 @@ use super::upstream::TestUpstream;
 /// The master key of tests.
 pub const MASTER_KEYS: &str = "k1:MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 
-/// What a token's hash costs where a test promises nothing about it.
+/// The cost of a token's hash where a test promises nothing about it.
 const CHEAP: HashCost = HashCost { memory_kib: 8, passes: 1 };
 
 /// The prices of the tests' upstream: 0.15 and 0.60 dollars a million.
 pub const PRICES: Prices = Prices { prompt: Usd(150_000), completion: Usd(600_000) };
 
-/// What a test wants of its service.
+/// The service that a test wants.
 pub struct Builder {
     db: Option<TestDb>,
     clock: Arc<dyn Clock>,
@@ -52,18 +52,18 @@ pub struct Builder {
 
 /// A running service.
 pub struct TestApp {
-    /// Its database.
+    /// The database.
     pub db: TestDb,
     /// A caller without a token.
     pub client: Client,
-    /// Its upstream; not asked when a test gave another.
+    /// The upstream. It is not asked when a test gave another one.
     pub upstream: TestUpstream,
     running: Box<Running>,
 }
 
-/// A tenant with a token for each role it may hold.
+/// A tenant with a token for each role that it may hold.
 pub struct Tenant {
-    /// Its id.
+    /// The tenant's id.
     pub id: TenantId,
     /// A caller with the role app.
     pub app: Client,
@@ -110,67 +110,67 @@ impl Default for Builder {
 }
 
 impl Builder {
-    /// On this database instead of a fresh one.
+    /// Uses this database instead of a fresh one.
     pub fn db(mut self, db: &TestDb) -> Self {
         self.db = Some(db.clone());
         self
     }
 
-    /// With this clock.
+    /// Uses this clock.
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
         self
     }
 
-    /// With this source of ids.
+    /// Uses this source of ids.
     pub fn ids(mut self, ids: Arc<dyn Ids>) -> Self {
         self.ids = ids;
         self
     }
 
-    /// With this Redis.
+    /// Uses this Redis.
     pub fn redis_url(mut self, url: &str) -> Self {
         let timeout = Duration::from_millis(500);
         self.settings.redis = Some(RedisSettings { urls: vec![url.to_owned()], timeout });
         self
     }
 
-    /// With the keys of this file.
+    /// Uses the keys of this file.
     pub fn key_file(mut self, path: &Path) -> Self {
         self.keys = Some(path.to_owned());
         self
     }
 
-    /// With what production's hashes cost.
+    /// Hashes tokens at the cost of production.
     pub fn full_hash_cost(mut self) -> Self {
         self.hash_cost = HashCost::FULL;
         self
     }
 
-    /// Without an upstream.
+    /// Has no upstream.
     pub fn no_upstream(mut self) -> Self {
         self.upstream = Some(Arc::new(Nothing));
         self
     }
 
-    /// With this upstream.
+    /// Uses this upstream.
     pub fn upstream(mut self, upstream: Arc<dyn Upstream>) -> Self {
         self.upstream = Some(upstream);
         self
     }
 
-    /// With other settings.
+    /// Changes the settings.
     pub fn settings(mut self, change: impl FnOnce(&mut AppSettings)) -> Self {
         change(&mut self.settings);
         self
     }
 
-    /// Starts it.
+    /// Starts the service.
     pub async fn start(self) -> TestApp {
         self.try_start().await.unwrap()
     }
 
-    /// Starts it, or says why not.
+    /// Starts the service, or returns why it does not start.
     pub async fn try_start(self) -> Result<TestApp, AppError> {
         let db = match self.db {
             Some(db) => db,
@@ -199,7 +199,7 @@ impl Builder {
     }
 }
 
-/// The tests' upstream as the service sees it.
+/// Makes the tests' upstream as the service sees it.
 pub fn openai(fake: &TestUpstream, clock: Arc<dyn Clock>) -> Arc<dyn Upstream> {
     let settings = OpenAiSettings {
         base_url: fake.url().to_owned(),
@@ -213,27 +213,27 @@ pub fn openai(fake: &TestUpstream, clock: Arc<dyn Clock>) -> Arc<dyn Upstream> {
 }
 
 impl TestApp {
-    /// What a test wants of its service.
+    /// Begins to describe a service.
     pub fn builder() -> Builder {
         Builder::default()
     }
 
-    /// A service as most tests want it.
+    /// Starts a service as most tests want it.
     pub async fn start() -> Self {
         Builder::default().start().await
     }
 
-    /// The use cases.
+    /// Returns the rooms of use cases.
     pub fn rooms(&self) -> &App {
         self.running.app()
     }
 
-    /// Where it listens.
+    /// Returns the URL at which it listens.
     pub fn base(&self) -> String {
         format!("http://{}", self.running.address())
     }
 
-    /// A new tenant.
+    /// Makes a tenant.
     pub async fn tenant(&self, slug: &str) -> Tenant {
         let rooms = self.rooms();
         let record = rooms.calls.command_line_record();
@@ -251,14 +251,14 @@ impl TestApp {
         }
     }
 
-    /// A caller with the role operator.
+    /// Makes a caller with the role operator.
     pub async fn operator(&self) -> Client {
         let slug = TenantSlug::parse("installation").unwrap();
         let tenant = self.rooms().administration.find_tenant(&slug).await.unwrap();
         self.client.with_token(&self.token(tenant.id, &[Role::Operator]).await)
     }
 
-    /// A new token of a tenant.
+    /// Makes a token of a tenant.
     pub async fn token(&self, tenant: TenantId, roles: &[Role]) -> String {
         let roles = roles.iter().copied().collect();
         let App { administration, calls, .. } = self.rooms();
@@ -268,7 +268,7 @@ impl TestApp {
         made.unwrap().text.to_string()
     }
 
-    /// Stops it; every task must end by itself.
+    /// Stops the service. Every task must end by itself.
     pub async fn stop(self) {
         assert!(self.running.stop().await, "a task was left behind");
     }

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use super::document;
 
-/// The sockets of all callers. Made once, since it reads the system's certificates; none is kept
-/// after its reply, so that a service that stops waits for no idle one.
+/// The sockets of all callers. The client is made once, because it reads the system's certificates.
+/// It keeps no socket after a reply, so that a service that stops waits for no idle one.
 static HTTP: LazyLock<reqwest::Client> = LazyLock::new(|| {
     reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build().unwrap()
 });
@@ -22,38 +22,38 @@ pub struct Client {
     headers: HeaderMap,
 }
 
-/// What came back.
+/// A reply of the service.
 #[derive(Debug, Clone)]
 pub struct Reply {
-    /// HTTP status.
+    /// The HTTP status.
     pub status: u16,
-    /// Headers.
+    /// The headers.
     pub headers: HeaderMap,
-    /// The body's text.
+    /// The text of the body.
     pub text: String,
-    /// The body as JSON; null when it is none.
+    /// The body as JSON; null if it is none.
     pub body: Value,
 }
 
 impl Reply {
-    /// A header's text.
+    /// Returns the text of a header.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 
-    /// The last part of a problem's `type`.
+    /// Returns the last part of a problem's `type`.
     pub fn problem(&self) -> &str {
         let kind = self.body["type"].as_str().unwrap_or("none");
         kind.rsplit(':').next().unwrap()
     }
 
-    /// The pointers of a problem's fields.
+    /// Returns the pointers of a problem's fields.
     pub fn pointers(&self) -> Vec<&str> {
         let errors = self.body["errors"].as_array().map(Vec::as_slice).unwrap_or_default();
         errors.iter().map(|error| error["pointer"].as_str().unwrap()).collect()
     }
 
-    /// The reply, which must have this status.
+    /// Returns the reply, which must have this status.
     #[track_caller]
     pub fn expect(self, status: u16) -> Self {
         assert_eq!(self.status, status, "{}", self.text);
@@ -62,22 +62,22 @@ impl Reply {
 }
 
 impl Client {
-    /// A caller without a token.
+    /// Makes a caller without a token.
     pub fn new(base: &str) -> Self {
         Self { http: HTTP.clone(), base: base.to_owned(), headers: HeaderMap::new() }
     }
 
-    /// The same caller at another service.
+    /// Returns the same caller at another service.
     pub fn at(&self, base: &str) -> Self {
         Self { base: base.to_owned(), ..self.clone() }
     }
 
-    /// The same caller with a token.
+    /// Returns the same caller with a token.
     pub fn with_token(&self, token: &str) -> Self {
         self.with_header("authorization", &format!("Bearer {token}"))
     }
 
-    /// The same caller with one more header, in place of one of the same name.
+    /// Returns the same caller with one more header, in place of one of the same name.
     pub fn with_header(&self, name: &str, value: &str) -> Self {
         let mut caller = self.clone();
         let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
@@ -85,7 +85,7 @@ impl Client {
         caller
     }
 
-    /// The same caller with one more header beside those of the same name.
+    /// Returns the same caller with one more header beside those of the same name.
     pub fn with_another_header(&self, name: &str, value: &str) -> Self {
         let mut caller = self.clone();
         let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
@@ -132,7 +132,8 @@ impl Client {
         self.post("/api/ai-cache/query", body).await
     }
 
-    /// Asks a question of a service that may be killed meanwhile: `None` when no whole reply came.
+    /// Asks a question of a service that may be killed meanwhile. Returns `None` if no whole reply
+    /// came.
     pub async fn try_ask(&self, query: &str) -> Option<Reply> {
         const PATH: &str = "/api/ai-cache/query";
         let request = self.request("POST", PATH).json(&json!({ "query": query }));
@@ -146,13 +147,13 @@ impl Client {
 }
 
 impl Client {
-    /// Asks a question without holding the reply against the document: for great numbers, of which
-    /// the checks would take more than the answers.
+    /// Asks a question without comparing the reply with the document. It is for great numbers, for
+    /// which the checks would take longer than the answers.
     pub async fn ask_quickly(&self, query: &str) -> Reply {
         self.query_quickly(&json!({ "query": query })).await
     }
 
-    /// The same with a whole question.
+    /// Asks a whole question without comparing the reply with the document.
     pub async fn query_quickly(&self, body: &Value) -> Reply {
         take(self.request("POST", "/api/ai-cache/query").json(body)).await.unwrap()
     }
@@ -162,7 +163,7 @@ async fn receive(method: &str, path: &str, request: RequestBuilder) -> Reply {
     try_receive(method, path, request).await.unwrap()
 }
 
-/// A whole reply, or why there is none.
+/// Receives a whole reply, or returns why there is none.
 async fn try_receive(
     method: &str,
     path: &str,

@@ -1,4 +1,4 @@
-//! The API document, and whether a reply is what it says of its route.
+//! The API document, and the check that a reply is what the document says of its route.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex};
@@ -13,11 +13,11 @@ use super::Reply;
 pub static DOCUMENT: LazyLock<Value> =
     LazyLock::new(|| serde_json::from_str(&openapi::text().unwrap()).unwrap());
 
-/// The schemas of the document that a reply was held against, each compiled once. A schema is known
-/// by its address, since the document stays where it is.
+/// The schemas of the document that a reply was compared with, each compiled once. The address of a
+/// schema identifies it, because the document stays where it is.
 static VALIDATORS: LazyLock<Mutex<HashMap<usize, Arc<Validator>>>> = LazyLock::new(Mutex::default);
 
-/// Whether a path of the document is what was asked for.
+/// Returns whether a path of the document is the one that was asked for.
 fn matches(template: &str, path: &str) -> bool {
     let path = path.split('?').next().unwrap();
     let (wanted, given) = (template.split('/'), path.split('/'));
@@ -25,8 +25,8 @@ fn matches(template: &str, path: &str) -> bool {
         && wanted.zip(given).all(|(wanted, given)| wanted.starts_with('{') || wanted == given)
 }
 
-/// Panics when a reply is not what the document says of its route. Requests for what the document
-/// does not name must get a problem.
+/// Panics when a reply is not what the document says of its route. A request for a route that the
+/// document does not name must get a problem.
 pub fn check(method: &str, path: &str, reply: &Reply) {
     assert!(reply.header("x-request-id").is_some(), "{method} {path} has no request id");
     let paths = DOCUMENT["paths"].as_object().unwrap();
@@ -66,7 +66,7 @@ pub fn check(method: &str, path: &str, reply: &Reply) {
     }
 }
 
-/// The validator of a schema of the document.
+/// Returns the validator of a schema of the document.
 fn validator(schema: &'static Value) -> Arc<Validator> {
     let address = std::ptr::from_ref(schema).addr();
     let mut validators = VALIDATORS.lock().unwrap();

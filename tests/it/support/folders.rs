@@ -9,18 +9,19 @@ use nix::sys::signal::kill;
 use nix::sys::statvfs::statvfs;
 use nix::unistd::Pid;
 
-/// Where Linux keeps files in memory.
+/// The folder where Linux keeps files in memory.
 const MEMORY: &str = "/dev/shm";
 
-/// Bytes that must be free there: the databases of the tests that run at a time, with their logs.
+/// The bytes that must be free there: the databases of the tests that run at a time, with their
+/// logs.
 const NEEDED_BYTES: u64 = 3 * 1024 * 1024 * 1024;
 
-/// What the folder of each run is called, before the id of its process.
+/// The beginning of the name of each run's folder, before the id of its process.
 const PREFIX: &str = "ai-cache-tests-";
 
 static COUNT: AtomicU64 = AtomicU64::new(0);
 
-/// This run's folder in memory; on a disk where the system has too little memory for files.
+/// This run's folder in memory. It is on a disk where the system has too little memory for files.
 static IN_MEMORY: LazyLock<PathBuf> = LazyLock::new(|| {
     let memory = Path::new(MEMORY);
     let free = statvfs(memory).map_or(0, |fs| fs.blocks_available() * fs.fragment_size());
@@ -30,14 +31,14 @@ static IN_MEMORY: LazyLock<PathBuf> = LazyLock::new(|| {
 /// This run's folder in the system's folder for temporary files.
 static ON_DISK: LazyLock<PathBuf> = LazyLock::new(|| own_folder(&std::env::temp_dir()));
 
-/// Makes this run's folder under `parent`, after removing those of runs that are over. Others may
-/// pass through: servers run as users of their own when the tests run as root.
+/// Makes this run's folder under `parent`, after removing those of runs that are over. Other users
+/// may pass through it, because servers run as users of their own when the tests run as root.
 fn own_folder(parent: &Path) -> PathBuf {
     for entry in std::fs::read_dir(parent).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let pid = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.parse().ok());
         if pid.is_some_and(|pid| kill(Pid::from_raw(pid), None).is_err()) {
-            // Another user's run may have left it.
+            // Another user's run may have left the folder.
             let _kept = std::fs::remove_dir_all(entry.path());
         }
     }
@@ -53,12 +54,12 @@ fn make(parent: &Path, name: &str) -> PathBuf {
     folder
 }
 
-/// A new folder, in memory where the system has enough.
+/// Makes a new folder, in memory where the system has enough.
 pub fn scratch(name: &str) -> PathBuf {
     make(&IN_MEMORY, name)
 }
 
-/// A new folder on a disk, for tests of what must survive a crash.
+/// Makes a new folder on a disk, for tests of data that must survive a crash.
 pub fn scratch_on_disk(name: &str) -> PathBuf {
     make(&ON_DISK, name)
 }

@@ -12,12 +12,13 @@ use tokio::task::JoinSet;
 pub struct Link {
     address: SocketAddr,
     cut: watch::Sender<bool>,
-    /// Holds the accepting task, which holds the connections' tasks: dropped, all are aborted.
+    /// Holds the accepting task, which holds the tasks of the connections. Dropping it aborts all
+    /// of them.
     _tasks: JoinSet<()>,
 }
 
 impl Link {
-    /// To the Redis of a URL.
+    /// Makes a link to the Redis of a URL.
     pub async fn to_redis(url: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -27,12 +28,12 @@ impl Link {
         Self { address, cut, _tasks: tasks }
     }
 
-    /// The way through it.
+    /// Returns the URL that leads through the link.
     pub fn redis_url(&self) -> String {
         format!("redis://{}", self.address)
     }
 
-    /// Cuts every connection, now and until it is mended.
+    /// Cuts every connection, now and until the link is mended.
     pub fn cut(&self) {
         self.cut.send_replace(true);
     }
@@ -51,7 +52,7 @@ async fn accept(listener: TcpListener, url: Arc<str>, cut: watch::Receiver<bool>
     }
 }
 
-/// One connection. Cutting it is dropping it.
+/// Serves one connection. Dropping it cuts it.
 async fn serve(client: TcpStream, url: Arc<str>, mut cut: watch::Receiver<bool>) {
     tokio::select! {
         biased;

@@ -1,4 +1,4 @@
-//! Many callers of several tenants at once, who check what they get: each answer carries its
+//! Many callers of several tenants at once, who check their answers: each answer carries its
 //! tenant, its question and the count of invalidations before it was made.
 
 use std::collections::HashSet;
@@ -13,14 +13,14 @@ use tokio::time::Instant;
 
 use super::{TestApp, TestDb, wait_until};
 
-/// Callers at a time.
+/// The callers at a time.
 const CALLERS: usize = 64;
-/// Questions of a tenant that are asked again and again.
+/// The questions of a tenant that are asked again and again.
 pub const KNOWN: usize = 40;
-/// Requests between two invalidations.
+/// The requests between two invalidations.
 const INVALIDATE_EACH: usize = 100;
 
-/// How long an unused connection is kept: shorter than the service does.
+/// The time that an unused connection is kept. It is shorter than the service's.
 const IDLE: Duration = Duration::from_secs(1);
 
 /// Callers of a service.
@@ -29,27 +29,27 @@ pub struct Load {
     base: String,
     callers: Vec<Caller>,
     next: AtomicUsize,
-    /// How many invalidations were begun: what the upstream writes into its answers.
+    /// The number of begun invalidations, which the upstream writes into its answers.
     begun: Arc<AtomicU64>,
 }
 
 struct Caller {
     token: String,
     admin_token: String,
-    /// The invalidations before the last that was answered: no older answer may come.
+    /// The invalidations before the last one that was answered. No older answer may come.
     oldest: AtomicU64,
 }
 
-/// What came back.
+/// The replies to a load.
 #[derive(Debug, Default)]
 pub struct Report {
     pub replies: usize,
     pub failed: usize,
-    /// How the failed ones ended.
+    /// The ways in which failed requests ended.
     failures: Vec<String>,
     /// Answers to another tenant or question.
     pub foreign: usize,
-    /// Answers from before an invalidation that was answered when they were asked for.
+    /// Answers from before an invalidation that had been answered when they were asked for.
     pub stale: usize,
     pub hot: usize,
     pub warm: usize,
@@ -111,7 +111,7 @@ impl Report {
         self.audit_ids.extend(other.audit_ids);
     }
 
-    /// How many records of its replies with data there are.
+    /// Counts the records of its replies with data.
     pub async fn records(&self, db: &TestDb) -> usize {
         let ids: HashSet<&String> = self.audit_ids.iter().collect();
         assert_eq!(ids.len(), self.audit_ids.len(), "no two replies name one record");
@@ -120,12 +120,12 @@ impl Report {
         usize::try_from(row.get::<_, i64>(0)).unwrap()
     }
 
-    /// Replies with data.
+    /// Returns the number of replies with data.
     pub fn answered(&self) -> usize {
         self.audit_ids.len()
     }
 
-    /// In a line.
+    /// Returns the tally in a line.
     pub fn line(&self) -> String {
         let Self { replies, failed, foreign, stale, hot, warm, cold, upstream, .. } = self;
         format!(
@@ -144,7 +144,7 @@ struct Asked {
 }
 
 impl Load {
-    /// Callers of `tenants` tenants, made for it.
+    /// Makes callers of `tenants` tenants, which it makes too.
     pub async fn new(app: &TestApp, tenants: usize) -> Self {
         let begun = Arc::new(AtomicU64::new(0));
         let told = Arc::clone(&begun);
@@ -158,7 +158,7 @@ impl Load {
             let admin_token = app.token(tenant.id, &[Role::Admin]).await;
             callers.push(Caller { token, admin_token, oldest: AtomicU64::new(0) });
         }
-        // Connections that the service is about to close are not used again.
+        // A connection that the service is about to close is not used again.
         let http = reqwest::Client::builder().no_proxy().pool_idle_timeout(IDLE).build().unwrap();
         Self { http, base: app.base(), callers, next: AtomicUsize::new(0), begun }
     }
@@ -199,7 +199,8 @@ impl Load {
         report.note(asked, begun.elapsed(), reply);
     }
 
-    /// Everything of one tenant, which the others keep; returns how many were answered.
+    /// Invalidates everything of one tenant, which the others keep. Returns the number of
+    /// invalidations that were answered.
     async fn invalidate(&self, index: usize) -> usize {
         let caller = &self.callers[index / INVALIDATE_EACH % self.callers.len()];
         let count = self.begun.fetch_add(1, Ordering::SeqCst) + 1;
@@ -208,7 +209,7 @@ impl Load {
             .post(format!("{}/api/ai-cache/invalidate", self.base))
             .bearer_auth(&caller.admin_token)
             .json(&json!({ "invalidateAll": true }));
-        // A starved machine may refuse a change in time: nothing is promised then.
+        // A starved machine may fail to make a change in time. Nothing is promised then.
         let done = request.send().await.unwrap().status() == 200;
         if done {
             caller.oldest.fetch_max(count, Ordering::SeqCst);
@@ -216,7 +217,8 @@ impl Load {
         usize::from(done)
     }
 
-    /// So many requests, one in five a new question; beside them `faults`, told how far they are.
+    /// Makes this many requests, one in five with a new question. Beside them it runs `faults`,
+    /// which can see how far they are.
     pub async fn run(&self, requests: usize, faults: impl Future<Output = ()>) -> Report {
         let first = self.next.load(Ordering::SeqCst);
         let one = async || {
@@ -244,7 +246,7 @@ impl Load {
         whole
     }
 
-    /// Waits until so many requests were begun since the load was made.
+    /// Waits until this many requests were begun since the load was made.
     pub async fn reached(&self, count: usize) {
         wait_until("the load goes on", || {
             let begun = self.next.load(Ordering::SeqCst);
@@ -253,7 +255,7 @@ impl Load {
         .await;
     }
 
-    /// How many requests were begun so far.
+    /// Returns the number of requests that were begun so far.
     pub fn begun(&self) -> usize {
         self.next.load(Ordering::SeqCst)
     }

@@ -23,13 +23,13 @@ pub use services::TestDb;
 use std::future::Future;
 use std::time::Duration;
 
-/// How often a fault is made: `small` times in every run, `full` times in `make chaos`.
+/// Returns the number of times that a fault is made: `small` in every run, `full` in `make chaos`.
 pub fn rounds(small: usize, full: usize) -> usize {
     if std::env::var_os("CHAOS").is_some() { full } else { small }
 }
 
-/// Polls until `probe` gives a value; panics with `what` after a minute, which is no promise but
-/// the end of a test that hangs: a busy machine recovers a killed Postgres in many seconds.
+/// Polls until `probe` gives a value. Panics with `what` after a minute: that is no promise, but
+/// the end of a test that hangs, because a busy machine recovers a killed Postgres in many seconds.
 pub async fn wait_until<T, F: Future<Output = Option<T>>>(
     what: &str,
     mut probe: impl FnMut() -> F,

@@ -1,5 +1,6 @@
-//! Stands between the service and Postgres: cuts connections at the moment a commit of audit records
-//! was sent, and plays a Postgres that is out of reach. Its tasks end when it is dropped.
+//! A proxy between the service and Postgres. It cuts connections at the moment when a commit of
+//! audit records was sent, and plays a Postgres that is out of reach. Its tasks end when it is
+//! dropped.
 
 use std::collections::HashSet;
 use std::io;
@@ -12,33 +13,34 @@ use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-/// Proxy of one test.
+/// The proxy of one test.
 pub struct PgProxy {
     url: String,
     shared: Arc<Shared>,
-    /// Holds the accepting task, which holds the connections' tasks: dropped, all are aborted.
+    /// Holds the accepting task, which holds the tasks of the connections. Dropping it aborts all
+    /// of them.
     _tasks: JoinSet<()>,
 }
 
 struct Shared {
     socket: PathBuf,
     down: watch::Sender<bool>,
-    /// How many of the next commits are to be cut, by what they commit.
+    /// The number of the next commits that are cut, by what they commit.
     to_cut: [AtomicUsize; 2],
     cut: [AtomicUsize; 2],
 }
 
-/// What a commit makes durable.
+/// The content of a commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Commit {
-    /// The writer's: one statement, committed by itself.
+    /// A batch of the writer: one statement that is committed by itself.
     Batch,
     /// A change with its record.
     Change,
 }
 
 impl PgProxy {
-    /// In front of the server of a URL that names a socket's folder.
+    /// Starts a proxy before the server of a URL that names a socket's folder.
     pub async fn start(url: &str) -> Self {
         let (role, rest) = url.split_once('@').unwrap();
         let (address, database) = rest.split_once('/').unwrap();
@@ -57,7 +59,7 @@ impl PgProxy {
         Self { url, shared, _tasks: tasks }
     }
 
-    /// The way through it.
+    /// Returns the URL that leads through the proxy.
     pub fn url(&self) -> &str {
         &self.url
     }
@@ -67,12 +69,12 @@ impl PgProxy {
         self.shared.to_cut[what as usize].store(count, Ordering::SeqCst);
     }
 
-    /// How many commits of this kind were cut.
+    /// Returns the number of commits of this kind that were cut.
     pub fn cuts(&self, what: Commit) -> usize {
         self.shared.cut[what as usize].load(Ordering::SeqCst)
     }
 
-    /// Cuts every connection, now and until it is up again.
+    /// Cuts every connection, now and until the proxy is up again.
     pub fn take_down(&self) {
         self.shared.down.send_replace(true);
     }
@@ -91,8 +93,8 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     }
 }
 
-/// One connection. Cutting it is dropping it: what was sent stays with the server, what the server
-/// answers reaches nobody.
+/// Serves one connection. Dropping it cuts it: the server keeps what was sent, and its answer
+/// reaches nobody.
 async fn serve(client: TcpStream, shared: Arc<Shared>) {
     let Ok(server) = UnixStream::connect(&shared.socket).await else { return };
     let (from_client, mut to_client) = client.into_split();
@@ -106,7 +108,7 @@ async fn serve(client: TcpStream, shared: Arc<Shared>) {
     }
 }
 
-/// Forwards what the client sends, up to the commit that is to be cut.
+/// Forwards what the client sends, up to the commit that must be cut.
 async fn forward(
     mut client: impl AsyncRead + Unpin,
     mut server: impl AsyncWriteExt + Unpin,
@@ -134,7 +136,7 @@ async fn forward(
 }
 
 impl Shared {
-    /// Whether this commit is one that is cut.
+    /// Returns whether this commit is one that is cut.
     fn cuts(&self, what: Commit) -> bool {
         let take = |left: usize| left.checked_sub(1);
         let what = what as usize;
@@ -144,18 +146,18 @@ impl Shared {
     }
 }
 
-/// What is known of a connection.
+/// The state of a connection.
 #[derive(Default)]
 struct Session {
     /// Prepared statements that insert audit records.
     inserts: HashSet<Vec<u8>>,
     in_transaction: bool,
-    /// Whether records were inserted that are not committed.
+    /// Whether records were inserted that are not committed yet.
     pending: bool,
 }
 
 impl Session {
-    /// What a message commits, when that is audit records.
+    /// Returns the content that a message commits, if that is audit records.
     fn commit(&mut self, kind: u8, body: &[u8]) -> Option<Commit> {
         let mut texts = body.split(|byte| *byte == 0);
         let first = texts.next().unwrap_or_default();

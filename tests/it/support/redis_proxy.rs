@@ -1,5 +1,5 @@
-//! Stands between the service and Redis and holds each reply back for a while. Its tasks end when it
-//! is dropped.
+//! A proxy between the service and Redis that holds each reply back for a while. Its tasks end when
+//! it is dropped.
 
 use std::time::Duration;
 
@@ -10,16 +10,18 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
-/// Proxy of one test.
+/// The proxy of one test.
 pub struct RedisProxy {
-    /// Where it listens.
+    /// The URL at which it listens.
     pub url: String,
-    /// Holds the accepting task, which holds the connections' tasks: dropped, all are aborted.
+    /// Holds the accepting task, which holds the tasks of the connections. Dropping it aborts all
+    /// of them.
     _tasks: JoinSet<()>,
 }
 
 impl RedisProxy {
-    /// In front of a port of loopback. The delay of what comes next is `delay` of how much came.
+    /// Starts a proxy before a port of loopback. `delay` says from the number of bytes that came
+    /// how long the next ones are held back.
     pub async fn start(port: u16, delay: fn(usize) -> Duration) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("redis://{}", listener.local_addr().unwrap());

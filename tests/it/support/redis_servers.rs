@@ -17,19 +17,20 @@ use super::folders::scratch;
 use super::services::{COUNT_VALUES, search_path};
 use super::wait_until;
 
-/// How long a master of the cluster is silent before the others replace it, in milliseconds.
+/// The time in milliseconds after which the others replace a silent master of the cluster.
 const NODE_TIMEOUT: &str = "1000";
 
-/// A server of a test's own.
+/// A Redis server of one test.
 pub struct RedisProcess {
     child: Child,
     folder: PathBuf,
     arguments: Vec<String>,
-    /// Its port without TLS.
+    /// The port without TLS.
     pub port: u16,
 }
 
-/// A port that nobody listens on and no other test gets, below those that the system gives away.
+/// Returns a port that nobody listens on and that no other test gets, below those that the system
+/// gives away.
 pub fn own_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let spread = u16::try_from(std::process::id() % 150).unwrap() * 100;
@@ -75,12 +76,12 @@ impl RedisProcess {
         .await;
     }
 
-    /// Where it is without TLS.
+    /// Returns its URL without TLS.
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    /// Connects to it alone.
+    /// Connects to this server alone.
     pub async fn connect(&self) -> RedisResult<MultiplexedConnection> {
         Client::open(self.url())?.get_multiplexed_async_connection().await
     }
@@ -89,13 +90,13 @@ impl RedisProcess {
         command.query_async(&mut self.connect().await?).await
     }
 
-    /// Asks it alone.
+    /// Asks this server alone.
     pub async fn run<T: FromRedisValue>(&self, words: &[&str]) -> T {
         let command = words.iter().fold(Cmd::new(), |mut made, word| made.arg(word).clone());
         self.try_run(&command).await.unwrap()
     }
 
-    /// A field of what it tells of itself.
+    /// Returns a field of what the server tells about itself.
     pub async fn info(&self, section: &str, field: &str) -> String {
         let text: String = self.run(&["INFO", section]).await;
         let found = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
@@ -122,7 +123,7 @@ impl RedisProcess {
 
 impl Drop for RedisProcess {
     fn drop(&mut self) {
-        // It may have been killed by its test.
+        // The test may have killed it.
         let _gone = self.child.kill().and_then(|()| self.child.wait());
     }
 }
@@ -134,7 +135,7 @@ pub struct RedisCluster {
 }
 
 impl RedisCluster {
-    /// Starts it and waits until every node says that it is whole.
+    /// Starts a cluster, and waits until every node says that it is whole.
     pub async fn start() -> Self {
         let mut nodes = Vec::new();
         for _ in 0..6 {
@@ -186,7 +187,7 @@ impl RedisCluster {
         }
     }
 
-    /// Waits until every node that lives knows all six, and a master for every slot.
+    /// Waits until every living node knows all six nodes, and a master for every slot.
     pub async fn wait_until_whole(&self) {
         for node in &self.nodes {
             wait_until("the cluster is whole", || async {
@@ -209,12 +210,12 @@ impl RedisCluster {
         .await;
     }
 
-    /// The masters, as the setting names them.
+    /// Returns the URLs of the masters, as the setting names them.
     pub fn urls(&self) -> Vec<String> {
         self.nodes[..3].iter().map(RedisProcess::url).collect()
     }
 
-    /// How many values the masters hold.
+    /// Counts the values that the masters hold.
     pub async fn count(&self) -> usize {
         let mut count = 0;
         for node in &self.nodes {

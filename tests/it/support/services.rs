@@ -1,5 +1,5 @@
-//! One Postgres for the whole run, gone when the run ends however it ends. Each test
-//! has a database of its own, copied from a migrated template.
+//! One Postgres for the whole run. It is gone when the run ends, however it ends. Each test has a
+//! database of its own, copied from a migrated template.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,12 +24,12 @@ static POSTGRES: OnceCell<PostgresServer> = OnceCell::const_new();
 static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| scratch("postgres"));
 static DATABASES: AtomicU64 = AtomicU64::new(0);
 
-/// Where programs are looked for.
+/// Returns the folders where programs are looked for.
 pub fn search_path() -> String {
     option_env!("PATH").unwrap_or("/usr/bin:/usr/sbin:/bin:/usr/local/bin").to_owned()
 }
 
-/// The run's Postgres.
+/// Returns the Postgres of the run.
 pub async fn postgres() -> &'static PostgresServer {
     POSTGRES
         .get_or_init(|| async {
@@ -49,7 +49,7 @@ pub async fn postgres() -> &'static PostgresServer {
         .await
 }
 
-/// What it logged so far.
+/// Returns what the Postgres has logged so far.
 pub fn postgres_log() -> Vec<u8> {
     std::fs::read(FOLDER.join("postgres.log")).unwrap()
 }
@@ -63,21 +63,21 @@ async fn migrate_template(postgres: &PostgresServer) {
     migrate::migrate(&admin, Some(&app), &SystemClock, &SystemIds).await.unwrap();
 }
 
-/// A Redis for one test alone.
+/// Starts a Redis for one test alone.
 pub async fn start_redis(listen: Listen) -> RedisServer {
     let options =
         RedisOptions { lifetime: Lifetime::Disposable, listen, ..RedisOptions::new(search_path()) };
     RedisServer::start(&scratch("redis"), options).await.unwrap()
 }
 
-/// Names of sealed answers in Redis, which holds a floor and leases besides.
+/// Lists the names of sealed answers in Redis, which holds a floor and leases besides.
 pub const LIST_VALUES: &str = "local found = {}
 for _, key in ipairs(redis.call('KEYS', 'ai-cache:*')) do
   if #key == 41 then table.insert(found, key) end
 end
 return found";
 
-/// How many sealed answers Redis holds.
+/// Counts the sealed answers in Redis.
 pub const COUNT_VALUES: &str = "local found = 0
 for _, key in ipairs(redis.call('KEYS', 'ai-cache:*')) do
   if #key == 41 then found = found + 1 end
@@ -105,13 +105,13 @@ struct Database {
     observer: Observer,
 }
 
-/// A connection that asks for numbers, made when it is first used and again when it broke: tests poll,
-/// and a connection costs Postgres more than a query.
+/// A connection that asks for numbers. It is made when it is first used, and again when it broke:
+/// tests poll, and a connection costs Postgres more than a query.
 #[derive(Default)]
 pub struct Observer(Mutex<Option<Client>>);
 
 impl Observer {
-    /// The one number that a query gives.
+    /// Returns the one number that a query gives.
     pub async fn count(&self, url: &str, query: &str) -> i64 {
         let mut client = self.0.lock().await;
         if let Some(client) = &*client {
@@ -131,8 +131,8 @@ impl Drop for Database {
     }
 }
 
-/// How many databases are dropped one after the other: the first of them makes a checkpoint, which is
-/// dear, the others find little to write.
+/// The number of databases that are dropped one after the other. The first drop makes a checkpoint,
+/// which is expensive; the others find little to write.
 const DROPPED_AT_ONCE: usize = 32;
 
 /// Makes and drops databases over two connections of its own, on a thread of its own: a test that
@@ -178,13 +178,13 @@ async fn drop_databases(mut unused: UnboundedReceiver<String>) {
 }
 
 impl TestDb {
-    /// A copy of the migrated template. Its files are copied: on memory that is half as dear as the
-    /// default, which writes every page to the log.
+    /// Makes a copy of the migrated template. Copying the files costs half of the default, which
+    /// writes every page to the log, because the files are in memory.
     pub async fn new() -> Self {
         Self::create(&format!("TEMPLATE {TEMPLATE} STRATEGY FILE_COPY")).await
     }
 
-    /// A database without any table of ours.
+    /// Makes a database without any table of the service.
     pub async fn empty() -> Self {
         let db = Self::create("").await;
         let owner = db.superuser().await;
@@ -202,43 +202,43 @@ impl TestDb {
         Self { database: Arc::new(Database { name, observer: Observer::default() }) }
     }
 
-    /// Its name.
+    /// Returns its name.
     pub fn name(&self) -> &str {
         &self.database.name
     }
 
-    /// Its URL for a role.
+    /// Returns its URL for a role.
     pub async fn url(&self, role: &str) -> String {
         postgres().await.url(role, self.name())
     }
 
-    /// Its URL for the service's role.
+    /// Returns its URL for the service's role.
     pub async fn app_url(&self) -> String {
         self.url(APP_ROLE).await
     }
 
-    /// Its URL for the owner of the tables.
+    /// Returns its URL for the owner of the tables.
     pub async fn owner_url(&self) -> String {
         self.url(OWNER_ROLE).await
     }
 
-    /// Connected as the superuser, who sees everything.
+    /// Connects as the superuser, who sees everything.
     pub async fn superuser(&self) -> Client {
         connect(&self.url(SUPERUSER).await).await
     }
 
-    /// Connected as the service's role.
+    /// Connects as the service's role.
     pub async fn app(&self) -> Client {
         connect(&self.app_url().await).await
     }
 
-    /// The one number a query gives, seen as the superuser.
+    /// Returns the one number that a query gives, as the superuser sees it.
     pub async fn count(&self, query: &str) -> i64 {
         self.database.observer.count(&self.url(SUPERUSER).await, query).await
     }
 }
 
-/// What `pg_dump` says of a database.
+/// Returns what `pg_dump` writes of a database.
 pub fn pg_dump(url: &str, options: &[&str]) -> Vec<u8> {
     let program = std::fs::read_dir("/usr/lib/postgresql").ok().and_then(|versions| {
         versions.filter_map(Result::ok).map(|folder| folder.path().join("bin/pg_dump")).max()

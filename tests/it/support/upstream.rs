@@ -1,4 +1,4 @@
-//! A chat-completions server for tests, over real sockets: counts and keeps what it is asked, and
+//! A chat-completions server for tests, over real sockets. It counts and keeps the requests, and
 //! answers as scripted. Its tasks end when it is dropped.
 #![expect(clippy::unwrap_used, reason = "a test's server has nobody to report to but the test")]
 
@@ -12,12 +12,12 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-/// Longest wait for something that a test expects to happen.
+/// The longest wait for something that a test expects to happen.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// What a default answer says it took.
+/// The tokens of the prompt, as a default answer tells them.
 pub const PROMPT_TOKENS: u32 = 31;
-/// What a default answer says it took.
+/// The tokens of the completion, as a default answer tells them.
 pub const COMPLETION_TOKENS: u32 = 412;
 
 type AnswerFn = Box<dyn Fn(&str) -> String + Send>;
@@ -26,25 +26,26 @@ type AnswerFn = Box<dyn Fn(&str) -> String + Send>;
 pub struct TestUpstream {
     url: String,
     shared: Arc<Shared>,
-    /// Holds the accepting task, which holds the connections' tasks: dropped, all are aborted.
+    /// Holds the accepting task, which holds the tasks of the connections. Dropping it aborts all
+    /// of them.
     _tasks: JoinSet<()>,
 }
 
 /// A request as it came.
 #[derive(Debug, Clone)]
 pub struct Request {
-    /// Method and target.
+    /// The method and the target.
     pub line: String,
-    /// Names in lower case.
+    /// The headers, with names in lower case.
     pub headers: Vec<(String, String)>,
-    /// The body as sent.
+    /// The body as it was sent.
     pub text: String,
     /// The body as JSON.
     pub body: Value,
 }
 
 impl Request {
-    /// A header's value.
+    /// Returns the value of a header.
     pub fn header(&self, name: &str) -> Option<&str> {
         let found = self.headers.iter().find(|(key, _)| key == name);
         found.map(|(_, value)| value.as_str())
@@ -60,10 +61,10 @@ impl Request {
     }
 }
 
-/// What one call gets instead of an answer.
+/// The reply that one call gets instead of an answer.
 enum Behaviour {
     Json(Value),
-    /// With header lines of its own.
+    /// A status, with header lines of its own.
     Status(u16, String),
     Hang,
     Garbage,
@@ -74,7 +75,7 @@ enum Behaviour {
 
 struct Shared {
     state: Mutex<State>,
-    /// Calls so far; waiters for a count look here.
+    /// The calls so far. Waiters for a count look here.
     calls: watch::Sender<usize>,
     /// Whether calls wait before they are answered.
     held: watch::Sender<bool>,
@@ -102,22 +103,22 @@ impl TestUpstream {
         Self { url, shared, _tasks: tasks }
     }
 
-    /// The base URL.
+    /// Returns the base URL.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// How often it was asked.
+    /// Returns the number of calls.
     pub fn calls(&self) -> usize {
         *self.shared.calls.borrow()
     }
 
-    /// What it was asked, in order.
+    /// Returns the requests, in order.
     pub fn requests(&self) -> Vec<Request> {
         self.shared.state.lock().unwrap().requests.clone()
     }
 
-    /// Answers from now on what `answer` makes of the last user message.
+    /// From now on answers with what `answer` makes of the last user message.
     pub fn answer_with(&self, answer: impl Fn(&str) -> String + Send + 'static) {
         self.shared.state.lock().unwrap().answer = Some(Box::new(answer));
     }
@@ -127,43 +128,43 @@ impl TestUpstream {
         self.then(Behaviour::Json(body));
     }
 
-    /// … a status.
+    /// The next call not yet scripted gets this status.
     pub fn then_status(&self, status: u16, retry_after: Option<&str>) {
         let header = retry_after.map(|value| format!("Retry-After: {value}\r\n"));
         self.then(Behaviour::Status(status, header.unwrap_or_default()));
     }
 
-    /// … word that the place is elsewhere.
+    /// The next call not yet scripted is told that the place is elsewhere.
     pub fn then_redirect(&self, location: &str) {
         self.then(Behaviour::Status(307, format!("Location: {location}\r\n")));
     }
 
-    /// … nothing, for as long as it waits.
+    /// The next call not yet scripted gets nothing, for as long as it waits.
     pub fn then_hang(&self) {
         self.then(Behaviour::Hang);
     }
 
-    /// … an answer that the length limit cut off.
+    /// The next call not yet scripted gets an answer that the length limit cut off.
     pub fn then_truncated(&self) {
         self.then_json(completion("a beginning", "length"));
     }
 
-    /// … what is no JSON.
+    /// The next call not yet scripted gets a body that is no JSON.
     pub fn then_garbage(&self) {
         self.then(Behaviour::Garbage);
     }
 
-    /// … a connection closed without a reply.
+    /// The next call not yet scripted has its connection closed without a reply.
     pub fn then_cut_connection(&self) {
         self.then(Behaviour::CutConnection);
     }
 
-    /// … half a body.
+    /// The next call not yet scripted gets half a body.
     pub fn then_cut_body(&self) {
         self.then(Behaviour::CutBody);
     }
 
-    /// … a body without length and end.
+    /// The next call not yet scripted gets a body without length and end.
     pub fn then_endless(&self) {
         self.then(Behaviour::Endless);
     }
@@ -173,7 +174,7 @@ impl TestUpstream {
         self.shared.held.send_replace(true);
     }
 
-    /// Those that wait are answered.
+    /// Answers the calls that wait.
     pub fn release(&self) {
         self.shared.held.send_replace(false);
     }
@@ -192,7 +193,7 @@ impl TestUpstream {
     }
 }
 
-/// A completion as the protocol has it. The server adds the model it was asked for.
+/// Makes a completion as the protocol has it. The server adds the model that it was asked for.
 pub fn completion(content: impl Into<Value>, finish_reason: &str) -> Value {
     json!({
         "id": "chatcmpl-test",
@@ -220,7 +221,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     }
 }
 
-/// One connection, kept alive until a side closes it.
+/// Serves one connection, which is kept alive until a side closes it.
 async fn serve(mut socket: BufReader<TcpStream>, shared: Arc<Shared>) {
     while let Some(request) = receive(&mut socket).await {
         let behaviour = shared.admit(request);
@@ -259,7 +260,7 @@ impl Shared {
     }
 }
 
-/// Reads one request. `None`: the connection ended.
+/// Reads one request. Returns `None` when the connection has ended.
 async fn receive(socket: &mut BufReader<TcpStream>) -> Option<Request> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -281,7 +282,7 @@ async fn receive(socket: &mut BufReader<TcpStream>) -> Option<Request> {
     Some(Request { line, headers, text, body })
 }
 
-/// Sends what a call gets. `None`: the connection is to be closed.
+/// Sends the reply to a call. Returns `None` if the connection must be closed.
 async fn reply(socket: &mut TcpStream, behaviour: Behaviour) -> Option<()> {
     match behaviour {
         Behaviour::Json(body) => send(socket, 200, "", &body.to_string()).await,
