@@ -1,4 +1,5 @@
-//! What must not compile (architecture §2): no receipt, no plaintext; no record, no commit.
+//! Programs that must not compile (architecture §2): no receipt, no plaintext; no record, no
+//! commit.
 #![expect(clippy::unwrap_used, reason = "a failure in a test's helper is the test's failure")]
 
 use std::collections::BTreeSet;
@@ -7,7 +8,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-/// What the compiler says of a program: lines, and the codes of the errors there.
+/// The errors that the compiler tells of a program: lines and codes.
 type Errors = BTreeSet<(u64, String)>;
 
 /// The library that this test was built with, or another build of the same source.
@@ -39,7 +40,7 @@ fn compile(file: &Path, library: &Path) -> Errors {
     assert!(!output.status.success(), "{} compiles", file.display());
     let text = String::from_utf8(output.stderr).unwrap();
     let told = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    // Without a code it only counts the errors.
+    // An error without a code only counts the errors.
     let errors = told.filter(|told| told["level"] == "error" && told["code"].is_object());
     let found = errors.map(|error| {
         let spans = error["spans"].as_array().unwrap();
@@ -50,7 +51,7 @@ fn compile(file: &Path, library: &Path) -> Errors {
     found.collect()
 }
 
-/// What a program itself says of it: `//~` and a code, at the end of the line.
+/// Returns the errors that a program expects: `//~` and a code at the end of a line.
 fn told(file: &Path) -> Errors {
     let text = std::fs::read_to_string(file).unwrap();
     let lines = (1..).zip(text.lines());

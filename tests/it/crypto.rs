@@ -18,7 +18,7 @@ const fn context(bound: &[u8]) -> SealContext<'_> {
     SealContext { field: "entry answer", key_version: 1, bound }
 }
 
-/// What a sealed value opens to; `None` when it does not.
+/// Opens a sealed value. Returns `None` if it does not open.
 fn opened(sealed: &Sealed, key: &Key, context: &SealContext<'_>) -> Option<Vec<u8>> {
     let secret = sealed.open(key, context).ok()?;
     Some(secret.expose().to_vec())

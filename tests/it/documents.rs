@@ -1,4 +1,4 @@
-//! What the documents say is what there is. They are read when the tests run.
+//! The documents say what is true of the code. They are read when the tests run.
 #![expect(clippy::unwrap_used, reason = "a failure in a test's helper is the test's failure")]
 
 use std::collections::BTreeMap;
@@ -70,7 +70,7 @@ struct Documented {
     alias: Option<String>,
     /// The default, as `config check` prints it.
     default: String,
-    /// Whether the default stands in back quotes: a person could set exactly this.
+    /// Whether the default stands in back quotes, so that a person could set exactly this.
     literal: bool,
 }
 

@@ -272,7 +272,7 @@ fn both_kinds_of_master_keys_at_once_are_refused() {
     );
 }
 
-/// What `config check` accepts the service starts with, and the other way round.
+/// The service starts with every configuration that `config check` accepts, and with no other.
 #[rstest]
 #[case("KEY", false)]
 #[case("k1:KEY", true)]

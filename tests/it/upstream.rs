@@ -23,7 +23,7 @@ use super::support::upstream::TestUpstream;
 const MARKER: &str = "marker-in-the-question";
 /// The key that no error may repeat.
 const KEY: &str = "sk-marker-in-the-key";
-/// In picodollars a token: 0.15 and 0.60 dollars a million.
+/// The prices in picodollars a token: 0.15 and 0.60 dollars a million.
 const PRICES: Prices = Prices { prompt: Usd(150_000), completion: Usd(600_000) };
 
 /// A clock that stands until it is moved.

@@ -1,5 +1,5 @@
-//! When there is no good answer: the upstream fails, stops short, is switched off or is not there
-//! (api.md "Query"), and what it is told when all is well.
+//! Queries without a good answer: the upstream fails, stops short, is switched off or does not
+//! exist. Also what the upstream is told when all is well (api.md "Query").
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ async fn entries(app: &TestApp) -> i64 {
     app.db.count("SELECT count(*) FROM ai_cache_entries").await
 }
 
-/// With an upstream that has so long to answer.
+/// Describes a service whose upstream must answer within `timeout`.
 fn with_limit(fake: &TestUpstream, timeout: Duration) -> Builder {
     let settings = OpenAiSettings {
         base_url: fake.url().to_owned(),

@@ -1,4 +1,4 @@
-//! How long answers are good and how old they may be (api.md "Query").
+//! The time to live of answers, and the age that callers accept (api.md "Query").
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

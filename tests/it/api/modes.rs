@@ -1,5 +1,5 @@
-//! What a caller may ask of the cache: `cache.mode`, `Cache-Control`, and the stricter of the two
-//! (api.md "Query", RFC 9111).
+//! The wishes of a caller about the cache: `cache.mode`, `Cache-Control`, and the stricter of the
+//! two (api.md "Query", RFC 9111).
 
 use ai_cache::answering::Switch;
 use ai_cache::app::AppSettings;

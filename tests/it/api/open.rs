@@ -1,4 +1,4 @@
-//! What everybody may ask for: health, metrics, the API document and its browser (api.md).
+//! The routes that need no token: health, metrics, the API document and its browser (api.md).
 
 use std::collections::BTreeSet;
 

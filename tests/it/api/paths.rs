@@ -1,5 +1,5 @@
-//! Paths and methods: what is not there is a 404, what is there in another way a 405 with `Allow`,
-//! and no way of writing a path goes round the roles.
+//! Paths and methods: an unknown path is a 404, a known path with another method a 405 with
+//! `Allow`, and no way of writing a path goes round the roles.
 
 use ai_cache::domain::caller::Role;
 use ai_cache::http::routes::{AUTHENTICATED, OPEN};

@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 
 use crate::support::TestApp;
 
-/// Longest time in which a server answers or closes.
+/// The longest time in which a server answers or closes.
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// A reply as it came.
@@ -18,7 +18,7 @@ pub struct RawReply {
     pub status: u16,
     /// Header lines in lower case.
     pub head: String,
-    /// What follows them.
+    /// The body that follows them.
     pub body: String,
 }
 

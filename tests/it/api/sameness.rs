@@ -1,5 +1,5 @@
-//! When two questions are the same (api.md "Query", issue 2 item 6): through HTTP, so that what
-//! counts is what a caller gets.
+//! Decides when two questions are the same (api.md "Query", issue 2 item 6). The tests go through
+//! HTTP, because what counts is what a caller gets.
 
 use super::query_text;
 use crate::support::TestApp;

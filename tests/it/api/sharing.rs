@@ -1,4 +1,5 @@
-//! Whose answers are whose (api.md "Query"): a person's are theirs alone, a tenant's the tenant's.
+//! Sharing of answers (api.md "Query"): a person's answers are theirs alone, and a tenant's are the
+//! tenant's.
 
 use std::collections::BTreeSet;
 

@@ -138,7 +138,7 @@ async fn a_tenant_that_is_asked_for_wrongly_is_not_made() {
     app.stop().await;
 }
 
-/// What is not there is a 404, whatever is asked of it.
+/// A tenant that does not exist is a 404, whatever is asked of it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_tenant_that_is_not_there_is_a_404() {
     let app = TestApp::start().await;

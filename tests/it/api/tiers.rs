@@ -1,4 +1,4 @@
-//! Which tier answers (api.md "Query", architecture.md §2).
+//! The tier that answers (api.md "Query", architecture.md §2).
 
 use ai_cache::embedded::Listen;
 use serde_json::{Value, json};

@@ -21,7 +21,7 @@ const CALLS: [&str; 5] = ["write", "fdatasync", "fsync", "rename", "unlink"];
 /// Questions of each outage. Postgres goes away twice.
 const QUESTIONS: usize = 4;
 
-/// Where a fault is made.
+/// The place of a fault.
 #[derive(Debug, Clone, Copy)]
 struct Fault {
     call: &'static str,
@@ -35,7 +35,7 @@ const EVER: &str = "ever";
 /// A fault that is never made.
 const NONE: Fault = Fault { call: "none", at: 0, how: "eio" };
 
-/// What the tries share.
+/// The parts that all tries share.
 struct Bench {
     db: TestDb,
     proxy: PgProxy,
@@ -43,7 +43,7 @@ struct Bench {
     library: PathBuf,
 }
 
-/// What one try showed.
+/// The results of one try.
 #[derive(Default)]
 struct Seen {
     /// The audit ids of replies with data.
@@ -70,7 +70,7 @@ impl Bench {
         Self { db, proxy, token, library }
     }
 
-    /// Starts the service with a fault; `None` when it ended at once.
+    /// Starts the service with a fault. Returns `None` if it ended at once.
     async fn start(&self, program: &Program, fault: Fault) -> Option<Serving> {
         let (at, library) = (fault.at.to_string(), self.library.to_str().unwrap());
         let (folder, log) = (spool(program), program.path("calls.log"));
@@ -187,7 +187,7 @@ impl Bench {
         assert!(seen.died || code == Some(0), "ended with {code:?}");
     }
 
-    /// How many records there are under these ids, and how many different ones.
+    /// Counts the records under these ids, and the different ids among them.
     async fn records(&self, ids: &[String]) -> (usize, usize) {
         let query = "SELECT count(*), count(DISTINCT id) FROM ai_cache_audit_logs
                      WHERE id::text = ANY ($1)";
@@ -198,7 +198,8 @@ impl Bench {
 }
 
 impl Seen {
-    /// Asks until there is data whose record is where it is wanted; `None` when the service died.
+    /// Asks until there is data whose record is where it is wanted. Returns `None` if the service
+    /// died.
     async fn ask(&mut self, caller: &Client, wanted: impl Fn(bool) -> bool) -> Option<()> {
         loop {
             let reply = caller.try_ask("the question").await?;
@@ -219,7 +220,7 @@ impl Seen {
     }
 }
 
-/// Where the service keeps its spool, as the kernel names it.
+/// Returns the folder of the service's spool, as the kernel names it.
 fn spool(program: &Program) -> PathBuf {
     fs::canonicalize(program.path(".")).unwrap().join("data/spool")
 }
@@ -230,7 +231,7 @@ fn calls(program: &Program) -> Vec<String> {
     calls.lines().map(str::to_owned).collect()
 }
 
-/// How many segments there are.
+/// Counts the segments.
 fn segments(spool: &Path) -> usize {
     let files = |path: PathBuf| fs::read_dir(path).into_iter().flatten().flatten();
     let inside = files(spool.to_owned()).flat_map(|entry| files(entry.path()));
@@ -275,11 +276,12 @@ async fn faults_of_the_disk_lose_and_double_no_acknowledged_record() {
         sum.add(*fault, &bench.run(*fault).await);
     }
     sum.tell(&bench.db, faults.len()).await;
-    // How often the spool is emptied depends on the moment, so the last ones may not come up.
+    // The moment decides how often the spool is emptied, so the last faults may not come up.
     assert!(if full { sum.made * 10 >= faults.len() * 9 } else { sum.made == faults.len() });
 }
 
-/// The same while what a dead process left is adopted, from the first step of the start on.
+/// The same faults while the spool of a dead process is adopted, from the first step of the start
+/// on.
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn faults_of_the_disk_at_an_adoption_lose_and_double_no_acknowledged_record() {
@@ -297,7 +299,7 @@ async fn faults_of_the_disk_at_an_adoption_lose_and_double_no_acknowledged_recor
     assert!(sum.made * 10 >= faults.len() * 9);
 }
 
-/// What all tries came to.
+/// The results of all tries.
 #[derive(Default)]
 struct Sum {
     made: usize,

@@ -18,7 +18,7 @@ use super::program::{Program, Serving};
 
 const CALLERS: usize = 64;
 
-/// Longest time a stop may take.
+/// The longest time that a stop may take.
 const STOP_LIMIT: Duration = Duration::from_secs(20);
 
 /// Replies with data before the service ends.
@@ -138,14 +138,14 @@ async fn a_stop_under_load_loses_no_record_of_a_reply() {
         .await;
 }
 
-/// How Postgres is away.
+/// The way in which Postgres is away.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Outage {
     Down,
     Hung,
 }
 
-/// How the service ends.
+/// The way in which the service ends.
 #[derive(Clone, Copy)]
 enum Ending {
     Killed,

@@ -10,7 +10,7 @@ use crate::support::{TestDb, wait_until};
 
 use super::program::{Done, Program};
 
-/// How many files `migrations/` holds.
+/// The number of files in `migrations/`.
 const FILES: i64 = 17;
 
 /// The tables that the public contract names (W1).

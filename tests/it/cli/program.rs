@@ -25,7 +25,7 @@ use crate::support::app::MASTER_KEYS;
 use crate::support::folders::scratch_on_disk;
 use crate::support::{Client, TestDb, wait_until};
 
-/// Longest wait for a command to end or for a service to announce itself.
+/// The longest wait for a command to end or for a service to announce itself.
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Variables of a child.
@@ -38,7 +38,7 @@ pub struct Program {
     user: Option<(u32, u32)>,
 }
 
-/// What a command did.
+/// The results of a command.
 #[derive(Debug)]
 pub struct Done {
     /// Exit code.
@@ -55,19 +55,19 @@ pub struct Serving {
     /// Held to the end so that the service may go on printing.
     lines: Lines<BufReader<ChildStdout>>,
     log: PathBuf,
-    /// What it printed up to where it said how to ask it.
+    /// The lines up to the one that says how to ask the service.
     pub announced: Vec<String>,
 }
 
 impl Program {
-    /// As whoever runs the tests.
+    /// Runs the program as the user who runs the tests.
     pub fn new() -> Self {
         let folder = scratch_on_disk("cli");
         let binary = PathBuf::from(env!("CARGO_BIN_EXE_ai-cache"));
         Self { folder, binary, user: None }
     }
 
-    /// As an ordinary user: as nobody when root runs the tests.
+    /// Runs the program as an ordinary user: as nobody when root runs the tests.
     pub fn unprivileged() -> Self {
         let mut program = Self::new();
         if Uid::effective().is_root() {
@@ -85,7 +85,7 @@ impl Program {
         program
     }
 
-    /// A path in its folder, which is where it runs.
+    /// Returns a path in its folder, which is where it runs.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }
@@ -152,7 +152,7 @@ impl Program {
         serving.unwrap_or_else(|| panic!("the service ended: {}", log()))
     }
 
-    /// The same; `None` when it ended before.
+    /// Starts the service. Returns `None` if it ended before it announced itself.
     pub async fn try_serve(&self, variables: Variables<'_>) -> Option<Serving> {
         let log = self.path("serve.log");
         let mut command = self.command(&["serve"], variables);
@@ -185,7 +185,7 @@ impl Drop for Program {
     }
 }
 
-/// Who works in a folder, where the system tells.
+/// Returns the processes that work in a folder, where the system tells.
 fn processes_in(folder: &Path) -> Vec<Pid> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let here = |entry: &fs::DirEntry| {
@@ -199,7 +199,8 @@ fn processes_in(folder: &Path) -> Vec<Pid> {
 }
 
 impl Done {
-    /// That it was refused with this exit code and one line on stderr, which is given back.
+    /// Asserts that it was refused with this exit code and one line on stderr, and returns the
+    /// line.
     #[track_caller]
     pub fn refused(&self, code: i32) -> &str {
         assert_eq!(self.code, Some(code), "{self:?}");
@@ -211,7 +212,7 @@ impl Done {
 }
 
 impl Serving {
-    /// Whether a line begins like this before the output ends.
+    /// Reads until a line begins like this. Returns false if the output ends before.
     async fn read_until(&mut self, beginning: &str) -> bool {
         while let Some(line) = self.lines.next_line().await.unwrap() {
             self.announced.push(line);
@@ -222,12 +223,12 @@ impl Serving {
         false
     }
 
-    /// What it logged.
+    /// Returns its log.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap()
     }
 
-    /// Where it listens.
+    /// Returns the URL at which it listens.
     pub fn base(&self) -> String {
         let first = self.announced.first().unwrap();
         let base = first.strip_prefix("ai-cache serves ").unwrap();

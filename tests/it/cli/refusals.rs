@@ -14,7 +14,7 @@ use crate::support::app::MASTER_KEYS;
 
 use super::program::{Program, free_port};
 
-/// Where nobody listens; keys are looked at before anything is connected to.
+/// A database where nobody listens. Keys are checked before anything is connected to.
 const NOWHERE: (&str, &str) = ("DATABASE_URL", "postgres://app@127.0.0.1:1/ai?sslmode=disable");
 
 #[rstest]

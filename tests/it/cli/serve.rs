@@ -35,7 +35,7 @@ async fn follow_curl_line(serving: &Serving) -> Value {
     caller.query(&body).await.expect(200).body
 }
 
-/// Whether an answer came from the cache, and from where.
+/// Returns whether an answer came from the cache, and its source.
 fn source(reply: &Value) -> (bool, &str) {
     let cached = reply["cached"].as_bool().unwrap_or_else(|| panic!("{reply}"));
     (cached, reply["cacheSource"].as_str().unwrap())

@@ -35,7 +35,7 @@ async fn each_refused_request_of_a_few_has_a_record_in_the_installations_trail()
     app.stop().await;
 }
 
-/// Who guesses tokens fills no trail: beyond 20 a second of a network there is one record with the
+/// A caller that guesses tokens fills no trail: beyond 20 a second of a network, one record has the
 /// count of the others, and none is lost.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn five_hundred_refused_requests_are_all_counted_in_few_records() {

@@ -13,7 +13,7 @@ use crate::support::app::MASTER_KEYS;
 use crate::support::redis_servers::RedisProcess;
 use crate::support::{Client, TestDb, wait_until};
 
-/// What keeps the execution from going on.
+/// The obstacle that keeps the execution from going on.
 #[derive(Debug, Clone, Copy)]
 enum Block {
     /// Before anything is removed.
@@ -43,7 +43,7 @@ impl Block {
         }
     }
 
-    /// Whether the execution stands before it.
+    /// Returns whether the execution stands before it.
     async fn is_reached(self, db: &TestDb) -> bool {
         let waits = |table: &str| {
             format!(

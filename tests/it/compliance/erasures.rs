@@ -57,7 +57,7 @@ pub async fn certificate(caller: &Client, id: &str) -> SignedCertificate {
     serde_json::from_str(&reply.text).unwrap()
 }
 
-/// Whether an answer came from an entry made before then: its id tells its time.
+/// Returns whether an answer came from an entry made before then. The entry's id tells its time.
 fn is_of_before(reply: &Value, then: DateTime<Utc>) -> bool {
     let made = reply["entryId"].as_str().and_then(|id| Uuid::parse_str(id).ok());
     let made = made.and_then(|id| id.get_timestamp()).map(|made| made.to_unix());
@@ -142,7 +142,7 @@ async fn an_erased_person_is_gone_from_everywhere_under_load() {
     }
 }
 
-/// In quiet: every tier is counted exactly.
+/// Without load every tier is counted exactly.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_certificate_counts_what_was_removed() {
     let redis = own_redis().await;
@@ -153,7 +153,7 @@ async fn the_certificate_counts_what_was_removed() {
     let db = &apps[0].db;
     let key = "SELECT subject_key_id::text FROM ai_cache_entries GROUP BY 1 HAVING count(*) = 30";
     let key: String = db.superuser().await.query_one(key, &[]).await.unwrap().get(0);
-    // As a dump made before has them.
+    // The rows are as a dump made before has them.
     let dump = "CREATE TABLE dumped AS SELECT * FROM ai_cache_entries";
     db.superuser().await.batch_execute(dump).await.unwrap();
 
@@ -185,7 +185,7 @@ async fn the_certificate_counts_what_was_removed() {
     );
     assert_eq!(db.count(&destroyed).await, 1);
 
-    // What a dump held is put back: nothing of it is found, nor counted, nor opens.
+    // The rows of a dump are put back: nothing of them is found, nor counted, nor opens.
     let columns = "SELECT string_agg(quote_ident(attname), ', ') FROM pg_attribute
                    WHERE attrelid = 'ai_cache_entries'::regclass AND attnum > 0
                      AND NOT attisdropped AND attgenerated = ''";
@@ -233,7 +233,7 @@ async fn a_fill_that_an_erasure_overtook_is_not_stored() {
     println!("10 fills begun before and ended after: {refused} refused, {rows} rows");
     assert_eq!((refused, rows), (10, 0));
     assert_eq!(certificate(&tenant.compliance, &id).await.certificate.removed.postgres_entries, 1);
-    // The same person asks again: a new key, and nothing of before.
+    // The same person asks again and gets a new key, and nothing of before.
     let again = tenant.app.query(&question(0, ERASED, "default")).await.expect(200);
     assert_eq!(again.body["cached"], false);
     app.stop().await;
@@ -334,8 +334,8 @@ async fn a_legal_hold_beats_an_erasure() {
     app.stop().await;
 }
 
-/// What a package tells of a person goes with the person, also where nothing was held and it is sealed
-/// under the tenant's key.
+/// The texts that a package tells of a person go with the person, also where nothing was held and
+/// the package is sealed under the tenant's key.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_packages_of_an_erased_person_are_gone() {
     let app = TestApp::start().await;

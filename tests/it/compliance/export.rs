@@ -43,7 +43,7 @@ async fn begin(app: &TestApp, token: &str) -> Response {
     reply
 }
 
-/// What still comes, and whether it ends before its end.
+/// Reads on. Returns the rest, and whether the body ends before its end.
 async fn read_on(reply: &mut Response) -> (Vec<u8>, bool) {
     let mut bytes = Vec::new();
     loop {
@@ -147,8 +147,8 @@ async fn an_export_that_fails_is_cut_short_and_recorded_as_an_error() {
     app.stop().await;
 }
 
-/// What takes the right to read takes it from an export that is under way. How many records came,
-/// and how many were handed over.
+/// A withdrawal of the right to read ends an export that is under way. Returns the records that
+/// came, and those that were handed over.
 async fn cut_by(withdraw: impl AsyncFnOnce(&TestApp, &Tenant, TokenId)) -> (i64, i64) {
     let app = TestApp::start().await;
     let tenant = app.tenant("acme").await;
@@ -180,7 +180,7 @@ async fn an_export_is_cut_short_when_its_token_is_revoked() {
     println!("cut after {rows} of 60,000 records, {count} handed over");
 }
 
-/// Nor does any token of a tenant that is disabled.
+/// The tokens of a disabled tenant read no further either.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_export_is_cut_short_when_its_tenant_is_disabled() {
     let (rows, count) = cut_by(async |app, _, _| {

@@ -112,7 +112,7 @@ async fn only_the_tenant_of_a_completed_export_gets_it_and_only_while_the_person
     assert_eq!(refused.problem(), "conflict");
     let token = app.token(acme.id, &[Role::Compliance]).await;
     assert_eq!(download(&app, &token, &id).await.status, 200);
-    // As an erasure leaves it, should it have overlooked the parts.
+    // The rows are as an erasure leaves them that has overlooked the parts.
     sql.batch_execute(
         "UPDATE subject_keys SET state = 'destroyed', blind_id = NULL, wrapped = NULL,
                                  destroyed_at = now()
@@ -127,7 +127,7 @@ async fn only_the_tenant_of_a_completed_export_gets_it_and_only_while_the_person
     app.stop().await;
 }
 
-/// What somebody with the database can do to a package of at least three parts.
+/// The damages that somebody with the database can do to a package of at least three parts.
 const DAMAGES: [(&str, &str); 8] = [
     (
         "a bit",
@@ -203,7 +203,7 @@ async fn a_damaged_package_breaks_the_download() {
     app.stop().await;
 }
 
-/// What ends a body in chunks (RFC 9112 §7.1).
+/// The end of a body in chunks (RFC 9112 §7.1).
 const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 /// Begins a download over a socket that holds little back, and reads its first bytes.

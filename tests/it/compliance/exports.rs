@@ -1,5 +1,5 @@
-//! What an export holds: everything on the person at one moment, nothing of anybody else, one
-//! package whatever happens on the way (G3).
+//! The contents of an export: everything on the person at one moment, nothing of anybody else, and
+//! one package whatever happens on the way (G3).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Cursor, Read};
@@ -37,7 +37,7 @@ pub async fn completed(compliance: &Client, id: &str) -> Value {
     .await
 }
 
-/// What a download brought.
+/// The result of a download.
 pub struct Downloaded {
     pub status: u16,
     pub headers: HeaderMap,
@@ -113,7 +113,7 @@ impl Package {
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
-    /// How often a word is in any of the files.
+    /// Counts a word in all files.
     pub fn count(&self, word: &str) -> usize {
         let word = word.as_bytes();
         let files = self.files.values();
@@ -307,7 +307,7 @@ async fn of_a_person_of_whom_nothing_is_held_the_package_says_so() {
     app.stop().await;
 }
 
-/// What stands in the zip of an export as it is: what each file begins with, and a name.
+/// The marks of an unsealed zip: the beginning of each file, and a name.
 const ZIPS: [&[u8]; 2] = [b"PK\x03\x04", b"entries.jsonl"];
 
 /// G3: the file is itself encrypted at rest.

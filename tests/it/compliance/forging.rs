@@ -1,4 +1,4 @@
-//! Whoever owns the database forges or removes rows that no seal covers yet (issue 3).
+//! The owner of the database forges or removes rows that no seal covers yet (issue 3).
 
 use std::collections::BTreeSet;
 

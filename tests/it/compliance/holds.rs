@@ -13,7 +13,7 @@ use crate::support::{Reply, TestApp, TestClock, wait_until};
 
 const HOLDS: &str = "/api/ai-cache/gdpr/legal-holds";
 
-/// What keeps.
+/// The thing that keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Keeper {
     Person,
@@ -21,7 +21,7 @@ enum Keeper {
     Restriction,
 }
 
-/// What removes or replaces.
+/// The ways to remove or replace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
     Delete,
@@ -141,7 +141,7 @@ impl Scene<'_> {
         reply.expect(200).body["invalidatedCount"].as_u64().unwrap()
     }
 
-    /// Removes both; returns how many entries it is said to have removed, where it is said.
+    /// Removes both. Returns the number of entries that it tells, where it tells one.
     async fn remove(&self, way: Way) -> Option<u64> {
         Some(match way {
             Way::Delete => {
@@ -179,7 +179,8 @@ impl Scene<'_> {
     }
 }
 
-/// What is to be seen after a removal: rows there, those withdrawn, and how many were told.
+/// Returns the expected state after a removal: rows that are there, those withdrawn, and the number
+/// that was told.
 fn expected(keeper: Keeper, way: Way) -> (i64, i64, Option<u64>) {
     let kept = if keeper == Keeper::Tenant { 2 } else { 1 };
     match way {
@@ -195,7 +196,7 @@ fn expected(keeper: Keeper, way: Way) -> (i64, i64, Option<u64>) {
     }
 }
 
-/// What of a way is not as it should be.
+/// Returns the faults of a way.
 async fn try_way(scene: &Scene<'_>, keeper: Keeper, way: Way) -> Vec<String> {
     let Scene { tenant, kept, free, .. } = scene;
     let mut wrong = Vec::new();

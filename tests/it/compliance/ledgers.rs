@@ -81,7 +81,7 @@ async fn a_copied_data_folder_begins_a_ledger_that_an_operator_must_accept() {
     other.client.get("/health/ready").await.expect(200);
     other.stop().await;
     assert_eq!(hurt.count("SELECT count(*) FROM audit_ledgers").await, 2);
-    // What the original wrote after the copy was made is known to be lost.
+    // The records that the original wrote after the copy was made are known to be lost.
     sealed(&hurt).await;
     let found = verify(rooms, None).await;
     assert!(!found.findings.is_empty());

@@ -1,4 +1,4 @@
-//! What compliance staff and auditors rely on.
+//! The promises that compliance staff and auditors rely on.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails here")]
 
 mod denials;

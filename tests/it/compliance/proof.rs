@@ -27,10 +27,10 @@ use crate::resilience::hurt::Hurt;
 use crate::support::folders::scratch;
 use crate::support::{Builder, TestApp, TestClock, wait_until};
 
-/// How many records wait at a time.
+/// The records that wait at a time.
 const CHUNK: usize = 4_000;
 
-/// Where seals are kept outside, in a folder of its own.
+/// Makes the path of a checkpoint file, in a folder of its own.
 pub(super) fn checkpoint_file() -> PathBuf {
     scratch("checkpoint").join("seals.ndjson")
 }
@@ -118,7 +118,7 @@ async fn every_record_is_sealed_and_a_clean_trail_has_no_findings() {
     assert_eq!(i64::try_from(found.rows).unwrap(), rows - 1);
     assert!(found.unsealed < 5 && found.seals > 0 && found.checkpoints == found.seals, "{found:?}");
 
-    // What was written last is sealed at the stop.
+    // The last records are sealed at the stop.
     tenant.app.ask("the last question").await.expect(200);
     app.stop().await;
     let left = "SELECT count(*) FROM ai_cache_audit_logs
@@ -162,7 +162,7 @@ async fn rival_sealers_make_one_chain_in_which_each_row_is_once() {
     hurt.stop().await;
 }
 
-/// What is written while it is verified is nobody's forgery.
+/// A record that is written during the verification is nobody's forgery.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn verifying_under_load_finds_nothing() {
     let hurt = Hurt::in_memory().await;
@@ -191,7 +191,7 @@ async fn verifying_under_load_finds_nothing() {
     hurt.stop().await;
 }
 
-/// What the series of the lag shows, in seconds.
+/// Returns the value of the series of the lag, in seconds.
 pub(super) async fn lag_shown(app: &TestApp) -> Option<f64> {
     let text = app.client.get("/api/metrics").await.expect(200).text;
     let line = text.lines().find(|line| line.starts_with("ai_cache_audit_seal_lag_seconds"));

@@ -1,4 +1,4 @@
-//! What a record says, and that it is what was hashed (W10, architecture.md §2, §3).
+//! The contents of a record, and that they are what was hashed (W10, architecture.md §2, §3).
 
 use std::collections::HashMap;
 

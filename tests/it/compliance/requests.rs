@@ -16,7 +16,7 @@ use crate::support::{Client, Tenant, TestApp, TestClock, TestDb, wait_until};
 
 pub const REQUESTS: &str = "/api/ai-cache/gdpr/requests";
 
-/// What is filed about a person.
+/// Makes the body of a filing about a person.
 pub fn filing(kind: &str, subject: &str) -> Value {
     json!({ "type": kind, "subjectId": subject, "reason": "the person asked by letter" })
 }
@@ -68,7 +68,7 @@ async fn a_request_filed_a_hundred_times_at_once_is_one() {
     let caller = tenant.compliance.with_header("idempotency-key", "letter-17");
     let body = filing("restrict", "couple-1");
 
-    // Where the service is too busy, it says so, and the key makes repeating safe.
+    // A service that is too busy says so, and the key makes repeating safe.
     let send = || {
         wait_until("the request is filed", || async {
             let reply = caller.post(REQUESTS, &body).await;

@@ -24,7 +24,7 @@ use crate::support::{Builder, Client, Tenant, TestApp, TestClock, TestDb, wait_u
 /// Questions of each person.
 const QUESTIONS: usize = 5;
 
-/// Where erasures are kept outside, in a folder of its own.
+/// Makes the path of an erasure ledger's file, in a folder of its own.
 pub(super) fn ledger_file() -> PathBuf {
     scratch("erasures").join("erasures.ndjson")
 }
@@ -33,7 +33,7 @@ pub(super) fn with(path: &Path) -> impl FnOnce(&mut AppSettings) {
     let path = path.to_owned();
     move |settings| {
         settings.erasure_ledger = Some(path);
-        // What is shown here has no time of its own, and a dump is restored beside others' tests.
+        // The tests promise no times, and a dump is restored beside the tests of others.
         settings.store.limit = Duration::from_secs(20);
     }
 }
@@ -55,7 +55,7 @@ pub(super) async fn ask_all(caller: &Client, subjects: &[&str]) {
     }
 }
 
-/// How many of these persons' answers are served from the cache.
+/// Counts these persons' answers that are served from the cache.
 pub(super) async fn served(caller: &Client, subjects: &[&str]) -> usize {
     let mut served = 0;
     for subject in subjects {
@@ -84,7 +84,7 @@ pub(super) async fn restore(dump: &[u8], superuser: &str) {
     connect(superuser).await.batch_execute(&statements).await.unwrap();
 }
 
-/// The same in another database of the run's server.
+/// Restores a dump into another database of the run's server.
 pub(super) async fn restored(dump: &[u8]) -> TestDb {
     let db = TestDb::empty().await;
     restore(dump, &db.url(SUPERUSER).await).await;
@@ -204,7 +204,7 @@ async fn the_program_applies_the_ledger_and_says_what_it_did() {
     assert_eq!(lines, 2, "a ledger that is begun again knows what the database knows");
 }
 
-/// On another server it is known that the database was restored, whatever the file says.
+/// Another server shows that the database was restored, whatever the file says.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_copied_data_folder_needs_its_ledger_though_the_audit_ledger_is_accepted() {
     let mut hurt = Hurt::in_memory().await;
@@ -343,7 +343,7 @@ async fn a_forged_or_torn_line_destroys_nothing_and_is_told() {
     ready(&app).await;
     let caller = tenant.app.at(&app.base());
     assert_eq!((served(&caller, &ERASED).await, served(&caller, &OTHERS).await), (0, 10));
-    // What is appended after the torn line is whole.
+    // The line that is appended after the torn line is whole.
     let moved = Tenant { compliance: tenant.compliance.at(&app.base()), ..tenant };
     erase(&moved, &["couple-3"]).await;
     let again = apply(&app, MissingSink::Refused).await.unwrap();

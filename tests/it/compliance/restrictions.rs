@@ -59,7 +59,8 @@ async fn a_restricted_persons_entries_are_kept_and_not_served_by_any_replica() {
     app.stop().await;
 }
 
-/// Who was never named is restricted all the same; lifting what is not restricted does nothing.
+/// A person who was never named can be restricted all the same. Lifting a restriction that does not
+/// exist does nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_person_never_named_before_can_be_restricted() {
     let app = TestApp::start().await;

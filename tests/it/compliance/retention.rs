@@ -220,7 +220,7 @@ async fn a_run_that_would_remove_more_than_a_fifth_waits_for_a_person() {
     app.stop().await;
 }
 
-/// What the purge removed is served from memory no more, on no replica.
+/// Entries that the purge removed are served from memory no more, on no replica.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_purge_removed_is_served_by_no_tier() {
     let app = TestApp::start().await;
@@ -340,8 +340,9 @@ async fn records_are_stamped_with_their_tenants_class_from_then_on() {
     app.stop().await;
 }
 
-/// What callers who ask all the time see until `work` is done: how long replies took, in order, and how
-/// many were refused or had their record in the spool, since Postgres did not take it in time.
+/// Lets callers ask all the time until `work` is done. Returns how long replies took, in order, and
+/// how many were refused or had their record in the spool, because Postgres did not take it in
+/// time.
 async fn asking<T>(tenant: &Tenant, work: impl Future<Output = T>) -> (T, Vec<Duration>, usize) {
     const CALLERS: usize = 4;
     let stopped = AtomicBool::new(false);
@@ -382,7 +383,7 @@ async fn a_drop_never_blocks_records_however_long_somebody_reads() {
     let tenant = app.tenant("acme").await;
     tenant.app.ask("a question").await.expect(200);
     let (db, reader) = (hurt.superuser().await, hurt.superuser().await);
-    // Of the class of the records that are written meanwhile.
+    // The partition has the class of the records that are written meanwhile.
     let part = "SELECT ensure_audit_partitions('2001-01-01', 1);
                 DROP TABLE audit_logs_y1_2001_01, audit_logs_y3_2001_01, audit_logs_y10_2001_01";
     db.batch_execute(part).await.unwrap();

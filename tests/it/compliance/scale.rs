@@ -15,7 +15,7 @@ use super::proof::{builder, checkpoint_file, sealed, write};
 /// The most that a verification may take of memory, in MiB.
 const MOST_MIB: u64 = 200;
 
-/// The most that a process took so far, in MiB; `None` once it has ended.
+/// Returns the most memory that a process took so far, in MiB. Returns `None` once it has ended.
 fn peak_mib(pid: u32) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;

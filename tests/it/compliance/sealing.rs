@@ -1,5 +1,5 @@
-//! Who seals when: a stop in the middle of a seal, and a replica whose turn it never is (issue 3;
-//! architecture.md §3 "Seals").
+//! The turns of sealers: a stop in the middle of a seal, and a replica whose turn never comes
+//! (issue 3; architecture.md §3 "Seals").
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,8 +45,8 @@ async fn a_stop_waits_for_the_seal_being_made_and_seals_the_rest() {
     hurt.stop().await;
 }
 
-/// What fits a replica's call better than Postgres' own function, where it is in the search path: counts
-/// its tries and, once told so, refuses them.
+/// A function that fits a replica's call better than Postgres' own, where it is in the search path.
+/// It counts the tries and, once told so, refuses them.
 const LOSER: &str = "CREATE SCHEMA loser;
     CREATE SEQUENCE loser.tries;
     CREATE TABLE loser.refused ();

@@ -1,4 +1,4 @@
-//! Whoever owns the database changes the trail: the verification names it (issue 3;
+//! The owner of the database changes the trail, and the verification names it (issue 3;
 //! architecture.md §3 "Seals").
 
 use std::collections::BTreeSet;
@@ -30,7 +30,7 @@ struct Trail {
 }
 
 impl Trail {
-    /// So many rows in some seals.
+    /// Makes a trail of this many rows in some seals.
     async fn of(rows: usize) -> Self {
         let hurt = Hurt::in_memory().await;
         let file = checkpoint_file();
@@ -75,7 +75,7 @@ impl Trail {
         Box::pin(verifier.run()).await.unwrap()
     }
 
-    /// What is found after `change`, which is taken back.
+    /// Returns the findings after `change`, which is taken back then.
     async fn after(&self, change: &str) -> Verification {
         self.owner.batch_execute(change).await.unwrap();
         let found = self.verify(Some(&self.file)).await;
@@ -174,7 +174,7 @@ async fn two_hundred_edits_are_two_hundred_findings() {
     assert_eq!(edited.len(), 200);
     assert_eq!(named, edited);
 
-    // However many there are, so many are told one by one.
+    // All findings are told one by one, however many there are.
     let all = "UPDATE ai_cache_audit_logs SET item_count = item_count + 1";
     trail.owner.batch_execute(all).await.unwrap();
     let found = trail.verify(Some(&trail.file)).await;
@@ -197,7 +197,8 @@ fn fifty(offset: &str) -> String {
 const ROWS: &str = "(SELECT count(*) FROM kept_rows)";
 const LAST: &str = "(SELECT max(seq) FROM kept_seals)";
 
-/// What is done, by which statements, and what must be found; `{n}` differs from trial to trial.
+/// The name of a change, its statements, and the findings that it must cause. `{n}` differs from
+/// trial to trial.
 type Trial = (&'static str, String, Kind);
 
 fn removals() -> Vec<Trial> {
@@ -364,7 +365,7 @@ async fn a_dropped_partition_needs_a_purge_that_was_due() {
     let drop = format!("DROP TABLE {month}");
     trail.owner.batch_execute(&drop).await.unwrap();
     assert!(kinds(&trail.verify(None).await).contains(&Kind::PurgeUnjustified));
-    // Whoever owns the database writes down a purge; the month itself says that none was due.
+    // The owner of the database writes down a purge; the month itself says that none was due.
     let forbidden = format!(
         "INSERT INTO audit_purges
          SELECT ledger_id, '{month}', 500, now() - interval '8 years', now(), gen_random_uuid()

@@ -23,7 +23,7 @@ pub async fn add_rows(db: &TestDb, tenant: TenantId, at: DateTime<Utc>, count: i
     add_such_rows((db, tenant), at, count, ("(ARRAY[1, 3, 7, 10])[1 + n % 4]", "'fill'")).await;
 }
 
-/// The same with an expression over n for the retention class and the action.
+/// Adds rows with an expression over n for the retention class and the action.
 async fn add_such_rows(
     (db, tenant): (&TestDb, TenantId),
     at: DateTime<Utc>,
@@ -230,8 +230,8 @@ async fn a_rare_record_is_found_once_in_a_long_trail() {
     app.stop().await;
 }
 
-/// However short the windows, the search for one action sees each of its records once, in order,
-/// either way, and no window holds more rows of a retention class than it may.
+/// The search for one action sees each of its records once, in order, either way, however short the
+/// windows are. No window holds more rows of a retention class than it may.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn windows_of_any_length_cover_the_trail_once() {
     let app = TestApp::start().await;

@@ -1,5 +1,5 @@
 //! Persons' keys are wrapped under a key of their own, which is rotated while the service runs and
-//! destroyed: backups of before open nothing of any person's (issue 5 point 8; G2).
+//! then destroyed: earlier backups open nothing of any person's (issue 5 point 8; G2).
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -67,7 +67,7 @@ async fn name_persons(
     ids
 }
 
-/// How many of these keys open, as Postgres has them.
+/// Counts these keys that open, as Postgres has them.
 async fn opened(app: &TestApp, tenant: TenantId, ids: &[SubjectKeyId]) -> usize {
     app.rooms().keyring().list_subject_keys(tenant, ids).await.unwrap().len()
 }
@@ -349,7 +349,7 @@ async fn keys_of_before_and_of_the_environment_are_rotated_too() {
     assert!(back.refused(1).contains("was rotated out before"), "{back:?}");
     app.stop().await;
 
-    // The same from a file of before.
+    // The provider reads a file of before.
     let keys = scratch("keys").join("master.key");
     fs::write(&keys, format!("{MASTER_KEYS}\n")).unwrap();
     fs::set_permissions(&keys, fs::Permissions::from_mode(0o600)).unwrap();

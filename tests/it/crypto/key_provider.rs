@@ -207,7 +207,7 @@ fn wrapping_keys_wrap_persons_keys_alone() {
     assert_eq!(unwrapped(&keys, "k1", &tenants, b"tenant"), Some([8; 32]));
     let mac = |keys: &KeyProvider| keys.audit_mac_key().mac(b"record");
     assert_eq!(mac(&keys), mac(&provider(&[item("k1", 1)])));
-    // As before there were any.
+    // The provider is as before there were wrapping keys.
     let (id, _) = provider(&[item("k1", 1)]).wrap_persons(&super::key(9), b"").unwrap();
     assert_eq!(id.as_str(), "k1");
     let alone = KeyProvider::from_text(&item("wrap-1", 1)).unwrap_err();

@@ -1,4 +1,4 @@
-//! What body and `Cache-Control` ask of the cache; the stricter wins.
+//! The wishes of a body and of `Cache-Control` about the cache; the stricter one wins.
 
 use ai_cache::domain::directives::{Directives, MAX_TTL_SECONDS, Mode};
 use ai_cache::domain::json::Json;

@@ -1,4 +1,5 @@
-//! What the tests of the embedded servers share: options, folders, another process, a client.
+//! The parts that the tests of the embedded servers share: options, folders, another process, a
+//! client.
 #![expect(clippy::unwrap_used, reason = "a failure in a test's helper is the test's failure")]
 
 use std::fs::{self, DirBuilder};

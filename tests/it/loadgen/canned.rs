@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
-/// What the server does with one request.
+/// The server's answer to one request.
 pub enum Answer {
     /// Writes these bytes.
     Bytes(Vec<u8>),
@@ -75,7 +75,7 @@ impl Canned {
         self.state.connections.load(Ordering::SeqCst)
     }
 
-    /// How often this body came.
+    /// Counts the requests with this body.
     pub fn count_of(&self, body: &[u8]) -> usize {
         self.state.bodies.lock().unwrap().iter().filter(|came| *came == body).count()
     }
@@ -112,7 +112,7 @@ impl State {
         }
     }
 
-    /// Whether the connection goes on.
+    /// Answers. Returns whether the connection goes on.
     fn act(&self, mut stream: &TcpStream, answer: Answer) -> bool {
         match answer {
             Answer::Bytes(bytes) => stream.write_all(&bytes).is_ok(),

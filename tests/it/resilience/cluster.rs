@@ -18,7 +18,7 @@ use crate::support::redis_servers::{RedisCluster, RedisProcess};
 use crate::support::services::COUNT_VALUES;
 use crate::support::{Client, TestApp, rounds, wait_until};
 
-/// How the masters are named in the setting.
+/// The way in which the setting names the masters.
 #[derive(Debug, Clone, Copy)]
 enum Named {
     All,
@@ -35,7 +35,7 @@ async fn replica_of(app: &TestApp, urls: Vec<String>) -> TestApp {
     builder.settings(|settings| settings.redis = Some(redis)).start().await
 }
 
-/// How many are answered from Redis, or from memory that was filled from it.
+/// Counts the questions that are answered from Redis, or from memory that was filled from it.
 async fn warm(caller: &Client, questions: &[String]) -> usize {
     let mut warm = 0;
     for question in questions {
@@ -175,7 +175,7 @@ async fn nobody_is_harmed_by_a_lost_master(#[case] signal: Signal) {
     check(&format!("a master with {signal}"), &app, &normal, &faulty).await;
     assert!(faulty.warm > 0);
 
-    // What the lost master's replica holds is found again.
+    // The values of the lost master's replica are found again.
     let known = questions();
     let tenant = app.tenant("acme").await;
     let urls = cluster.nodes[1..].iter().map(RedisProcess::url).collect();

@@ -12,7 +12,7 @@ use super::cut_off::{Version, versioned};
 use super::redis::own_redis;
 use crate::support::{Client, TestApp, rounds, wait_until};
 
-/// What hits the question.
+/// The selector that hits the question.
 #[derive(Debug, Clone, Copy)]
 enum Kind {
     All,
@@ -65,7 +65,7 @@ fn version_of(reply: &Value) -> usize {
     text.strip_prefix("version ").unwrap().parse().unwrap()
 }
 
-/// What the readers share.
+/// The state that the readers share.
 #[derive(Default)]
 struct Reading {
     /// The newest version whose invalidation was answered: nothing older may be read from now on.
@@ -98,7 +98,7 @@ async fn read_on(caller: Client, reading: Arc<Reading>) {
 #[case(Kind::Subject)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_an_invalidation_no_replica_serves_what_it_removed(#[case] kind: Kind) {
-    // So many invalidations while so many callers read so much between two of them.
+    // Many invalidations come while many callers read between them.
     let (invalidations, callers, each) = (rounds(8, 20), rounds(16, 64), rounds(60, 5_000));
     let (redis, version) = (own_redis().await, Version::default());
     let first = TestApp::builder().redis_url(&redis.url()).start().await;

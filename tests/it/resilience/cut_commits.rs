@@ -10,7 +10,7 @@ use crate::support::{Client, TestApp, TestDb, rounds, wait_until};
 
 const CALLERS: usize = 16;
 
-/// What the callers share.
+/// The state that the callers share.
 #[derive(Default)]
 struct Load {
     over: AtomicBool,

@@ -20,10 +20,11 @@ use crate::support::link::Link;
 use crate::support::pg_proxy::PgProxy;
 use crate::support::{Client, TestApp, TestDb, wait_until};
 
-/// How often each caller asks at most: there is time for many reads, and the machine is others' too.
+/// The pause of each caller between two questions. There is time for many reads, and the machine
+/// has other work too.
 pub const PACE: Duration = Duration::from_millis(10);
 
-/// What the upstream says now: the number of its version.
+/// The answer of the upstream now: the number of its version.
 pub type Version = Arc<AtomicUsize>;
 
 /// Lets the upstream say which version its answers are of.
@@ -309,7 +310,8 @@ async fn a_revoked_token_stops_on_every_replica(#[case] redis_down: bool) {
     redis.stop().await.unwrap();
 }
 
-/// What the series tell of the proof: whether there is one, and whether no time has passed without.
+/// Returns what the series tell of the proof: whether there is one, and whether no time has passed
+/// without one.
 async fn proof_told(app: &TestApp) -> (u64, bool) {
     let metrics = app.client.get("/api/metrics").await.expect(200).text;
     let without = series(&metrics, "ai_cache_unproven_seconds");
@@ -357,8 +359,8 @@ async fn a_token_that_cannot_be_confirmed_buys_an_answer_and_changes_nothing() {
     lone.app.stop().await;
 }
 
-/// What a replica has missed is not kept for ever: who is back after too long begins anew. So does one
-/// whose Postgres has another history.
+/// Missed steps are not kept for ever: a replica that is back after too long begins anew. So does
+/// one whose Postgres has another history.
 #[rstest]
 #[case::trimmed(true)]
 #[case::another_ledger(false)]

@@ -98,8 +98,8 @@ async fn what_an_invalidation_overtakes_is_not_stored_nor_joined() {
     app.stop().await;
 }
 
-/// What a flight found is invalidated before those who wait for it were answered: they share one
-/// call of the upstream, and its answer is stored.
+/// The answer of a flight is invalidated before the callers that wait for it were answered: they
+/// share one call of the upstream, and its answer is stored.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_invalidation_behind_a_flight_costs_one_call_for_all() {
     let app = TestApp::start().await;
@@ -139,7 +139,8 @@ async fn an_invalidation_behind_a_flight_costs_one_call_for_all() {
     app.stop().await;
 }
 
-/// What another replica's invalidation of everything leaves behind, but for its record.
+/// Makes the statements that another replica's invalidation of everything leaves behind, without
+/// its record.
 pub fn invalidation_of(tenant: TenantId) -> String {
     let tenant = tenant.0;
     format!(

@@ -140,7 +140,7 @@ async fn a_replica_tells_no_floor() {
     assert_ne!(after.origin, before.origin);
 }
 
-/// In a cluster the master of the floor's slot tells it, and its successor is another memory.
+/// The master of the floor's slot tells it in a cluster, and its successor is another memory.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_failover_changes_the_origin() {
     let mut cluster = RedisCluster::start().await;

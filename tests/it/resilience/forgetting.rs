@@ -1,5 +1,5 @@
-//! What memory holds of what is no longer true: it is freed by few walks, and what was looked up before
-//! everything was forgotten is not remembered after it.
+//! Memory of things that are no longer true: few walks free it, and a value that was looked up
+//! before everything was forgotten is not remembered after it.
 
 use ai_cache::domain::caller::Role;
 use ai_cache::domain::token::BearerToken;
@@ -9,7 +9,8 @@ use crate::api::open::series;
 use crate::support::app::Tenant;
 use crate::support::{TestApp, wait_until};
 
-/// What so many invalidations of an operation by another replica leave behind, but for their records.
+/// Makes the statements that `count` invalidations of an operation by another replica leave behind,
+/// without their records.
 fn invalidations_of(tenant: &Tenant, operation: &str, count: i64) -> String {
     let tenant = tenant.id.0;
     format!(
@@ -96,7 +97,7 @@ async fn a_token_looked_up_before_everything_was_forgotten_is_not_remembered() {
     };
     let (first, ()) = tokio::join!(caller.ask("a question"), forget);
     first.expect(200);
-    // As if its step had been among those that were missed.
+    // The token is as if its step had been among the missed ones.
     let id = BearerToken::parse(&token).unwrap().id;
     let revoke = format!("UPDATE api_tokens SET revoked_at = now() WHERE token_id = '{id}'");
     assert_eq!(superuser.execute(&revoke, &[]).await.unwrap(), 1);

@@ -22,7 +22,7 @@ enum Kind {
 }
 
 impl Kind {
-    /// What is invalidated. Case and white space of a vendor type do not count.
+    /// Returns the selector. Case and white space of a vendor type do not count.
     fn selector(self) -> Value {
         match self {
             Self::Operation => json!({ "operation": "chat" }),
@@ -74,7 +74,7 @@ async fn ask_all(caller: &Client, questions: &[Value]) {
     }
 }
 
-/// How many of the questions are answered from the cache.
+/// Counts the questions that are answered from the cache.
 async fn cached(caller: &Client, questions: &[Value]) -> usize {
     let polite = caller.with_header("cache-control", "only-if-cached");
     let replies = join_all(questions.iter().map(|question| polite.query(question))).await;
@@ -252,8 +252,8 @@ async fn a_fill_that_is_overtaken_is_neither_stored_nor_joined(#[case] kind: Kin
     app.stop().await;
 }
 
-/// The same with the invalidation made by another process, of which the one that fills need not
-/// have heard: the row that both meet at decides.
+/// Another process invalidates, and the one that fills need not have heard of it: the row at which
+/// both meet decides.
 #[rstest]
 #[case(Kind::Operation)]
 #[case(Kind::Tag)]

@@ -12,7 +12,7 @@ use crate::support::{Client, rounds};
 
 const CALLERS: usize = 8;
 
-/// What a caller saw of an outage.
+/// The replies that a caller got during an outage.
 #[derive(Default)]
 struct Seen {
     /// The audit ids of replies with data.

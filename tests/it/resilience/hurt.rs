@@ -118,7 +118,7 @@ impl Hurt {
         self.observer.count(&self.superuser_url(), query).await
     }
 
-    /// How many records there are under these ids.
+    /// Counts the records under these ids.
     pub async fn records(&self, ids: &[String]) -> usize {
         let query = "SELECT count(*) FROM ai_cache_audit_logs WHERE id::text = ANY ($1)";
         let row = self.superuser().await.query_one(query, &[&ids]).await.unwrap();
@@ -162,7 +162,7 @@ impl Hurt {
         self.postgres.take().unwrap().stop().await.unwrap();
     }
 
-    /// Where it keeps everything.
+    /// Returns the folder of everything it keeps.
     pub fn folder(&self) -> &Path {
         &self.folder
     }

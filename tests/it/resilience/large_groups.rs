@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::size::add_rows;
 use crate::support::TestApp;
 
-/// What is in the way of a removal.
+/// The thing that is in the way of a removal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum InTheWay {
     Nothing,
@@ -17,7 +17,8 @@ enum InTheWay {
 }
 
 impl InTheWay {
-    /// Of so many entries, how many each part removes: the last finds fewer than it might.
+    /// Returns the number of entries that each part removes, of this many in all. The last part
+    /// finds fewer than it might.
     fn parts(self, mut entries: i64) -> Vec<i64> {
         let most = if self == Self::Hold { 2_000 } else { 10_000 };
         let mut parts = Vec::new();
@@ -109,7 +110,7 @@ const SECOND_FAILS: &str = "
     END $$;
     CREATE TRIGGER fail_second AFTER DELETE ON ai_cache_entries EXECUTE FUNCTION fail_second()";
 
-/// What the records of removals say, in their order.
+/// Returns the counts in the records of removals, in their order.
 async fn told(app: &TestApp) -> Vec<i64> {
     let told = "SELECT item_count FROM ai_cache_audit_logs
                 WHERE action = 'invalidate' AND outcome = 'done' AND writer_id IS NULL ORDER BY tx_id";

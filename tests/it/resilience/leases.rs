@@ -26,7 +26,7 @@ use crate::support::services::start_redis;
 use crate::support::upstream::TestUpstream;
 use crate::support::{Client, TestApp, TestDb, rounds, wait_until};
 
-/// How long a lease lasts that nobody renews.
+/// The time that a lease lasts that nobody renews.
 const TERM: Duration = Duration::from_secs(3);
 
 /// Replicas over one database, one Redis and one upstream.
@@ -35,7 +35,7 @@ struct Replicas {
     upstream: TestUpstream,
     apps: Vec<TestApp>,
     tenant: Tenant,
-    /// Of the role app.
+    /// A token of the role app.
     token: String,
     /// One at each replica.
     callers: Vec<Client>,
@@ -78,7 +78,8 @@ impl Replicas {
         for app in &apps {
             app.client.with_token(&token).ask("something else").await.expect(200);
         }
-        // With connections of their own, none of which the service is about to close for idleness.
+        // Each caller has connections of its own, and the service is about to close none of them
+        // for idleness.
         let caller = |app: &TestApp| Client::new(&app.base()).with_token(&token);
         let callers: Vec<Client> = apps.iter().map(caller).collect();
         assert_eq!(upstream.calls(), 1, "they share what is stored");
@@ -293,9 +294,9 @@ async fn when_redis_ends_nobody_waits_for_a_lease(#[case] signal: Signal) {
     replicas.stop().await;
 }
 
-/// Who asks after an invalidation does not wait for a flight that began before it, on any replica;
-/// those who do share one call again, also when all replicas claim that flight's lease at once: Redis
-/// answers late, so that each has asked before any is told.
+/// A caller that asks after an invalidation does not wait for a flight that began before it, on any
+/// replica. Callers after it share one call again, also when all replicas claim that flight's lease
+/// at once: Redis answers late, so that each has asked before any is told.
 #[rstest]
 #[case::all(json!({ "invalidateAll": true }))]
 #[case::group(json!({ "operation": "wedding-query" }))]

@@ -34,8 +34,8 @@ const LARGE: [&str; 13] = [
     "tenant_keys",
 ];
 
-/// What may read one of those whole: the operators' list of all tenants, and the job that looks at the
-/// entries of each.
+/// The statements that may read one of those tables whole: the operators' list of all tenants, and
+/// the job that looks at the entries of each.
 const WHOLE: [(&str, &str); 4] = [
     ("tenants", "ORDER BY t.slug"),
     ("invalidation_state", "ORDER BY t.slug"),
@@ -89,7 +89,7 @@ async fn fill(db: &tokio_postgres::Client, tenant: TenantId, rows: i64) {
     }
 }
 
-/// What the server explained: each node that reads a whole table, with the statement.
+/// Reads what the server explained: each node that reads a whole table, with the statement.
 fn scans(log: &Path) -> (usize, Vec<(String, String)>) {
     let text = String::from_utf8_lossy(&std::fs::read(log).unwrap()).into_owned();
     let (mut plans, mut found, mut statement) = (0, Vec::new(), String::new());
@@ -111,7 +111,7 @@ fn scans(log: &Path) -> (usize, Vec<(String, String)>) {
 struct Callers {
     tenant: Tenant,
     operator: Client,
-    /// With the role compliance too, to approve what the tenant's other one filed.
+    /// A token of the role compliance, to approve what the tenant's other one filed.
     second: Client,
 }
 
@@ -220,7 +220,7 @@ fn variants(method: &str, path: &str) -> Vec<(String, Option<Value>)> {
     }
 }
 
-/// How often each table was read whole. Panics when one was that must not be.
+/// Counts how often each table was read whole. Panics when one was that must not be.
 fn judge(found: &[(String, String)]) -> BTreeMap<&str, usize> {
     let mut counts = BTreeMap::<&str, usize>::new();
     for (table, _) in found {

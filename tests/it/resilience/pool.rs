@@ -14,7 +14,7 @@ use crate::support::{Reply, TestApp, TestDb, rounds, wait_until};
 
 const CALLERS: usize = 64;
 
-/// What callers saw.
+/// The replies that callers got.
 #[derive(Default)]
 struct Seen {
     answers: usize,
@@ -127,7 +127,7 @@ async fn many_tenants_through_five_connections_keep_apart() {
         tenants.push(app.tenant(&format!("tenant-{number}")).await);
     }
     for tenant in &tenants {
-        // So many new tokens at once are more than a network may bring.
+        // A network may not bring this many new tokens at once.
         wait_until("its tokens are known", || async {
             let first = tenant.app.ask("who are you").await.status;
             let second = tenant.admin.get("/api/ai-cache/entries?limit=1").await.status;

@@ -25,7 +25,7 @@ fn number(reply: &Reply, name: &str) -> u64 {
     reply.header(name).unwrap().parse().unwrap()
 }
 
-/// As many as the limit come through, the next is told when to come back, and says so in both
+/// The limit lets as many requests through. The next one is told when to come back, in both
 /// generations of fields.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_limited_tenant_gets_its_minute_and_no_more() {

@@ -20,7 +20,8 @@ use crate::support::folders::scratch;
 use crate::support::services::{COUNT_VALUES, LIST_VALUES, search_path};
 use crate::support::{Client, Reply, TestApp, TestDb, wait_until};
 
-/// Longest time of a command. Shorter than the limits that the library of Redis has by itself.
+/// The longest time of a command. It is shorter than the limits that the library of Redis has by
+/// itself.
 const LIMIT: Duration = Duration::from_millis(400);
 
 /// A Redis in a folder: started there again, it has the same URL.
@@ -41,7 +42,7 @@ pub async fn run<T: FromRedisValue>(redis: &RedisServer, command: &Cmd) -> T {
     command.query_async(&mut connection).await.unwrap()
 }
 
-/// How many sealed answers it holds.
+/// Counts the sealed answers that it holds.
 pub async fn count_values(redis: &RedisServer) -> usize {
     run(redis, cmd("EVAL").arg(COUNT_VALUES).arg(0)).await
 }
@@ -132,15 +133,15 @@ impl Process {
         Answered { right: right(question), took: asked.elapsed(), reply }
     }
 
-    /// What the service counts as failures of Redis.
+    /// Returns what the service counts as failures of Redis.
     pub async fn redis_errors(&self) -> u64 {
         let text = self.app.client.get("/api/metrics").await.expect(200).text;
         let line = text.lines().find_map(|line| line.strip_prefix("ai_cache_redis_errors_total "));
         line.unwrap().parse().unwrap()
     }
 
-    /// Waits until this process writes to Redis and the other reads from it; returns how many
-    /// questions that took.
+    /// Waits until this process writes to Redis and the other reads from it. Returns the number of
+    /// questions that this took.
     async fn wait_until_shared_with(&self, other: &Self) -> usize {
         let asked = AtomicUsize::new(0);
         wait_until("what one process stores the other finds in Redis", || async {
@@ -162,7 +163,7 @@ struct Answered {
     reply: Reply,
 }
 
-/// What came back, counted.
+/// The replies, counted.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     pub failed: usize,

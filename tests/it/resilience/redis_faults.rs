@@ -1,5 +1,5 @@
-//! Whatever becomes of Redis under load of 64 callers of several tenants (issue 4, architecture.md
-//! §7): no reply fails, none is foreign or stale, each has its record, and few are slow.
+//! Faults of Redis under a load of 64 callers of several tenants (issue 4, architecture.md §7): no
+//! reply fails, none is foreign or stale, each has its record, and few are slow.
 #![expect(clippy::print_stdout, reason = "a promise about counts prints them")]
 
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::support::load::{Load, Report};
 use crate::support::redis_servers::RedisProcess;
 use crate::support::{TestApp, rounds};
 
-/// As in the settings unless set.
+/// The limit is as in the settings unless set.
 const LIMIT: Duration = Duration::from_millis(100);
 
 const TENANTS: usize = 4;
@@ -28,7 +28,7 @@ pub async fn service_on(urls: Vec<String>) -> TestApp {
     builder.start().await
 }
 
-/// What is promised of every reply, whatever happened.
+/// Checks the promises about every reply, whatever happened.
 pub async fn check(what: &str, app: &TestApp, normal: &Report, faulty: &Report) {
     let records = faulty.records(&app.db).await;
     println!("{what}: before: {}", normal.line());
@@ -69,7 +69,7 @@ impl Fault {
         }
     }
 
-    /// The same once more, or its end.
+    /// Makes the fault once more, or ends it.
     async fn go_on(self, server: &mut RedisProcess) {
         match self {
             Self::Killed | Self::Restarted => server.start_again().await,
@@ -80,7 +80,7 @@ impl Fault {
         }
     }
 
-    /// Where in the load it ends: a kill is not mended within it.
+    /// Returns the request at which the fault ends. A kill is not mended within the load.
     const fn end(self, requests: usize) -> usize {
         match self {
             Self::Killed => requests,

@@ -22,7 +22,7 @@ fn tenants() -> usize {
 const QUESTIONS: usize = 10;
 const CALLERS: usize = 64;
 
-/// Longest time of a command: now and then a reply comes later.
+/// The longest time of a command. Now and then a reply comes later.
 const LIMIT: Duration = Duration::from_millis(100);
 
 /// Up to 15 ms, and one in some thousand pieces later than the limit.
@@ -31,7 +31,8 @@ fn delay(total: usize) -> Duration {
     Duration::from_millis(if spread.is_multiple_of(2_048) { 200 } else { spread as u64 % 15 })
 }
 
-/// How long a caller waits before hanging up; `None`: for as long as it takes.
+/// Returns the time that a caller waits before hanging up. Returns `None` if it waits for as long
+/// as it takes.
 fn patience(index: usize) -> Option<Duration> {
     let spread = index.wrapping_mul(0x9e37_79b9) >> 9;
     let settled = index > tenants() * QUESTIONS * 3;
@@ -119,7 +120,7 @@ impl Callers {
     }
 }
 
-/// How often Redis was asked for a value.
+/// Counts the reads of values that Redis got.
 async fn gets(server: &RedisProcess) -> usize {
     let told = server.info("commandstats", "cmdstat_get").await;
     let calls = told.strip_prefix("calls=").and_then(|rest| rest.split(',').next());

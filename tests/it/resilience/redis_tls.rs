@@ -22,8 +22,8 @@ fn openssl(folder: &Path, words: &str) {
     assert!(output.status.success(), "{words}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// A Redis with a certificate for `localhost`; returns it, its port with TLS, and files with the
-/// authority that signed the certificate and with another one.
+/// Starts a Redis with a certificate for `localhost`. Returns it, its port with TLS, and files with
+/// the authority that signed the certificate and with another one.
 async fn tls_redis() -> (RedisProcess, u16, [String; 2]) {
     let folder = scratch("tls");
     let new_key = "req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
@@ -72,7 +72,7 @@ async fn ask(caller: &Client, number: usize) -> String {
     reply.body["cacheSource"].as_str().unwrap().to_owned()
 }
 
-/// What it logged about Redis.
+/// Returns what it logged about Redis.
 fn lines(serving: &Serving) -> Vec<String> {
     serving.log().lines().filter(|line| line.contains("Redis")).map(str::to_owned).collect()
 }
@@ -111,8 +111,8 @@ async fn each_change_of_state_is_one_line() {
     app.stop().await;
 }
 
-/// What one program keeps in Redis over TLS another finds there; one that trusts another authority
-/// works without Redis, and says so once.
+/// A program finds what another one keeps in Redis over TLS. A program that trusts another
+/// authority works without Redis, and says so once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn redis_is_used_over_tls_and_not_with_a_certificate_of_anybody() {
     let (server, port, [authority, other]) = tls_redis().await;

@@ -11,7 +11,7 @@ use super::redis::{
 };
 use crate::support::{TestApp, wait_until};
 
-/// Bytes before the sealed ones in a value, and where among them the cost is.
+/// The number of bytes before the sealed ones in a value, and the place of the cost among them.
 const FIXED: usize = 121;
 const COST: usize = 71;
 
@@ -93,7 +93,7 @@ async fn a_read_only_redis_is_read(#[case] freeze: &[&str], #[case] thaw: &[&str
     stop([first, second, third], redis).await;
 }
 
-/// Bytes without a pattern, the same in each run.
+/// A source of bytes without a pattern, the same in each run.
 struct Noise(u64);
 
 impl Noise {
@@ -180,9 +180,9 @@ async fn garbage_in_redis_never_becomes_an_answer(#[case] mode: &str) {
     stop([first, second], redis).await;
 }
 
-/// After an invalidation by a process without Redis, a process that began before it refuses exactly
-/// what it hits of what Redis still holds, which is no sign of tampering. That labels are known to it
-/// shows in the value that another tag's invalidation leaves.
+/// A process without Redis invalidates. A process that began before it refuses exactly the values
+/// in Redis that are hit, which is no sign of tampering. The value that another tag's invalidation
+/// leaves shows that it knows the labels.
 #[rstest]
 #[case::everything(json!({ "invalidateAll": true }), "openai")]
 #[case::its_tag(json!({ "tag": "mine" }), "openai")]

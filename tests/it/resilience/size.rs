@@ -117,7 +117,7 @@ async fn a_tenants_limit_is_kept_by_removing_its_least_recently_used() {
     println!("counted as evicted: {counted:?}");
     assert_eq!(counted.map(f64::to_bits), [35_f64, 0.0].map(f64::to_bits));
 
-    // What is gone from Postgres is true still: memory may serve it until it expires.
+    // An entry that is gone from Postgres is still true: memory may serve it until it expires.
     let gone = tenant.app.with_header("cache-control", "only-if-cached");
     let gone = gone.ask("question 30").await.expect(200);
     assert_eq!(gone.body["cacheSource"], "hot");

@@ -17,7 +17,7 @@ use crate::support::app::MASTER_KEYS;
 const QUESTIONS: usize = 20_000;
 const TAGS: usize = 20;
 
-/// How long, and how often memory is read.
+/// Returns the time of the test, and the time between two readings of memory.
 fn times() -> (Duration, Duration) {
     match std::env::var_os("SOAK") {
         None => (Duration::from_secs(3), Duration::from_millis(250)),

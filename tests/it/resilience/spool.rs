@@ -23,7 +23,7 @@ use crate::support::{
 
 const CALLERS: usize = 64;
 
-/// What callers got.
+/// The replies that callers got.
 #[derive(Default)]
 struct Load {
     over: AtomicBool,
@@ -402,7 +402,7 @@ async fn replicas_start_in_a_folder_that_others_clean() {
         }
     });
     for number in 0..rounds(8, 50) {
-        // What a process leaves that dies before its folder has a name.
+        // A process that dies before its folder has a name leaves this.
         let left = format!(".00000000-0000-7000-8000-{number:012}");
         fs::create_dir_all(spool.join(left)).unwrap();
         let dir = spool.clone();

@@ -157,7 +157,7 @@ async fn two_hundred_callers_of_what_has_just_expired_cause_one_fetch() {
     aged.app.stop().await;
 }
 
-/// How an upstream fails.
+/// The way in which an upstream fails.
 #[derive(Debug, Clone, Copy)]
 enum Failure {
     Refusing,
@@ -171,7 +171,7 @@ impl Failure {
     fn script(self, upstream: &TestUpstream) {
         match self {
             Self::Refusing => upstream.then_status(400, None),
-            // With its retries.
+            // The failure lasts for all retries.
             Self::Failing => (0..3).for_each(|_| upstream.then_status(503, None)),
             Self::Babbling => upstream.then_garbage(),
             Self::Hanging => upstream.then_hang(),

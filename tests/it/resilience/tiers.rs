@@ -1,4 +1,4 @@
-//! What a look-up costs in each tier, with as many entries in each as `make scale` says.
+//! The cost of a look-up in each tier, with as many entries in each as `make scale` says.
 
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,7 @@ use crate::support::folders::scratch;
 use crate::support::services::search_path;
 use crate::support::{TestApp, wait_until};
 
-/// How many values may wait to be written to Redis.
+/// The values that may wait to be written to Redis.
 const AT_A_TIME: i64 = 500;
 
 fn key(number: i64) -> [u8; 32] {

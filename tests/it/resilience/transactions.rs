@@ -28,8 +28,8 @@ const STORED: usize = 20;
 /// Fills that wait for the upstream at the same time.
 const AT_ONCE: usize = 20;
 
-/// How many sessions the database has had, once the service has none left: a session is counted when
-/// it ends at the latest.
+/// Returns the number of sessions that the database has had, once the service has none left: a
+/// session is counted when it ends at the latest.
 async fn sessions(db: &TestDb) -> i64 {
     let open = "SELECT count(*) FROM pg_stat_activity
                 WHERE datname = current_database() AND application_name = 'ai-cache'";

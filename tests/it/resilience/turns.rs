@@ -1,5 +1,5 @@
-//! Who waits for whom, and who does what is to be done once (issue 4): what shares a tenant's lock does
-//! not starve an invalidation, and one replica counts the entries of all.
+//! Turns (issue 4): transactions that share a tenant's lock do not starve an invalidation, and one
+//! replica counts the entries of all.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 
 use crate::support::{TestApp, TestDb, wait_until};
 
-/// What takes the tenant's lock in common with others of its kind.
+/// The transactions that take the tenant's lock in common with others of their kind.
 #[derive(Debug, Clone, Copy)]
 enum Sharer {
     Fill,
@@ -76,7 +76,7 @@ async fn hold_uses(tx: &mut UseTx, taken: &Notify) -> Result<(), StoreError> {
     std::future::pending().await
 }
 
-/// Whether so many transactions wait for a lock.
+/// Returns whether this many transactions wait for a lock.
 async fn are_waiting(db: &TestDb, many: i64) -> Option<()> {
     let waiting = "SELECT count(*) FROM pg_stat_activity
                    WHERE datname = current_database() AND wait_event_type = 'Lock'";
@@ -163,7 +163,7 @@ async fn a_fill_that_waited_for_an_invalidation_knows_of_it() {
     app.stop().await;
 }
 
-/// Of many replicas one counts at a time, the next eldest after it.
+/// One of many replicas counts at a time, and the next eldest one after it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_replica_counts_entries_for_all_and_another_takes_over() {
     let first = TestApp::start().await;

@@ -16,7 +16,7 @@ use crate::support::{Client, TestApp, rounds, wait_until};
 const CALLERS: usize = 64;
 const ENTRIES: usize = 200;
 
-/// How often each entry was served from the cache, and by which tier.
+/// The times that each entry was served from the cache, by tier.
 #[derive(Default)]
 struct Served {
     entries: HashMap<String, i64>,

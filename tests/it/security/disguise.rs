@@ -11,13 +11,13 @@ use sha2::{Digest, Sha224, Sha256, Sha384, Sha512, Sha512_256};
 /// Needles are found by their first bytes, then compared whole.
 const BEGINNING: usize = 8;
 
-/// What is searched for.
+/// The needles that are searched for.
 #[derive(Default)]
 pub struct Search {
     needles: HashMap<[u8; BEGINNING], Vec<(Vec<u8>, String)>>,
 }
 
-/// Bytes in the forms that show them wherever they stand in something longer.
+/// Returns bytes in the forms that show them wherever they stand in something longer.
 pub fn disguises(bytes: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
     let mut forms = vec![
         ("plain", bytes.to_vec()),
@@ -87,12 +87,12 @@ impl Search {
         }
     }
 
-    /// How many needles there are.
+    /// Returns the number of needles.
     pub fn len(&self) -> usize {
         self.needles.values().map(Vec::len).sum()
     }
 
-    /// What is found, once a place.
+    /// Returns the needles that are found, once a place.
     pub fn hits(&self, dump: &[u8]) -> Vec<&str> {
         let mut found = Vec::new();
         for at in 0..dump.len() {

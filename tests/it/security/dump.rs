@@ -210,7 +210,7 @@ async fn dumps_of_postgres_redis_and_the_logs_hold_no_marker() {
     println!("{} lines of log, {access} of them of requests", log.lines().count());
     assert!(access > 2 * queries, "the log is at trace level");
 
-    // The same dumps are able to show what is there.
+    // The dumps are able to show what is there.
     let plant = "CREATE TABLE planted AS SELECT convert_to('quokkaquartz', 'UTF8') AS it";
     world.db.superuser().await.batch_execute(plant).await.unwrap();
     set_in_redis(&connect(&world.redis).await, b"planted", MARK.as_bytes()).await;

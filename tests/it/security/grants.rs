@@ -81,8 +81,8 @@ async fn a_made_token_has_the_roles_it_was_made_with() {
     app.stop().await;
 }
 
-/// What a token may grant in one role does not widen what it may grant in another: with admin and
-/// operator it makes no app token in a foreign tenant and no compliance token in its own.
+/// The rights of a token in one role do not widen its rights in another: with admin and operator it
+/// makes no app token in a foreign tenant and no compliance token in its own.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_roles_do_not_add_up_to_more_rights_in_another_tenant() {
     let app = TestApp::start().await;

@@ -4,7 +4,8 @@ use ai_cache::embedded::{APP_ROLE, SUPERUSER};
 
 use crate::support::{TestApp, TestDb};
 
-/// Why the service does not start on this database as this role; empty when it does.
+/// Returns why the service does not start on this database as this role. The text is empty if it
+/// starts.
 async fn refusal(db: &TestDb, role: &str) -> String {
     let url = db.url(role).await;
     let builder = TestApp::builder().db(db).settings(|settings| settings.database_url = url);

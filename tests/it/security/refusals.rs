@@ -20,7 +20,7 @@ use super::words;
 
 const ACME: &str = "/api/ai-cache/admin/tenants/acme";
 
-/// What one network may cause: at once, and each second after.
+/// The verifications that one network may cause: at once, and each second after.
 const BURST: usize = 40;
 const PER_SECOND: usize = 10;
 const FLOOD: usize = 200;

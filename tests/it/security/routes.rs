@@ -149,7 +149,8 @@ fn the_document_names_exactly_the_routes_and_their_roles() {
     assert_eq!((&guarded, &table), (&literal, &literal));
 }
 
-/// No token, what is none, and every set of roles without the right one: 0 × 2xx.
+/// Callers without a token, with something that is no token, and with every set of roles without
+/// the right one get no 2xx.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_route_answers_a_caller_without_its_role() {
     let app = TestApp::start().await;
@@ -289,7 +290,7 @@ async fn another_tenants_things_are_not_found() {
     let random = ours.admin.post(invalidate, &json!({ "entryId": RANDOM })).await.expect(200);
     assert_eq!(found.body, random.body);
     assert_eq!(found.body["invalidatedCount"], 0);
-    // And everything that is ours is not theirs.
+    // Everything that is ours is not theirs.
     ours.admin.post(invalidate, &json!({ "invalidateAll": true })).await.expect(200);
     let still = theirs.app.ask("their question").await.expect(200);
     assert_eq!((&still.body["cached"], &still.body["entryId"]), (&true.into(), &entry.into()));

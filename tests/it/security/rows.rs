@@ -1,4 +1,4 @@
-//! What the service's own role can reach in Postgres when it goes around the service (G5, W10, W1).
+//! The reach of the service's own role in Postgres when it goes around the service (G5, W10, W1).
 
 use ai_cache::store::{Ending, StoreError, TenantTx, tokens};
 use serde_json::json;
@@ -246,7 +246,7 @@ async fn a_transaction_that_reads_changes_nothing() {
     const READ_ONLY: &str = "25006";
     let app = TestApp::start().await;
     let tenant = app.tenant("acme").await;
-    // Whoever looks at a token leaves a trace.
+    // A look at a token leaves a trace.
     let trap = "CREATE TABLE traces (at timestamptz);
                 CREATE FUNCTION leave_trace() RETURNS boolean LANGUAGE sql VOLATILE SECURITY DEFINER
                     AS 'INSERT INTO public.traces VALUES (now()) RETURNING true';

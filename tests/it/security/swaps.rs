@@ -16,7 +16,7 @@ pub struct Kept {
     answers: Vec<(String, &'static str, String)>,
 }
 
-/// What a fresh process made of it.
+/// The reply of a fresh process.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Outcome {
     /// Answers that belong to another question or tenant, or to nothing.
@@ -84,7 +84,7 @@ impl Kept {
     }
 }
 
-/// What is not tampered with is served: the tests below do not pass for want of a cache.
+/// An untouched value is served, so the tests below do not pass for want of a cache.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_as_it_was_is_served_by_another_process() {
     let (app, kept) = keep(None, &["acme", "other"], &[FIRST, SECOND]).await;
@@ -115,7 +115,7 @@ async fn answers_that_changed_places_are_not_served(
     assert_eq!(kept.ask_afresh().await, Outcome { wrong: 0, fresh: 2, failures: 2 });
 }
 
-/// Whole rows change places: each is where the other's question looks.
+/// Two whole rows change places: each is where the other's question looks.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rows_under_each_others_cache_key_are_not_served() {
     let (app, kept) = keep(None, &["acme"], &[FIRST, SECOND]).await;
@@ -129,7 +129,7 @@ async fn rows_under_each_others_cache_key_are_not_served() {
     assert_eq!(kept.ask_afresh().await, Outcome { wrong: 0, fresh: 2, failures: 2 });
 }
 
-/// Whole rows change places across tenants, with everything but the tenant and the key.
+/// Two whole rows change places across tenants, with everything but the tenant and the key.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_row_given_to_another_tenant_is_not_served() {
     let (app, kept) = keep(None, &["acme", "other"], &[FIRST]).await;

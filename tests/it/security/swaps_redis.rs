@@ -1,4 +1,4 @@
-//! The same in Redis: a value that is not the reader's own does not open, and is a miss.
+//! Swaps in Redis: a value that is not the reader's own does not open, and is a miss.
 
 use ai_cache::domain::caller::Role;
 use ai_cache::embedded::Listen;
@@ -11,8 +11,9 @@ use crate::support::services::start_redis;
 use super::swaps::{FIRST, Kept, Outcome, SECOND, keep};
 use super::{connect, redis_values, set_in_redis};
 
-/// Where a value's fields begin: form, entry, person, operation, key version, generation, made,
-/// expires, tokens asked, tokens answered, cost, position, count of labels, MAC, sealed bytes.
+/// The places where a value's fields begin: form, entry, person, operation, key version,
+/// generation, made, expires, tokens asked, tokens answered, cost, position, count of labels, MAC,
+/// sealed bytes.
 const GENERATION: usize = 1 + 16 + 1 + 16 + 1 + 4;
 const EXPIRES_AT: usize = GENERATION + 8 + 8;
 const COST: usize = EXPIRES_AT + 8 + 4 + 4;
@@ -21,13 +22,13 @@ const LABELS: usize = POSITION + 8;
 const MAC: usize = LABELS + 2;
 const SEALED: usize = MAC + 32;
 
-/// How many of the answers were served from Redis.
+/// Counts the answers that were served from Redis.
 async fn warm_hits(kept: &Kept) -> i64 {
     let query = "SELECT count(*) FROM ai_cache_audit_logs WHERE outcome = 'hit' AND tier = 'warm'";
     kept.db.count(query).await
 }
 
-/// What is not tampered with is served from Redis.
+/// An untouched value is served from Redis.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_as_it_was_is_served_from_redis() {
     let redis = start_redis(Listen::Unix).await;
@@ -154,7 +155,7 @@ async fn ask_after_invalidation(selector: Value, change: impl FnOnce(&mut Vec<u8
     outcome
 }
 
-/// What an invalidation left in Redis is no answer, and no sign of tampering either.
+/// A value that an invalidation left in Redis is no answer, and no sign of tampering either.
 #[rstest]
 #[case::everything(json!({ "invalidateAll": true }))]
 #[case::a_group(json!({ "operation": "wedding-query" }))]

@@ -13,11 +13,11 @@ use chrono::TimeDelta;
 pub(super) struct Row {
     pub(super) name: &'static str,
     pub(super) good: &'static str,
-    /// Whether a configuration has that value.
+    /// Returns whether a configuration has that value.
     pub(super) is_set: fn(&Config) -> bool,
     /// Not empty: that is refused of every variable alike.
     pub(super) bad: &'static [&'static str],
-    /// What must be set with a good value.
+    /// The variables that must be set with a good value.
     pub(super) beside: &'static [(&'static str, &'static str)],
     /// Whether a bad value is the only fault only without those.
     pub(super) bad_alone: bool,
@@ -62,7 +62,7 @@ const OPENAI: &[(&str, &str)] = &[("AI_CACHE_UPSTREAM", "openai")];
 
 const INSECURE: &[(&str, &str)] = &[("AI_CACHE_ALLOW_INSECURE", "true")];
 
-/// In the order of the known names.
+/// The rows, in the order of the known names.
 pub(super) const TABLE: &[Row] = &[
     row(
         "AI_CACHE_BIND",

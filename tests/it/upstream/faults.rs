@@ -1,5 +1,5 @@
-//! What becomes of an upstream that refuses, fails, hangs or breaks off: which error, how many
-//! tries, and when it is left alone.
+//! An upstream that refuses, fails, hangs or breaks off: the error, the number of tries, and when
+//! it is left alone.
 
 use std::error::Error;
 use std::time::{Duration, Instant};

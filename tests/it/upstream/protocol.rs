@@ -1,4 +1,4 @@
-//! What is sent, and what is made of answers.
+//! The requests that are sent, and the reading of answers.
 
 use ai_cache::domain::clock::SystemClock;
 use ai_cache::domain::money::{Usage, Usd};
