@@ -93,14 +93,6 @@ pub enum LedgerHold {
 }
 
 impl Process {
-    /// Returns the spool of a service, to be changed. Returns `None` for a command.
-    pub const fn spool_mut(&mut self) -> Option<&mut SpoolSettings> {
-        match self {
-            Self::Service { spool } => Some(spool),
-            Self::Command { .. } => None,
-        }
-    }
-
     /// Returns the spool of a service. Returns `None` for a command.
     pub(super) const fn spool(&self) -> Option<&SpoolSettings> {
         match self {

@@ -50,11 +50,6 @@ impl Mode {
         matches!(self, Self::Default | Self::OnlyIfCached)
     }
 
-    /// Returns whether a fresh answer is stored.
-    pub const fn stores(self) -> bool {
-        matches!(self, Self::Default | Self::Refresh)
-    }
-
     fn parse(name: &str) -> Option<Self> {
         match name {
             "default" => Some(Self::Default),

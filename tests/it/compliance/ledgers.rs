@@ -174,7 +174,7 @@ async fn accept(app: &TestApp) {
 /// A service that keeps its spool in this folder.
 fn with_spool(hurt: &Hurt, checkpoint: &Path, spool: &Path) -> Builder {
     let dir = spool.to_owned();
-    builder(hurt, checkpoint).settings(|settings| settings.process.spool_mut().unwrap().dir = dir)
+    builder(hurt, checkpoint).spool(|spool| spool.dir = dir)
 }
 
 /// A dump is restored on a fresh server, whose transactions count from the beginning and whose clock

@@ -255,10 +255,9 @@ async fn no_request_reads_all_of_a_table() {
     let url = hurt.url();
     let start = || {
         let url = url.clone();
-        TestApp::builder().settings(|settings| {
-            settings.database_url = url;
-            settings.process.spool_mut().unwrap().dir = scratch("spool");
-        })
+        TestApp::builder()
+            .settings(|settings| settings.database_url = url)
+            .spool(|spool| spool.dir = scratch("spool"))
     };
     let app = start().start().await;
     let tenant = app.tenant("acme").await;

@@ -88,18 +88,15 @@ pub(super) async fn start(hurt: &Hurt, spool: &Path) -> (TestApp, Tenant) {
 
 fn builder(hurt: &Hurt, spool: &Path) -> Builder {
     let (url, dir) = (hurt.url(), spool.to_owned());
-    TestApp::builder().redis_url(&hurt.redis_url()).settings(|settings| {
-        settings.database_url = url;
-        settings.process.spool_mut().unwrap().dir = dir;
-    })
+    TestApp::builder()
+        .redis_url(&hurt.redis_url())
+        .settings(|settings| settings.database_url = url)
+        .spool(|spool| spool.dir = dir)
 }
 
 async fn start_with(hurt: &Hurt, spool: &Path, max_bytes: u64) -> (TestApp, Tenant) {
     let builder = builder(hurt, spool);
-    let app = builder
-        .settings(|settings| settings.process.spool_mut().unwrap().max_bytes = max_bytes)
-        .start()
-        .await;
+    let app = builder.spool(|spool| spool.max_bytes = max_bytes).start().await;
     let tenant = app.tenant("acme").await;
     for number in 0..8 {
         tenant.app.ask(&format!("question {number}")).await.expect(200);
@@ -407,7 +404,7 @@ async fn replicas_start_in_a_folder_that_others_clean() {
         fs::create_dir_all(spool.join(left)).unwrap();
         let dir = spool.clone();
         let builder = TestApp::builder().db(&db);
-        let builder = builder.settings(|settings| settings.process.spool_mut().unwrap().dir = dir);
+        let builder = builder.spool(|spool| spool.dir = dir);
         builder.start().await.stop().await;
     }
     over.store(true, Ordering::SeqCst);

@@ -68,9 +68,9 @@ async fn start(hurt: &Hurt, redis: &RedisServer) -> TestApp {
         .redis_url(&redis.url())
         .settings(|settings| {
             settings.database_url = url;
-            settings.process.spool_mut().unwrap().dir = scratch("spool");
             settings.memory_bytes = 48 * 1024;
         })
+        .spool(|spool| spool.dir = scratch("spool"))
         .start()
         .await
 }

@@ -165,6 +165,13 @@ impl Builder {
         self
     }
 
+    /// Changes the settings of the spool.
+    pub fn spool(mut self, change: impl FnOnce(&mut SpoolSettings)) -> Self {
+        let Process::Service { spool } = &mut self.settings.process else { unreachable!() };
+        change(spool);
+        self
+    }
+
     /// Starts the service.
     pub async fn start(self) -> TestApp {
         self.try_start().await.unwrap()
