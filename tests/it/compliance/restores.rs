@@ -3,7 +3,6 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use ai_cache::app::AppSettings;
 use ai_cache::compliance::{Applied, MissingSink, RestoreError, Revived};
@@ -33,8 +32,6 @@ pub(super) fn with(path: &Path) -> impl FnOnce(&mut AppSettings) {
     let path = path.to_owned();
     move |settings| {
         settings.erasure_ledger = Some(path);
-        // The tests promise no times, and a dump is restored beside the tests of others.
-        settings.store.limit = Duration::from_secs(20);
     }
 }
 

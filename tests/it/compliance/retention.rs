@@ -405,7 +405,8 @@ async fn a_drop_never_blocks_records_however_long_somebody_reads() {
     );
     let fates: Vec<&str> = report.partitions.iter().map(|part| part.fate.name()).collect();
     assert_eq!(fates, ["dropped"]);
-    assert!(took.len() > 50 && during < Duration::from_millis(500).max(before * 2));
+    // A reply may wait for the lock of a try or two, which are given up after 200 ms each.
+    assert!(took.len() > 50 && during < before * 2 + Duration::from_millis(400));
     assert_eq!(held_up, 0);
     drop((db, reader));
     app.stop().await;

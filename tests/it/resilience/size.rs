@@ -43,12 +43,6 @@ pub async fn add_rows(db: &tokio_postgres::Client, rows: i64) {
     db.batch_execute("VACUUM ANALYZE ai_cache_entries").await.unwrap();
 }
 
-/// A service whose batches may take longer than usual: a busy machine makes large ones slow.
-async fn unhurried() -> TestApp {
-    let builder = TestApp::builder();
-    builder.settings(|settings| settings.store.limit = Duration::from_secs(30)).start().await
-}
-
 async fn limit(app: &TestApp, slug: &str, entries: i64) {
     let path = format!("/api/ai-cache/admin/tenants/{slug}");
     let body = json!({ "maxEntries": entries });
@@ -131,7 +125,7 @@ async fn a_tenants_limit_is_kept_by_removing_its_least_recently_used() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_installations_limit_is_kept_and_not_fallen_short_of(#[case] replicas: usize) {
     const MOST: i64 = 60;
-    let app = unhurried().await;
+    let app = TestApp::start().await;
     let sizes = [("small", 10), ("middle", 30), ("large", 80)];
     let mut tenants = Vec::new();
     for (slug, entries) in sizes {
@@ -212,7 +206,7 @@ async fn list_all(caller: &Client, parameters: &str) -> (Vec<String>, i64, Durat
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_rare_is_listed_page_by_page() {
     let many = many().max(50_000);
-    let app = unhurried().await;
+    let app = TestApp::start().await;
     let tenant = app.tenant("acme").await;
     let rare = json!({ "query": "the first", "operation": "chat", "cache": { "tags": ["rare"] } });
     let made = tenant.app.query(&rare).await.expect(200);
@@ -241,7 +235,7 @@ async fn what_is_rare_is_listed_page_by_page() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn at_size_what_was_used_lately_survives() {
     let many = many();
-    let app = unhurried().await;
+    let app = TestApp::start().await;
     let tenant = app.tenant("acme").await;
     tenant.app.ask("the first").await.expect(200);
     add_rows(&app.db.superuser().await, many).await;
