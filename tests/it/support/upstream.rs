@@ -254,8 +254,9 @@ impl Shared {
             model.or_insert_with(|| request.body["model"].clone());
         }
         state.requests.push(request);
-        drop(state);
+        // Told under the lock: a count told late would take the newest back.
         self.calls.send_replace(number);
+        drop(state);
         behaviour
     }
 }
