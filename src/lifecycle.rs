@@ -10,10 +10,11 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 use tokio_util::task::TaskTracker;
 
-/// Shared handle to the process's stop signals and its running tasks. Clones are the same object.
+/// The shared handle to the process's stop signals and its running tasks. Clones are the same
+/// object.
 ///
-/// Stopping is in two steps: `stop` asks every task to finish what it holds; `abandon` tells the
-/// ones that are still running that nobody waits any longer.
+/// Stopping has two steps. `stop` asks every task to finish what it holds. When the grace of
+/// `shut_down` is over, `abandoned` tells the tasks that still run that nobody waits any longer.
 #[derive(Debug, Clone)]
 pub struct Lifecycle {
     soft: CancellationToken,
@@ -34,7 +35,7 @@ impl Lifecycle {
         }
     }
 
-    /// Runs `task` until it returns. It is waited for at shutdown.
+    /// Runs `task` until it returns. `shut_down` waits for it.
     pub fn spawn<F>(&self, task: F) -> JoinHandle<F::Output>
     where
         F: Future + Send + 'static,
@@ -43,7 +44,7 @@ impl Lifecycle {
         self.tasks.spawn_on(task, &self.runtime)
     }
 
-    /// Runs `work` on a thread of the blocking pool. It is waited for at shutdown.
+    /// Runs `work` on a thread of the blocking pool. `shut_down` waits for it.
     pub fn spawn_blocking<F, T>(&self, work: F) -> JoinHandle<T>
     where
         F: FnOnce() -> T + Send + 'static,
@@ -52,11 +53,11 @@ impl Lifecycle {
         self.tasks.spawn_blocking_on(work, &self.runtime)
     }
 
-    /// Runs `task` on a thread and runtime of its own and waits for it at shutdown. For what other
-    /// tasks must not delay.
+    /// Runs `task` on a thread and runtime of its own, so that other tasks cannot delay it.
+    /// `shut_down` waits for it.
     ///
     /// # Errors
-    /// No thread or runtime can be had.
+    /// Fails if no thread or no runtime can be had.
     pub fn spawn_thread<F>(&self, name: &str, task: F) -> io::Result<()>
     where
         F: Future<Output = ()> + Send + 'static,
@@ -91,8 +92,8 @@ impl Lifecycle {
         self.hard.cancelled()
     }
 
-    /// Stops, waits up to `grace` for the tasks, then abandons the rest.
-    /// Returns whether all of them ended by themselves.
+    /// Stops, waits up to `grace` for the tasks, then abandons the rest. Returns whether all tasks
+    /// ended by themselves.
     pub async fn shut_down(&self, grace: Duration) -> bool {
         self.stop();
         let clean = tokio::time::timeout(grace, self.tasks.wait()).await.is_ok();

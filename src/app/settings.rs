@@ -78,17 +78,17 @@ pub enum Process {
     /// The process does what an operator said and ends. It does not wait for an unreachable
     /// Postgres.
     Command {
-        /// What the command does about a ledger of another database.
+        /// The command's way with the audit ledger of a restored database.
         hold: LedgerHold,
     },
 }
 
-/// What a command does about the audit ledger of a database that was restored.
+/// The way of a command with the audit ledger of a database that was restored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LedgerHold {
-    /// It leaves the ledger to the services.
+    /// The command leaves the ledger to the services.
     Shared,
-    /// It begins a new ledger, as a service does.
+    /// The command begins a new ledger, as a service does.
     Restoring,
 }
 

@@ -1,4 +1,4 @@
-//! The parts that replicas share through Redis, or what stands in for them.
+//! The parts that replicas share through Redis, or their substitutes when there is no Redis.
 
 use std::sync::Arc;
 

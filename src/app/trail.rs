@@ -13,12 +13,13 @@ use crate::telemetry::Metrics;
 
 use super::{AppError, AppSettings, Auditing, Deps, LedgerHold, Process};
 
-/// The checkpoint file, where seals are kept outside.
+/// Returns the checkpoint file, which keeps seals outside the database. Returns `None` if none is
+/// configured.
 pub(super) fn checkpoint(settings: &AppSettings) -> Option<CheckpointFile> {
     settings.checkpoint.clone().map(CheckpointFile::new)
 }
 
-/// Finds the retention classes of records, from what each tenant and the installation say.
+/// Finds the retention classes of records, from the periods of each tenant and the default.
 pub(super) async fn find_classes(
     store: &Store,
     default_days: u32,
@@ -34,7 +35,8 @@ pub(super) async fn find_classes(
     Ok(classes)
 }
 
-/// The erasure ledger's file, where erasures are kept outside.
+/// Returns the erasure ledger's file, which keeps erasures outside the database. Returns `None` if
+/// none is configured.
 pub(super) fn erasures(settings: &AppSettings, deps: &Deps) -> Option<ErasureLedger> {
     let path = settings.erasure_ledger.clone()?;
     Some(ErasureLedger::new(path, Arc::clone(&deps.keys)))

@@ -1,5 +1,5 @@
 //! One authenticated request: its caller, its time of arrival, and its audit record. However the
-//! request ends, there is one record.
+//! request ends, a record tells the end.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -43,7 +43,7 @@ pub struct CallOrigin {
 pub struct Settled {
     /// The record.
     pub audit: AuditId,
-    /// Where it is durable.
+    /// The place where the record is durable.
     pub durability: Durability,
 }
 
@@ -53,7 +53,7 @@ pub struct Call {
     pub caller: Caller,
     /// The caller's tenant.
     pub view: Arc<TenantView>,
-    /// How sure it is that the token is still good.
+    /// The certainty that the token is still good.
     pub standing: TokenStanding,
     /// The request's id.
     pub request: RequestId,
@@ -102,7 +102,7 @@ impl Call {
         }
     }
 
-    /// The same call with a caller of this standing.
+    /// Returns the same call with this standing of its token.
     #[must_use]
     pub fn of_standing(self, standing: TokenStanding) -> Self {
         Self { standing, ..self }
@@ -116,8 +116,8 @@ impl Call {
         }
     }
 
-    /// Completes the record and makes it durable. If the request was settled before and that turned
-    /// out not to be what happened, a second record is added: the trail has both.
+    /// Completes the record and makes it durable. If the request was settled before, the first
+    /// record turned out to be wrong: a second one is added, and the trail has both.
     pub async fn settle(
         &mut self,
         complete: impl FnOnce(&mut AuditRecord),
@@ -140,8 +140,8 @@ impl Call {
         })
     }
 
-    /// Returns the newest durable record of this request. Returns `None` if there is none that
-    /// tells the end.
+    /// Returns the newest durable record of this request. Returns `None` if no record tells the
+    /// end.
     pub const fn settled(&self) -> Option<Settled> {
         self.settled
     }

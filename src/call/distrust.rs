@@ -1,4 +1,4 @@
-//! A stored value that does not open is a finding: operators are told, and it is recorded.
+//! Tells operators of a stored value that does not open, and records it.
 
 use crate::audit::AuditError;
 use crate::domain::audit_record::{AuditRecord, Outcome};

@@ -1,4 +1,5 @@
-//! The invalidation itself: what it removes is served to no request that arrives after its answer.
+//! The invalidation itself. A removed entry is served to no request that arrives after the
+//! invalidation was answered.
 
 use std::time::Duration;
 
@@ -48,10 +49,10 @@ enum Target {
     Group(Group),
 }
 
-/// The result of one commit: the target is removed, or a part of it.
+/// The result of one commit, which removes the target or a part of it.
 struct RemovedPart {
-    /// The number of removed entries. `None` where counting would have kept others waiting: these
-    /// entries are of an ended generation and can be counted afterwards.
+    /// The number of removed entries. `None` means that counting would have kept others waiting:
+    /// these entries are of an ended generation and can be counted afterwards.
     count: Option<u64>,
     selector: Selector,
     /// Cache keys of some of the removed entries.
@@ -115,7 +116,7 @@ impl Calls {
     }
 
     /// Translates the caller's words into blind names. Returns `None` for a person who was never
-    /// named before, of whom there is nothing.
+    /// named before, because no entry belongs to that person.
     async fn target(
         &self,
         call: &Call,

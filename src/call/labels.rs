@@ -19,7 +19,7 @@ pub struct Labels {
 }
 
 impl Labels {
-    /// The labels of a question.
+    /// Returns the labels of a question.
     pub fn of(request: &QueryRequest) -> Self {
         Self {
             location: request.context.location.clone(),

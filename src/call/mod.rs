@@ -71,7 +71,7 @@ pub struct Calls {
 }
 
 impl Calls {
-    /// Makes it from its parts.
+    /// Makes `Calls` from its parts.
     pub fn new(parts: CallsParts) -> Arc<Self> {
         let stats = Stats::new(parts.clock.now());
         let denials = Denials::new(parts.installation);

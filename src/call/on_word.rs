@@ -97,8 +97,8 @@ impl OnWord<'_> {
         }
     }
 
-    /// Makes the record of the end of a stream that this work gives out, without how the stream
-    /// ended.
+    /// Makes the record of the end of a stream that this work gives out. The outcome is set when
+    /// the stream ends.
     pub(super) fn end_record(&self, action: Action) -> AuditRecord {
         match self {
             Self::Call(call) => {

@@ -7,8 +7,7 @@ use crate::domain::ids::{AuditId, RequestId, TenantId};
 use super::{Calls, CallsParts};
 
 impl Calls {
-    /// Makes the record of something that the service does by itself. Its count is 1 unless the
-    /// caller changes it.
+    /// Makes the record of something that the service does by itself. Its count is 1.
     pub fn service_record(
         &self,
         tenant: TenantId,
@@ -27,7 +26,8 @@ impl Calls {
         RequestId::fresh(&*self.parts.ids, self.parts.clock.now())
     }
 
-    /// Makes the record of a change from the command line, without what was changed.
+    /// Makes the record of a change from the command line. Its tenant and its action are
+    /// placeholders that are replaced when the change is known.
     pub fn command_line_record(&self) -> AuditRecord {
         let CallsParts { ids, clock, .. } = &self.parts;
         let at = clock.now();

@@ -210,7 +210,7 @@ impl Totals {
     }
 
     /// Returns the response time in milliseconds that `share` (0 to 1) of the replies did not
-    /// exceed.
+    /// exceed. Returns 0 if there were no replies.
     pub fn percentile_ms(&self, share: f64) -> f64 {
         let total: u64 = self.buckets.iter().sum();
         let mut seen = 0;

@@ -48,13 +48,13 @@ impl StreamEnd {
         }
     }
 
-    /// Counts what is given out.
+    /// Adds `count` to the amount that was given out.
     pub fn add(&mut self, count: usize) {
         self.count += i64::try_from(count).unwrap_or(0);
     }
 
-    /// Passes on what was read next. If it is the end or an error, the record of the end is durable
-    /// before this returns.
+    /// Passes on the part that was read next. If it is the end or an error, the record of the end
+    /// is durable before this returns.
     pub async fn pass_on<T>(
         &mut self,
         read: Result<Option<T>, ServiceError>,

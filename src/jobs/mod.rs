@@ -78,7 +78,7 @@ impl Jobs {
     /// Starts the jobs that only a service has.
     ///
     /// # Errors
-    /// There is no thread for the poll of the invalidation stream.
+    /// Fails if no thread can be had for the poll of the invalidation stream.
     pub fn start_service(&self, sweeper: Arc<Sweeper>) -> io::Result<()> {
         let Self { compliance, administration, coherence, clock, lifecycle, .. } = self.clone();
         coherence::start(&coherence, sweeper, &lifecycle)?;

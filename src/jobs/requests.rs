@@ -1,6 +1,6 @@
-//! Executes data subjects' requests. It begins at once with those that were filed on this replica.
-//! Those that others filed, and those whose execution was cut off, are taken up when the period
-//! ends.
+//! Executes data subjects' requests. It begins at once with requests that were filed on this
+//! replica. When the period ends, it takes up requests that were filed on other replicas and
+//! requests whose execution was cut off.
 
 use std::sync::Arc;
 use std::time::Duration;

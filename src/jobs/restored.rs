@@ -1,4 +1,4 @@
-//! Looks whether erased data may be here again, for as long as they may.
+//! Looks at the erasure ledger each second while erased data may be in the database again.
 
 use std::sync::Arc;
 use std::time::Duration;

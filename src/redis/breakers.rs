@@ -13,9 +13,9 @@ use crate::domain::clock::Clock;
 use super::RedisError;
 use super::division::Division;
 
-/// The failures in a row after which Redis, or a shard, is left alone, and the time for which it
-/// is.
+/// The failures in a row after which Redis, or a shard, is left alone.
 const FAILURES: u32 = 5;
+/// The time for which Redis, or a shard, is left alone.
 const PAUSE: TimeDelta = TimeDelta::seconds(1);
 
 /// One breaker, or one for each shard.
@@ -62,7 +62,8 @@ impl Breakers {
         Self { clock, shards: RwLock::new(Arc::new(Shards::new(Division::whole()))) }
     }
 
-    /// Takes over how the cluster is divided now. Shards that did not change keep their breakers.
+    /// Takes over the present division of the cluster. If it differs from the known one, every
+    /// shard begins with a new breaker.
     pub(super) fn learn(&self, division: Division) {
         let mut shards = self.shards.write().unwrap_or_else(PoisonError::into_inner);
         if shards.division != division {
@@ -73,7 +74,8 @@ impl Breakers {
         }
     }
 
-    /// Returns the breaker of a command. Returns `None` if the command goes to all of a cluster.
+    /// Returns the breaker of a command. Returns `None` if a cluster has several shards and the
+    /// command names no key.
     pub(super) fn of(&self, command: &Cmd) -> Option<Judge> {
         let shards = Arc::clone(&self.shards.read().unwrap_or_else(PoisonError::into_inner));
         let index = match shards.breakers.len() {
@@ -111,8 +113,8 @@ impl Breakers {
     }
 }
 
-/// Returns the key of a command: its first argument, or of a script the one after its text and the
-/// count of keys.
+/// Returns the key of a command, which is its first argument. For a script it is the argument after
+/// the text and the count of keys.
 fn key_of(command: &Cmd) -> Option<&[u8]> {
     let mut arguments = command.args_iter();
     let before = match arguments.next()? {

@@ -20,7 +20,8 @@ pub enum RedisError {
     /// Redis failed too often a moment ago and is left alone.
     #[error("Redis is left alone after failures")]
     Open,
-    /// Redis cannot serve just now: it loads, or the key's part of the cluster has no master.
+    /// Redis cannot serve just now: it loads, the key's part of the cluster has no master, or the
+    /// key is on another node or on its way there.
     #[error("Redis cannot serve just now ({code})")]
     NotReady {
         /// The first word of the error: LOADING, CLUSTERDOWN…
@@ -35,7 +36,7 @@ pub enum RedisError {
     /// Redis gave an answer that the command does not have.
     #[error("Redis answered something else than was asked for")]
     Unintelligible,
-    /// A floor cannot be that far.
+    /// The position is outside the range that a floor can have.
     #[error("the position is out of range")]
     PositionOutOfRange,
 }

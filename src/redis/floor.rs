@@ -1,5 +1,5 @@
 //! The floor: the newest position of the invalidation stream, kept in Redis for replicas that
-//! cannot ask Postgres. It is told together with its origin, because a floor is worth nothing once
+//! cannot ask Postgres. Each reading gives its origin too, because a floor is worth nothing once
 //! the memory that held it was lost.
 
 use deadpool_redis::redis::cmd;
@@ -12,9 +12,9 @@ use super::{Redis, RedisError};
 /// Positions from here on are refused, because the numbers of Lua are exact only up to 2^53.
 const TOO_LARGE: i64 = 1_000_000_000_000_000;
 
-/// Reads the floor under KEYS[1] in one step, on the master that holds the key. Before, it raises
-/// the floor to ARGV[1] if that is more, or makes it with the epoch ARGV[2] if there is none of the
-/// history ARGV[3]. A value that is no floor counts as none.
+/// Reads the floor under KEYS[1] in one step, on the master that holds the key. If arguments are
+/// given, the script first raises the floor to ARGV[1] if that is more, or makes it with the epoch
+/// ARGV[2] if the history ARGV[3] has no floor. A value that is no floor counts as none.
 const SCRIPT: &str = r"
 local replication = redis.call('INFO', 'replication')
 if not string.find(replication, 'role:master', 1, true) then
@@ -45,8 +45,8 @@ impl FloorKey {
     }
 }
 
-/// The memory of Redis that a floor was read from. It is another one after every restart, failover
-/// and move of the key to another node, and after every loss of the floor itself.
+/// The memory of Redis from which a floor was read. The origin changes with every restart, failover
+/// and move of the key to another node, and with every loss of the floor itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FloorOrigin {
     /// The run of the server that holds the floor, and its term as a master: a server that lost its
@@ -61,13 +61,13 @@ pub struct FloorOrigin {
 pub struct Floor {
     /// The position. Nobody was told that a newer step is in force.
     pub position: Position,
-    /// The memory it was read from.
+    /// The memory from which the floor was read.
     pub origin: FloorOrigin,
 }
 
 impl Redis {
-    /// Raises the floor to `position` of a history, and never lowers it. Makes it with
-    /// `fresh_epoch` if there is none of that history. Returns the floor as it is now.
+    /// Raises the floor to `position` of a history, and never lowers it. Makes the floor with
+    /// `fresh_epoch` if that history has none. Returns the floor as it is now.
     pub async fn raise_floor(
         &self,
         key: &FloorKey,

@@ -101,7 +101,7 @@ pub trait Leases: Send + Sync + 'static {
     fn release<'a>(&'a self, name: &'a LeaseName, holder: Holder) -> BoxFuture<'a, ()>;
 }
 
-/// The leases when no Redis is configured: each replica fetches by itself.
+/// The leases for a service without Redis. Each replica fetches by itself.
 #[derive(Debug, Clone, Copy)]
 pub struct LeasesOff;
 

@@ -1,5 +1,5 @@
-//! The connection that all commands share. A task makes it, so that a caller who gives up does not
-//! take it along, and so that connecting may take longer than a command.
+//! The connection that all commands share. A task makes it, so that connecting goes on when a
+//! command gives up, and may take longer than a command.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,8 +20,8 @@ pub(super) struct Link {
     servers: Servers,
     /// The breakers, which are told how the connected cluster is divided.
     breakers: Arc<Breakers>,
-    /// The state. The task is its only writer, but for connections found broken; every command
-    /// reads it.
+    /// The state, which every command reads. Only the task writes it, but `give_up` may mark a
+    /// connection as broken.
     state: watch::Sender<LinkState>,
     /// Wakes the task when a connection is wanted. The task ends with the service.
     wanted: Notify,
@@ -33,7 +33,7 @@ struct LinkState {
     is_worn: bool,
     /// The number of ended tries to connect, whether they succeeded or not.
     tries: u64,
-    /// The failure of the last try that failed.
+    /// The failure of the last try that failed. It is `Unreachable` before any try has failed.
     failure: RedisError,
 }
 

@@ -119,8 +119,8 @@ impl Redis {
         result
     }
 
-    /// Runs a command that nobody should wait for in vain: after a failure it is not sent until
-    /// another command succeeded.
+    /// Runs a command only if Redis is known to be well. After a failure the command is not sent
+    /// until another command succeeded, so that nobody waits for it in vain.
     async fn run_if_well<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, RedisError> {
         if self.0.breakers.of(command).as_ref().is_some_and(Judge::is_doubtful) {
             return Err(RedisError::Open);

@@ -63,7 +63,8 @@ impl Servers {
         client.map(|client| Self::Cluster(Box::new(client))).map_err(|_| RedisError::InvalidUrl)
     }
 
-    /// Connects. Returns the connection, and how a cluster is divided if it tells.
+    /// Connects. Returns the connection and the division of a cluster. The division is `None` for a
+    /// single server, and if the cluster does not tell it.
     pub(super) async fn connect(&self) -> Result<(Handle, Option<Division>), RedisError> {
         let connect = async {
             match self {

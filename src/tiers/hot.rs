@@ -91,13 +91,13 @@ impl Hot {
         )
     }
 
-    /// Returns the entry under a place's key, whatever its generation.
+    /// Returns the entry under a place's key. The entry may be of any generation.
     pub fn get(&self, place: &Place) -> Option<Arc<HotEntry>> {
         self.entries.get(&(place.tenant, place.key))
     }
 
     /// Keeps an answer, unless a newer one was kept while this one was read from below. Returns the
-    /// kept one.
+    /// given answer as an entry in either case.
     pub fn insert(&self, stored: StoredAnswer) -> Arc<HotEntry> {
         let key = (stored.place.tenant, stored.place.key);
         let entry = Arc::new(HotEntry { uses: Arc::new(UseCounter::of(&stored)), stored });
@@ -177,7 +177,7 @@ impl Hot {
 }
 
 impl HotEntry {
-    /// Returns the time when this process last served the entry.
+    /// Returns the time when this process last served the entry. Returns `None` if it never did.
     pub fn last_used(&self) -> Option<DateTime<Utc>> {
         let micros = self.uses.last_us.load(Ordering::Relaxed);
         if micros == 0 { None } else { DateTime::from_timestamp_micros(micros) }
@@ -200,7 +200,8 @@ impl UseCounter {
         }
     }
 
-    /// Takes the uses counted so far. The next use queues the counter again.
+    /// Takes the uses counted so far. The next use queues the counter again. Returns `None` if
+    /// there are no uses.
     pub fn take(&self) -> Option<Uses> {
         self.queued.store(false, Ordering::SeqCst);
         let count = self.count.swap(0, Ordering::SeqCst);

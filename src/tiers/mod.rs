@@ -48,14 +48,14 @@ impl StoredAnswer {
         }
     }
 
-    /// Returns whether it was made after `other`, for the same generation.
+    /// Returns whether this answer was made after `other`, for the same generation.
     fn is_newer_than(&self, other: &Self) -> bool {
         self.place.generation == other.place.generation
             && self.meta.created_at > other.meta.created_at
     }
 }
 
-/// A look-up: what is wanted and what is acceptable.
+/// A look-up: the place that is asked for, and the times that are acceptable.
 #[derive(Debug, Clone, Copy)]
 pub struct Wanted {
     /// The place that is looked up.

@@ -9,7 +9,7 @@ use crate::domain::selector::Position;
 use super::hot::HotEntry;
 use super::{Cold, Hot, StoredAnswer, Wanted, Warm, WarmName};
 
-/// An answer, and the tier it was found in.
+/// An answer, and the tier in which it was found.
 #[derive(Clone)]
 pub struct Found {
     /// The tier.
@@ -23,7 +23,7 @@ pub struct Found {
 pub struct Search<'a> {
     /// The entry's name in Redis.
     pub name: WarmName<'a>,
-    /// What is wanted and what is acceptable.
+    /// The place that is asked for, and the times that are acceptable.
     pub wanted: &'a Wanted,
     /// The reader's tenant.
     pub view: &'a TenantView,
@@ -43,15 +43,16 @@ pub struct Stack {
 }
 
 impl Stack {
-    /// Asks memory. Returns `None` if the answer there is not acceptable or not proven.
+    /// Asks memory. Returns `None` if there is no answer, or if it is not acceptable or not proven.
     pub fn find_hot(&self, wanted: &Wanted, view: &TenantView) -> Option<Found> {
         let entry = self.hot.get(&wanted.place)?;
         let good = view.is_proven() && acceptable(&entry.stored, wanted, view);
         good.then_some(Found { tier: Tier::Hot, entry })
     }
 
-    /// Asks Redis, then Postgres, and keeps what is found in the tiers above. An unreachable Postgres
-    /// is a miss here, because the steps that follow a miss need Postgres anyway and report it.
+    /// Asks Redis, then Postgres, and keeps the found answer in the tiers above. An unreachable
+    /// Postgres is a miss here, because the steps that follow a miss need Postgres anyway and
+    /// report it.
     pub async fn find_below(&self, search: Search<'_>) -> Option<Found> {
         let Search { name, wanted, view, position } = search;
         if view.is_proven()

@@ -17,8 +17,7 @@ use super::Hot;
 /// The pause between two walks, so that a stream of invalidations does not keep a core walking.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// The task, and the wish for a walk. It holds no steps, because the views of the tenants know
-/// them.
+/// The sweeper of a hot tier. It holds no steps, because the views of the tenants know them.
 pub struct Sweeper {
     hot: Arc<Hot>,
     metrics: Arc<Metrics>,
@@ -52,7 +51,7 @@ impl Sweeper {
         }
     }
 
-    /// Walks whenever that is wished, until `lifecycle` stops.
+    /// Walks whenever a walk is wished for, until `lifecycle` stops.
     pub async fn run(self: Arc<Self>, coherence: Arc<Coherence>, lifecycle: Lifecycle) {
         loop {
             tokio::select! {

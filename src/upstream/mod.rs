@@ -63,7 +63,7 @@ pub enum UpstreamError {
         /// The HTTP status.
         status: u16,
     },
-    /// The upstream failed more than once.
+    /// The upstream failed, and no further try is made.
     #[error("the upstream failed with status {status}")]
     Failed {
         /// The HTTP status of the last failure.
@@ -72,7 +72,8 @@ pub enum UpstreamError {
     /// The upstream has had too many requests.
     #[error("the upstream has had too many requests")]
     RateLimited {
-        /// The time after which it wants to be asked again.
+        /// The time after which the upstream wants to be asked again. `None` means that it did not
+        /// say.
         retry_after: Option<Duration>,
     },
     /// The answer is unusable.
@@ -84,7 +85,7 @@ pub enum UpstreamError {
     /// The upstream failed too often a moment ago and is left alone.
     #[error("the upstream is left alone after failures")]
     CircuitOpen {
-        /// The time after which it is tried again.
+        /// The time after which the upstream is tried again.
         retry_after: Duration,
     },
     /// No upstream is configured.
@@ -107,7 +108,7 @@ struct DataUsage {
     completion_tokens: u32,
 }
 
-/// The words of an upstream.
+/// An answer in the words of the upstream.
 #[derive(Clone, Copy)]
 struct Completion<'a> {
     text: &'a str,

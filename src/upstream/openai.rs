@@ -28,9 +28,10 @@ use super::{Answer, Upstream, UpstreamError, answer};
 /// The longest accepted answer in bytes.
 const MAX_ANSWER_BYTES: usize = 8 * 1024 * 1024;
 
-/// The failures in a row after which the upstream is left alone, and the time for which it is.
-/// Retries count as one with their first try.
+/// The failures in a row after which the upstream is left alone. Retries count as one failure with
+/// their first try.
 const FAILURES: u32 = 5;
+/// The time for which the upstream is left alone.
 const PAUSE: Duration = Duration::from_secs(10);
 
 /// The longest time to connect.
@@ -132,7 +133,7 @@ impl OpenAi {
                     tracing::warn!("the upstream fails and is left alone");
                 }
             }
-            // Any other reply shows that the upstream is there, also one that is of no use.
+            // Any other reply, also a useless one, shows that the upstream is there.
             _ => {
                 if self.breaker.succeeded() {
                     tracing::info!("the upstream is used again");
@@ -150,8 +151,8 @@ impl OpenAi {
         let body = Bytes::from(body);
         (|| self.try_once(&prompt.model, body.clone()))
             .retry(retry::plan())
-            // The breaker is open by now: other calls failed meanwhile, or this was the one call
-            // that was let through to try.
+            // No further try is made while the breaker is open. It is open if other calls failed
+            // meanwhile, or if this is the one call that was let through to try.
             .when(|_| !self.breaker.is_open(self.clock.now()))
             .adjust(|failure, planned| {
                 failure.pause(planned, self.timeout.saturating_sub(started.elapsed()))

@@ -25,11 +25,12 @@ pub(super) struct FailedTry {
 /// Says whether a try may be made again.
 #[derive(Clone, Copy)]
 pub(super) enum Again {
-    /// Never: the request may have been answered and paid for, or would fail the same way.
+    /// No further try is made: the request may have been answered and paid for, or would fail the
+    /// same way.
     Never,
-    /// After a pause.
+    /// A further try may be made after a pause.
     Soon,
-    /// After a pause that the upstream asked for.
+    /// A further try may be made after the pause that the upstream asked for, or a longer one.
     After(Duration),
 }
 
@@ -40,13 +41,14 @@ impl FailedTry {
         Self { error, again }
     }
 
-    /// Says what it means that the request got no reply.
+    /// Makes the failure of a request that got no reply. A further try may be made only if the
+    /// connection could not be made.
     pub(super) fn of_sending(error: &reqwest::Error) -> Self {
         let again = if error.is_connect() { Again::Soon } else { Again::Never };
         Self { error: UpstreamError::Unreachable, again }
     }
 
-    /// Says what a status other than success means.
+    /// Makes the failure of a reply whose status is not a success.
     pub(super) fn of_status(status: u16, headers: &HeaderMap, now: DateTime<Utc>) -> Self {
         let retry_after = retry_after(headers, now);
         let again = match status {
@@ -61,8 +63,8 @@ impl FailedTry {
         Self { error, again }
     }
 
-    /// Returns the pause before the next try, where `planned` is what is left of the plan and
-    /// `remaining` what is left of the limit. Returns `None` if there is no next try.
+    /// Returns the pause before the next try. `planned` is the next pause of the plan, and
+    /// `remaining` is the rest of the limit. Returns `None` if there is no next try.
     pub(super) fn pause(&self, planned: Option<Duration>, remaining: Duration) -> Option<Duration> {
         let pause = match self.again {
             Again::Never => return None,
@@ -78,7 +80,8 @@ pub(super) const fn plan() -> ExponentialBuilder {
     ExponentialBuilder::new().with_min_delay(PAUSE).with_jitter().with_max_times(RETRIES)
 }
 
-/// Reads the header `Retry-After`: seconds or a date (RFC 9110 §10.2.3).
+/// Reads the header `Retry-After`: seconds or a date (RFC 9110 §10.2.3). Returns `None` if it is
+/// absent or malformed.
 fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     if let Ok(seconds) = text.parse() {

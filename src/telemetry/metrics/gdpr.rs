@@ -17,7 +17,7 @@ impl GdprSeries {
 }
 
 impl Metrics {
-    /// Sets the number of open requests that are due within these days. 0 days stands for those
+    /// Sets the number of open requests that are due within these days. 0 days stands for requests
     /// past their time.
     pub fn gdpr_due(&self, within_days: &'static str, requests: u64) {
         self.gdpr.due.record(requests, &[KeyValue::new(names::WITHIN_DAYS, within_days)]);

@@ -1,5 +1,5 @@
 //! The series, made with OpenTelemetry and read by Prometheus, a file per subject. Recording takes
-//! prepared labels and no lock of ours.
+//! prepared labels and no lock of this crate.
 
 mod audit;
 mod cache;
